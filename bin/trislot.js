@@ -1,0 +1,21 @@
+#!/usr/bin/env node
+// Starts the command line: the built files of an installed package, or the sources of a checkout.
+import { existsSync } from 'node:fs'
+
+const [major, minor] = process.versions.node.split('.').map(Number)
+if (major < 20 || (major === 20 && minor < 9)) {
+  console.error(`trislot: expected Node 20.9 or newer, got ${process.versions.node}`)
+  process.exit(1)
+}
+
+// A checkout runs its sources even when dist/ is there, so that no stale build is ever run.
+const isCheckout = existsSync(new URL('../lib/cli', import.meta.url))
+if (isCheckout) await import('tsx')
+const load = (name) =>
+  import(new URL(isCheckout ? `../lib/${name}.ts` : `../dist/esm/${name}.js`, import.meta.url).href)
+
+// setup and doctor do not pass through the rest of the command line: they must run when the rest cannot.
+const [command, ...rest] = process.argv.slice(2)
+if (command === 'setup') process.exitCode = await (await load('setup/commands')).runSetup(rest)
+else if (command === 'doctor') process.exitCode = await (await load('setup/commands')).runDoctor(rest)
+else process.exitCode = await (await load('cli/main')).main(process.argv.slice(2))

@@ -1,0 +1,26 @@
+import { argumentError } from './check.ts'
+import { type HostData, native } from './native.ts'
+import { elementCount, type HostTensor } from './tensor.ts'
+
+/** The tensors of a .safetensors or .pt file, in the file's order. Nothing in the file is executed. */
+export async function readTensors(
+  path: string,
+): Promise<{ tensors: Map<string, HostTensor>; metadata: Record<string, string> }> {
+  const { tensors, metadata } = await native().fileRead(path)
+  return { tensors: new Map(tensors), metadata }
+}
+
+/** Writes tensors as safetensors, whole or not at all; an existing file is replaced only when the new one is complete. */
+export async function writeTensors(
+  path: string,
+  tensors: ReadonlyMap<string, HostData> | Record<string, HostData>,
+  metadata: Record<string, string> = {},
+): Promise<void> {
+  const list = tensors instanceof Map ? [...tensors] : (Object.entries(tensors) as [string, HostData][])
+  for (const [name, { data, shape }] of list) {
+    if (data.length !== elementCount(shape)) {
+      throw argumentError('writeTensors', name, `${elementCount(shape)} values for shape [${shape.join(', ')}]`, data)
+    }
+  }
+  await native().fileWrite(path, list, metadata)
+}

@@ -1,0 +1,76 @@
+import { DataError } from '../errors.ts'
+
+/** An array as numpy stores it, C order. */
+export interface NpyArray {
+  readonly data: Uint8Array | Float32Array | Float64Array | Int32Array | BigInt64Array
+  readonly shape: readonly number[]
+}
+
+const TYPES = {
+  '|u1': Uint8Array,
+  '<f4': Float32Array,
+  '<f8': Float64Array,
+  '<i4': Int32Array,
+  '<i8': BigInt64Array,
+} as const
+
+/**
+ * Reads an .npy file, format 1.0 or 2.0: magic, version, header length, a Python dict, the values.
+ *
+ * @param where - names the array in messages
+ * @throws DataError for Fortran order, objects, unknown types, and lengths that do not fit
+ */
+export function readNpy(call: string, where: string, bytes: Uint8Array): NpyArray {
+  const fail = (what: string, got: unknown) => new DataError(`${call}: expected ${where} ${what}, got ${got}`)
+  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  if (buffer.length < 10 || buffer.toString('latin1', 0, 6) !== '\x93NUMPY') {
+    throw fail('to start with the magic of .npy', JSON.stringify(buffer.toString('latin1', 0, 6)))
+  }
+  const version = `${buffer[6]}.${buffer[7]}`
+  if (version !== '1.0' && version !== '2.0') throw fail('to be .npy format 1.0 or 2.0', version)
+  const begin = version === '1.0' ? 10 : 12
+  if (buffer.length < begin) throw fail(`to have a header length`, `${buffer.length} bytes`)
+  const headerLength = version === '1.0' ? buffer.readUInt16LE(8) : buffer.readUInt32LE(8)
+  if (begin + headerLength > buffer.length) {
+    throw fail(`to have a header of ${headerLength} bytes`, `${buffer.length - begin} bytes`)
+  }
+  const header = buffer.toString('latin1', begin, begin + headerLength).trim()
+  const descr = /'descr':\s*'([^']*)'/.exec(header)?.[1]
+  const order = /'fortran_order':\s*(True|False)/.exec(header)?.[1]
+  const sides = /'shape':\s*\(([\d,\sL]*)\)/.exec(header)?.[1]
+  if (descr === undefined || order === undefined || sides === undefined) {
+    throw fail('to have descr, fortran_order and shape in its header', header.slice(0, 80))
+  }
+  if (descr.includes('O')) throw fail('to hold numbers', `Python objects (${descr}), which could run code`)
+  const Type = TYPES[descr as keyof typeof TYPES]
+  if (!Type) throw fail(`to have one of the types ${Object.keys(TYPES).join(', ')}`, descr)
+  if (order === 'True') throw fail('to be in C order', 'Fortran order; save np.ascontiguousarray(x)')
+  const shape = sides.split(',').flatMap((side) => (side.trim() === '' ? [] : [Number.parseInt(side, 10)]))
+  const count = shape.reduce((product, side) => product * side, 1)
+  const dataBytes = buffer.length - begin - headerLength
+  if (dataBytes !== count * Type.BYTES_PER_ELEMENT) {
+    const what = `to hold ${count * Type.BYTES_PER_ELEMENT} bytes for shape (${shape.join(', ')}) of ${descr}`
+    throw fail(what, `${dataBytes} bytes`)
+  }
+  const start = bytes.byteOffset + begin + headerLength
+  const aligned = start % Type.BYTES_PER_ELEMENT === 0
+  const data = aligned
+    ? new Type(bytes.buffer as ArrayBuffer, start, count)
+    : new Type(bytes.slice(begin + headerLength).buffer, 0, count)
+  return { data, shape }
+}
+
+/** Writes format 1.0, as `np.save` does: the header padded to a multiple of 64 bytes. */
+export function writeNpy({ data, shape }: NpyArray): Uint8Array {
+  const descr = Object.keys(TYPES).find((key) => data instanceof TYPES[key as keyof typeof TYPES])!
+  const sides = shape.length === 1 ? `${shape[0]},` : shape.join(', ')
+  const dict = `{'descr': '${descr}', 'fortran_order': False, 'shape': (${sides}), }`
+  const length = Math.ceil((10 + dict.length + 1) / 64) * 64
+  const out = new Uint8Array(length + data.byteLength)
+  const start = Buffer.from(out.buffer, 0, length)
+  start.write('\x93NUMPY\x01\x00', 'latin1')
+  start.writeUInt16LE(length - 10, 8)
+  start.write(`${dict.padEnd(length - 11)}\n`, 10, 'latin1')
+  out.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), length)
+  return out
+}

@@ -1,0 +1,171 @@
+import { randomUUID } from 'node:crypto'
+import { open, rename, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { zipSync } from 'fflate'
+import { argumentError, checkKnownOptions, checkOneOf } from '../check.ts'
+import { DataError } from '../errors.ts'
+import type { ImageBatch } from '../tensor.ts'
+import { type ImageDataset, inMemory } from './dataset.ts'
+import { type NpyArray, readNpy, writeNpy } from './npy.ts'
+import { toUint8 } from './to-uint8.ts'
+import { openZip } from './zip.ts'
+
+/** Options of `npz`. */
+export interface NpzOptions {
+  /** Order of the axes of `arr_0`; `auto` (default) takes the last axis for channels when it is 1 to 4, else the second. */
+  layout?: 'auto' | 'NHWC' | 'NCHW'
+  /** What floating-point values mean. Default `[-1, 1]`. Images become uint8, rounded. */
+  floatRange?: '[-1, 1]' | '[0, 1]' | '[0, 255]'
+}
+
+/**
+ * Images from a .npz file as numpy and guided-diffusion write them: `arr_0` images (uint8 or floating point),
+ * `arr_1`, if there, the integer labels.
+ *
+ * @throws DataError for damaged or truncated files, object arrays, other shapes, values out of range
+ */
+export async function npz(file: string, options: NpzOptions = {}): Promise<ImageDataset> {
+  checkKnownOptions('npz', options, ['layout', 'floatRange'])
+  const { layout = 'auto', floatRange = '[-1, 1]' } = options
+  checkOneOf('npz', 'layout', layout, ['auto', 'NHWC', 'NCHW'] as const)
+  checkOneOf('npz', 'floatRange', floatRange, ['[-1, 1]', '[0, 1]', '[0, 255]'] as const)
+  const arrays = await readNpz(file, ['arr_0', 'arr_1'])
+  const images = arrays.get('arr_0')!
+  const fail = (what: string, got: string) =>
+    new DataError(`npz: expected ${what} of ${file}, got ${got}`, file)
+  const shown = `(${images.shape.join(', ')})`
+  const [n, a, b, c] = images.shape as [number, number, number, number]
+  if (images.shape.length !== 4 || n * a * b * c === 0) {
+    throw fail('arr_0 to have the shape (N, H, W, C) or (N, C, H, W)', shown)
+  }
+  const isNhwc = layout === 'NHWC' || (layout === 'auto' && c <= 4)
+  const [channels, height, width] = isNhwc ? [c, a, b] : [a, b, c]
+  if (channels > 4)
+    throw fail(`arr_0 to have 1 to 4 channels${layout === 'auto' ? '' : ` as ${layout}`}`, shown)
+  const values = toBytes(images.data, floatRange, fail)
+  const labels = arrays.get('arr_1')
+  if (labels && (labels.shape.length !== 1 || labels.shape[0] !== n)) {
+    throw fail(`arr_1 to have the shape (${n}), one label an image,`, `(${labels.shape.join(', ')})`)
+  }
+  const numbers = labels && Int32Array.from(labels.data as ArrayLike<number>, Number)
+  const wrong = numbers?.findIndex((label) => label < 0) ?? -1
+  if (wrong !== -1) throw fail(`arr_1[${wrong}] to be a label >= 0`, String(numbers![wrong]))
+  const classCount = numbers ? numbers.reduce((max, label) => Math.max(max, label), 0) + 1 : 0
+  return inMemory({
+    data: isNhwc ? nhwcToNchw(values, n, height * width, channels) : values,
+    shape: [n, channels, height, width],
+    name: file,
+    ...(numbers && {
+      labels: numbers,
+      classNames: Array.from({ length: classCount }, (_, label) => String(label)),
+    }),
+  })
+}
+
+/** The arrays of a .npz file by name; the first of `wanted` must be there. */
+export async function readNpz(file: string, wanted: readonly string[]): Promise<Map<string, NpyArray>> {
+  const zip = await openZip('npz', file)
+  try {
+    const names = zip.names.map((name) => name.replace(/\.npy$/, ''))
+    if (!names.includes(wanted[0]!)) {
+      throw new DataError(
+        `npz: expected ${file} to hold ${wanted[0]}, got ${names.join(', ') || 'nothing'}`,
+        file,
+      )
+    }
+    const arrays = new Map<string, NpyArray>()
+    for (const name of wanted.filter((name) => names.includes(name))) {
+      arrays.set(name, readNpy('npz', `${name} of ${file}`, await zip.read(`${name}.npy`)))
+    }
+    return arrays
+  } finally {
+    await zip.close()
+  }
+}
+
+/**
+ * Writes samples as guided-diffusion does: `samples_{N}x{H}x{W}x{C}.npz` with `arr_0` uint8 [N, H, W, C] and, with
+ * labels, `arr_1` int64 [N]. Float images become uint8 by truncation. The file appears whole or not at all.
+ *
+ * @returns the path of the file
+ */
+export async function writeSamplesNpz(folder: string, images: ImageBatch): Promise<string> {
+  const [n, c, h, w] = images.shape
+  const bytes = images.data instanceof Uint8Array ? images.data : toUint8(images.data)
+  const arrays: Record<string, NpyArray> = {
+    arr_0: { data: nchwToNhwc(bytes, n, h * w, c), shape: [n, h, w, c] },
+    ...(images.labels && { arr_1: { data: BigInt64Array.from(images.labels, BigInt), shape: [n] } }),
+  }
+  const file = join(folder, `samples_${n}x${h}x${w}x${c}.npz`)
+  await writeNpz(file, arrays)
+  return file
+}
+
+/** Writes named arrays as `np.savez` does (stored, not compressed), whole or not at all. Below 4 GiB. */
+export async function writeNpz(file: string, arrays: Record<string, NpyArray>): Promise<void> {
+  const total = Object.values(arrays).reduce((sum, { data }) => sum + data.byteLength, 0)
+  if (total > 2 ** 32 - 2 ** 20) throw argumentError('writeNpz', 'arrays', 'below 4 GiB together', total)
+  const entries = Object.entries(arrays).map(([name, array]) => [`${name}.npy`, writeNpy(array)] as const)
+  const temporary = `${file}.${randomUUID()}.tmp`
+  try {
+    const handle = await open(temporary, 'wx')
+    try {
+      await handle.writeFile(zipSync(Object.fromEntries(entries), { level: 0, mtime: new Date(1980, 0, 2) }))
+      await handle.sync()
+    } finally {
+      await handle.close()
+    }
+    await rename(temporary, file)
+  } catch (cause) {
+    await rm(temporary, { force: true })
+    const { code, message } = cause as NodeJS.ErrnoException
+    throw new DataError(`writeNpz: expected ${file} to be writable, got ${code ?? message}`, file, { cause })
+  }
+}
+
+function toBytes(
+  data: NpyArray['data'],
+  range: NonNullable<NpzOptions['floatRange']>,
+  fail: (what: string, got: string) => DataError,
+): Uint8Array {
+  if (data instanceof Uint8Array) return data
+  if (!(data instanceof Float32Array || data instanceof Float64Array)) {
+    throw fail('arr_0 to hold uint8, float32 or float64', data.constructor.name)
+  }
+  const [low, high] = JSON.parse(range) as [number, number]
+  const out = new Uint8Array(data.length)
+  for (let i = 0; i < data.length; i++) {
+    const value = data[i]!
+    if (!(value >= low && value <= high)) {
+      throw fail(`value ${i} of arr_0 to be in ${range} (option floatRange)`, String(value))
+    }
+    out[i] = Math.round(((value - low) / (high - low)) * 255)
+  }
+  return out
+}
+
+/** [N, area, C] to [N, C, area]. */
+function nhwcToNchw(data: Uint8Array, n: number, area: number, channels: number): Uint8Array {
+  if (channels === 1) return data
+  const out = new Uint8Array(data.length)
+  let source = 0
+  for (let i = 0; i < n; i++) {
+    for (let pixel = 0; pixel < area; pixel++) {
+      for (let c = 0; c < channels; c++) out[(i * channels + c) * area + pixel] = data[source++]!
+    }
+  }
+  return out
+}
+
+/** [N, C, area] to [N, area, C]. */
+function nchwToNhwc(data: Uint8Array, n: number, area: number, channels: number): Uint8Array {
+  if (channels === 1) return data
+  const out = new Uint8Array(data.length)
+  let target = 0
+  for (let i = 0; i < n; i++) {
+    for (let pixel = 0; pixel < area; pixel++) {
+      for (let c = 0; c < channels; c++) out[target++] = data[(i * channels + c) * area + pixel]!
+    }
+  }
+  return out
+}

@@ -1,0 +1,34 @@
+import { argumentError } from './check.ts'
+import type { Device } from './device.ts'
+import { type HostData, type NoiseKey, native, type TensorHandle } from './native.ts'
+import { NativeObject } from './native-object.ts'
+import { elementCount, type HostTensor } from './tensor.ts'
+
+/** A tensor that lives with the network, on its device. */
+export class DeviceTensor extends NativeObject<'tensor'> {
+  readonly shape: readonly number[]
+
+  /** @internal */
+  constructor(handle: TensorHandle) {
+    super(handle, 'tensor')
+    this.shape = native().tensorShape(handle)
+  }
+
+  /** Copies host data to a device; uint8 0..255 becomes float32 in [-1, 1]. */
+  static async from(tensor: HostData, device: Device = 'cpu'): Promise<DeviceTensor> {
+    if (tensor.data.length !== elementCount(tensor.shape)) {
+      throw argumentError('DeviceTensor.from', 'data', `${elementCount(tensor.shape)} values`, tensor.data)
+    }
+    return new DeviceTensor(await native().tensorFromHost(tensor, device))
+  }
+
+  /** Standard normal numbers keyed by (seed, purpose, step, sample): the same key gives the same numbers. */
+  static async noise(shape: readonly number[], key: NoiseKey, device: Device = 'cpu'): Promise<DeviceTensor> {
+    return new DeviceTensor(await native().tensorNoise(shape, key, device))
+  }
+
+  /** A copy in host memory. */
+  async toHost(): Promise<HostTensor> {
+    return native().tensorToHost(this.handle)
+  }
+}

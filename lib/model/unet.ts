@@ -1,0 +1,364 @@
+import { argumentError, checkInteger, checkKnownOptions, checkNumber } from '../check.ts'
+import type { Device } from '../device.ts'
+import {
+  type HostData,
+  type NativeLayout,
+  type NativeUNetConfig,
+  native,
+  type Precision,
+  type UNetHandle,
+} from '../native.ts'
+import { NativeObject } from '../native-object.ts'
+import { HEADS, type Head } from '../prediction/heads.ts'
+import type { HostTensor } from '../tensor.ts'
+
+/** Options of the network. Names follow guided-diffusion's, in camelCase; every one has a default but `modelChannels`. */
+export interface UNetOptions {
+  /** Channels of the images, 1 to 4; 3 by default. */
+  readonly imageChannels?: number
+  /** What the network predicts: any of xStart, v, eps, in that order; all three by default. */
+  readonly heads?: readonly Head[]
+  /** Adds image channels for a learned variance; false by default. */
+  readonly learnsVariance?: boolean
+  /** Base width; a multiple of `normGroups`. */
+  readonly modelChannels: number
+  /** Width of each level as a multiple of `modelChannels`; `[1, 2, 2]` by default. The image is halved between levels. */
+  readonly channelMult?: readonly number[]
+  /** Residual blocks a level; 2 by default. */
+  readonly resBlockCount?: number
+  /** Down-sampling factors (1, 2, 4, …) at which there is attention; none by default. The middle always has it. */
+  readonly attentionResolutions?: readonly number[]
+  /** Attention heads, unless `headChannels` says how wide a head is; 4 by default. */
+  readonly attentionHeads?: number
+  readonly attentionHeadsUp?: number
+  readonly headChannels?: number
+  /** In [0, 1); 0 by default. */
+  readonly dropout?: number
+  readonly convResample?: boolean
+  /** 1, 2 or 3 spatial dimensions; 2 by default. */
+  readonly dims?: number
+  /** Classes of a class-conditional network; 0 (unconditional) by default. */
+  readonly classCount?: number
+  /** Keep no activations inside blocks and run them again in the backward pass: less memory, about a third more time. */
+  readonly recompute?: boolean
+  /** Timestep scales and shifts the normalised activations instead of being added; true by default. */
+  readonly scaleShiftNorm?: boolean
+  /** Residual blocks resize instead of plain convolutions; false by default. */
+  readonly resBlockUpDown?: boolean
+  /** Channel order of attention: false is guided-diffusion's legacy order, the default. */
+  readonly newAttentionOrder?: boolean
+  /** Groups of the normalisation; 32 by default. */
+  readonly normGroups?: number
+  /** Super-resolution: a low-resolution image is given as a condition; false by default. */
+  readonly lowRes?: boolean
+}
+
+export type UNetConfig = Required<Omit<UNetOptions, 'attentionHeadsUp' | 'headChannels'>> & {
+  readonly attentionHeadsUp: number
+  readonly headChannels: number
+}
+
+const KNOWN = [
+  'imageChannels', 'heads', 'learnsVariance', 'modelChannels', 'channelMult', 'resBlockCount',
+  'attentionResolutions', 'attentionHeads', 'attentionHeadsUp', 'headChannels', 'dropout', 'convResample', 'dims',
+  'classCount', 'recompute', 'scaleShiftNorm', 'resBlockUpDown', 'newAttentionOrder', 'normGroups', 'lowRes',
+] as const // biome-ignore format: one list
+
+/** Fills in defaults and checks every option. Throws a RangeError or TypeError that names the option. */
+export function unetConfig(options: UNetOptions): UNetConfig {
+  const call = 'UNet.create'
+  checkKnownOptions(call, options, KNOWN)
+  const config: UNetConfig = {
+    imageChannels: options.imageChannels ?? 3,
+    heads: HEADS.filter((head) => (options.heads ?? HEADS).includes(head)),
+    learnsVariance: options.learnsVariance ?? false,
+    modelChannels: options.modelChannels,
+    channelMult: options.channelMult ?? [1, 2, 2],
+    resBlockCount: options.resBlockCount ?? 2,
+    attentionResolutions: options.attentionResolutions ?? [],
+    attentionHeads: options.attentionHeads ?? 4,
+    attentionHeadsUp: options.attentionHeadsUp ?? -1,
+    headChannels: options.headChannels ?? -1,
+    dropout: options.dropout ?? 0,
+    convResample: options.convResample ?? true,
+    dims: options.dims ?? 2,
+    classCount: options.classCount ?? 0,
+    recompute: options.recompute ?? false,
+    scaleShiftNorm: options.scaleShiftNorm ?? true,
+    resBlockUpDown: options.resBlockUpDown ?? false,
+    newAttentionOrder: options.newAttentionOrder ?? false,
+    normGroups: options.normGroups ?? 32,
+    lowRes: options.lowRes ?? false,
+  }
+  const unknownHead = (options.heads ?? []).find((head) => !HEADS.includes(head))
+  if (unknownHead !== undefined || config.heads.length === 0 || config.heads.length !== (options.heads ?? HEADS).length) {
+    throw argumentError(call, 'heads', `some of ${HEADS.join(', ')}, each once`, options.heads)
+  }
+  checkInteger(call, 'imageChannels', config.imageChannels, 1, 4)
+  checkArchitecture(call, config)
+  return config
+}
+
+/** The checks that hold for any network of this kind, whatever its output means. */
+function checkArchitecture(call: string, config: Omit<UNetConfig, 'imageChannels' | 'heads' | 'learnsVariance'>): void {
+  checkInteger(call, 'normGroups', config.normGroups, 1)
+  checkInteger(call, 'modelChannels', config.modelChannels, 1)
+  checkInteger(call, 'resBlockCount', config.resBlockCount, 1, 64)
+  checkInteger(call, 'dims', config.dims, 1, 3)
+  checkInteger(call, 'classCount', config.classCount, 0)
+  checkNumber(call, 'dropout', config.dropout, 0, 0.99)
+  if (!Array.isArray(config.channelMult) || config.channelMult.length === 0) {
+    throw argumentError(call, 'channelMult', 'a list of multiples, one a level', config.channelMult)
+  }
+  const factors = config.channelMult.map((_, level) => 2 ** level)
+  for (const factor of config.attentionResolutions) {
+    if (!factors.includes(factor)) {
+      throw argumentError(call, 'attentionResolutions', `among the down-sampling factors ${factors.join(', ')}`, factor)
+    }
+  }
+  for (const multiple of config.channelMult) {
+    checkNumber(call, 'channelMult', multiple, 0)
+    const width = Math.trunc(multiple * config.modelChannels)
+    if (width === 0 || width % config.normGroups !== 0) {
+      const groups = config.normGroups
+      throw argumentError(
+        call,
+        `modelChannels x ${multiple} (${width})`,
+        `divisible by the ${groups} norm groups`,
+        width,
+        { hint: `use a width of ${groups}, ${2 * groups}, ${3 * groups}, … or other normGroups` },
+      )
+    }
+  }
+  for (const [level, multiple] of config.channelMult.entries()) {
+    const width = Math.trunc(multiple * config.modelChannels)
+    const isMiddle = level === config.channelMult.length - 1
+    if (!isMiddle && !config.attentionResolutions.includes(2 ** level)) continue
+    const divisor = config.headChannels === -1 ? config.attentionHeads : config.headChannels
+    const name = config.headChannels === -1 ? 'attentionHeads' : 'headChannels'
+    checkInteger(call, name, divisor, 1)
+    if (width % divisor !== 0) throw argumentError(call, name, `a divisor of the width ${width} at level ${level}`, divisor)
+  }
+  if (config.lowRes && config.dims !== 2) throw argumentError(call, 'dims', '2 for super-resolution', config.dims)
+}
+
+/** The options as guided-diffusion names them (snake_case), with any number of output channels. */
+export interface RawUNetOptions {
+  readonly in_channels?: number
+  readonly model_channels: number
+  readonly out_channels: number
+  readonly num_res_blocks: number
+  readonly attention_resolutions: readonly number[]
+  readonly dropout?: number
+  readonly channel_mult?: readonly number[]
+  readonly conv_resample?: boolean
+  readonly dims?: number
+  readonly num_classes?: number | null
+  readonly use_checkpoint?: boolean
+  readonly num_heads?: number
+  readonly num_head_channels?: number
+  readonly num_heads_upsample?: number
+  readonly use_scale_shift_norm?: boolean
+  readonly resblock_updown?: boolean
+  readonly use_new_attention_order?: boolean
+  readonly norm_groups?: number
+  readonly superres?: boolean
+  /** Stored by the original and without effect on the network. */
+  readonly image_size?: number
+  /** The original's working precision; `precision` of each call decides here. */
+  readonly use_fp16?: boolean
+}
+
+const RAW_KNOWN = [
+  'in_channels', 'model_channels', 'out_channels', 'num_res_blocks', 'attention_resolutions', 'dropout',
+  'channel_mult', 'conv_resample', 'dims', 'num_classes', 'use_checkpoint', 'num_heads', 'num_head_channels',
+  'num_heads_upsample', 'use_scale_shift_norm', 'resblock_updown', 'use_new_attention_order', 'norm_groups',
+  'superres', 'image_size', 'use_fp16',
+] as const // biome-ignore format: one list
+
+function nativeFromRaw(raw: RawUNetOptions): NativeUNetConfig {
+  const call = 'UNet.fromGuidedDiffusion'
+  checkKnownOptions(call, raw, RAW_KNOWN)
+  const config: NativeUNetConfig = {
+    inChannels: raw.in_channels ?? 3,
+    modelChannels: raw.model_channels,
+    outChannels: raw.out_channels,
+    resBlockCount: raw.num_res_blocks,
+    attentionResolutions: raw.attention_resolutions ?? [],
+    dropout: raw.dropout ?? 0,
+    channelMult: raw.channel_mult ?? [1, 2, 4, 8],
+    convResample: raw.conv_resample ?? true,
+    dims: raw.dims ?? 2,
+    classCount: raw.num_classes ?? 0,
+    recompute: raw.use_checkpoint ?? false,
+    attentionHeads: raw.num_heads ?? 1,
+    headChannels: raw.num_head_channels ?? -1,
+    attentionHeadsUp: raw.num_heads_upsample ?? -1,
+    scaleShiftNorm: raw.use_scale_shift_norm ?? false,
+    resBlockUpDown: raw.resblock_updown ?? false,
+    newAttentionOrder: raw.use_new_attention_order ?? false,
+    normGroups: raw.norm_groups ?? 32,
+    lowRes: raw.superres ?? false,
+  }
+  checkInteger(call, 'in_channels', config.inChannels, 1)
+  checkInteger(call, 'out_channels', config.outChannels, 1)
+  // The original passes over attention factors that no level has.
+  const factors = config.channelMult.map((_, level) => 2 ** level)
+  const attentionResolutions = config.attentionResolutions.filter((factor) => factors.includes(factor))
+  checkArchitecture(call, { ...config, attentionResolutions })
+  return { ...config, attentionResolutions }
+}
+
+function nativeFromConfig(config: UNetConfig): NativeUNetConfig {
+  const { imageChannels, heads, learnsVariance, ...rest } = config
+  const outChannels = imageChannels * (heads.length + (learnsVariance ? 1 : 0))
+  return { ...rest, inChannels: imageChannels, outChannels }
+}
+
+/** What the network sees: images, timesteps, and conditions where it has them. */
+export interface UNetInput {
+  /** [N, C, H, W], float32 in about [-1, 1] (or uint8). */
+  readonly x: HostData
+  /** [N] timesteps, possibly fractional. */
+  readonly t: HostData
+  /** [N] classes (int32 or int64). */
+  readonly y?: HostData | undefined
+  /** [N, C, h, w]. */
+  readonly lowRes?: HostData | undefined
+}
+
+/**
+ * The UNet of guided-diffusion, with one to three prediction heads. Parameter names and values are the original's, so
+ * that its weights load by name.
+ *
+ * @example
+ * const unet = await UNet.create({ imageChannels: 1, modelChannels: 32 }, { seed: 1 })
+ */
+export class UNet extends NativeObject<'unet'> {
+  /** The options with all defaults; undefined for a network made from guided-diffusion's own option names. */
+  readonly config: UNetConfig | undefined
+  readonly #native: NativeUNetConfig
+  readonly device: Device
+
+  /** @internal */
+  constructor(handle: UNetHandle, nativeConfig: NativeUNetConfig, config: UNetConfig | undefined, device: Device) {
+    super(handle, 'UNet')
+    this.#native = nativeConfig
+    this.config = config
+    this.device = device
+  }
+
+  /**
+   * A new network with weights keyed by `seed` (initialised as PyTorch does; last convolutions zero).
+   *
+   * @throws RangeError, TypeError for an option out of range; NativeError for a device that cannot be used
+   */
+  static async create(
+    options: UNetOptions,
+    { seed = 0, device = 'cpu' }: { seed?: number; device?: Device } = {},
+  ): Promise<UNet> {
+    const config = unetConfig(options)
+    checkInteger('UNet.create', 'seed', seed, 0)
+    const nativeConfig = nativeFromConfig(config)
+    return new UNet(await native().unetCreate(nativeConfig, seed, device), nativeConfig, config, device)
+  }
+
+  /** A network from guided-diffusion's constructor options, for its own checkpoints. */
+  static async fromGuidedDiffusion(
+    options: RawUNetOptions,
+    { seed = 0, device = 'cpu' }: { seed?: number; device?: Device } = {},
+  ): Promise<UNet> {
+    const nativeConfig = nativeFromRaw(options)
+    return new UNet(await native().unetCreate(nativeConfig, seed, device), nativeConfig, undefined, device)
+  }
+
+  /** @internal The same network over other weights. */
+  over(handle: UNetHandle): UNet {
+    return new UNet(handle, this.#native, this.config, this.device)
+  }
+
+  /** Names and shapes in state-dict order. */
+  parameters(): { readonly name: string; readonly shape: readonly number[] }[] {
+    return native().unetParameters(this.handle)
+  }
+
+  /** Number of weights. */
+  get parameterCount(): number {
+    return this.parameters().reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0)
+  }
+
+  /** @internal How the output's channels are divided. */
+  get layout(): NativeLayout {
+    if (!this.config) {
+      throw argumentError('UNet.layout', 'a network', 'made by UNet.create, whose heads are known', this)
+    }
+    const { heads, imageChannels, learnsVariance } = this.config
+    return { heads, imageChannels, learnsVariance }
+  }
+
+  /** Checks that height and width survive the down-sampling. */
+  checkImageShape(call: string, shape: readonly number[]): void {
+    const [, channels, ...size] = shape
+    if (channels !== this.#native.inChannels) {
+      throw argumentError(call, 'images', `${this.#native.inChannels} channels`, channels)
+    }
+    if (size.length !== this.#native.dims) {
+      throw argumentError(call, 'images', `${this.#native.dims} spatial dimensions`, shape)
+    }
+    const divisor = 2 ** (this.#native.channelMult.length - 1)
+    const resized = this.#native.dims === 3 ? size.slice(1) : size
+    if (resized.some((length) => length % divisor !== 0)) {
+      throw argumentError(call, 'height and width', `divisible by ${divisor}, the network's down-sampling`, size)
+    }
+  }
+
+  /** @internal Checks everything that a forward pass needs. */
+  checkInput(call: string, { x, t, y, lowRes }: UNetInput): void {
+    this.checkImageShape(call, x.shape)
+    const count = x.shape[0] ?? 0
+    if (t.shape.length !== 1 || t.shape[0] !== count) throw argumentError(call, 't', `${count} timesteps`, t.shape)
+    const classes = this.#native.classCount
+    if (classes > 0 !== (y !== undefined)) {
+      throw argumentError(call, 'y', classes > 0 ? `${count} classes for a class-conditional network` : 'absent for an unconditional network', y?.shape)
+    }
+    if (y) {
+      const bad = Array.from(y.data as ArrayLike<number | bigint>, Number).findIndex((c) => !(c >= 0 && c < classes))
+      if (y.data.length !== count) throw argumentError(call, 'y', `${count} classes`, y.data)
+      if (bad !== -1) throw argumentError(call, `y[${bad}]`, `a class in [0, ${classes - 1}]`, y.data[bad])
+    }
+    if (this.#native.lowRes !== (lowRes !== undefined)) {
+      throw argumentError(call, 'lowRes', this.#native.lowRes ? 'a low-resolution image an example' : 'absent, the network takes none', lowRes?.shape)
+    }
+    if (lowRes && (lowRes.shape[0] !== count || lowRes.shape[1] !== x.shape[1] || lowRes.shape.length !== 4)) {
+      throw argumentError(call, 'lowRes', `[${count}, ${x.shape[1]}, h, w]`, lowRes.shape)
+    }
+  }
+
+  /** The raw output for given inputs, [N, out channels, H, W], in evaluation mode and without gradient. */
+  async forward(input: UNetInput, precision: Precision = 'fp32'): Promise<HostTensor> {
+    this.checkInput('unet.forward', input)
+    return native().unetForward(this.handle, input, precision)
+  }
+
+  /** Output, gradient of mean(out * probe) at x, and that gradient's norm at every parameter. */
+  async forwardGrad(
+    input: UNetInput,
+    probe: HostData,
+    precision: Precision = 'fp32',
+  ): Promise<{ out: HostTensor; gradX: HostTensor; gradNorms: Float64Array }> {
+    this.checkInput('unet.forwardGrad', input)
+    const shape = [input.x.shape[0], this.#native.outChannels, ...input.x.shape.slice(2)]
+    if (probe.shape.join() !== shape.join()) throw argumentError('unet.forwardGrad', 'probe', `[${shape.join(', ')}]`, probe.shape)
+    return native().unetForwardGrad(this.handle, input, precision, probe)
+  }
+
+  /** Loads weights by name from a .safetensors or .pt file; strict, and every mismatch is reported at once. */
+  async loadWeights(path: string): Promise<void> {
+    await native().unetLoad(this.handle, path)
+  }
+
+  /** Writes the weights as safetensors, whole or not at all. */
+  async saveWeights(path: string): Promise<void> {
+    await native().unetSave(this.handle, path)
+  }
+}

@@ -1,0 +1,308 @@
+// The addon: loaded and declared here, and nowhere else. Arguments have been checked by the caller.
+import { createRequire } from 'node:module'
+import { CheckpointError, NativeError } from './errors.ts'
+import type { Head } from './prediction/heads.ts'
+import { locateAddon } from './setup/locate.ts'
+import type { HostTensor } from './tensor.ts'
+
+declare const kind: unique symbol
+/** An opaque native object; disposed of by `handleDispose`, or by the garbage collector. */
+export interface Handle<K extends string> {
+  readonly [kind]: K
+}
+export type TensorHandle = Handle<'tensor'>
+export type ScheduleHandle = Handle<'schedule'>
+export type UNetHandle = Handle<'unet'>
+export type TrainerHandle = Handle<'trainer'>
+
+/** Host data on its way to native code; copied before the call returns. */
+export interface HostData {
+  readonly data: Uint8Array | Int32Array | BigInt64Array | Float32Array | Float64Array
+  readonly shape: readonly number[]
+}
+
+/** Number format of convolutions and attention; weights, norms and losses stay float32. */
+export type Precision = 'fp32' | 'bf16' | 'fp16'
+/** Where the variance of an ancestral step comes from (improved DDPM, section 3.1). */
+export type VarianceType = 'fixedSmall' | 'fixedLarge' | 'learned' | 'learnedRange'
+/** Unit of a squared error: each head's own, or a common one (math.md, "Loss spaces"). */
+export type Space = 'own' | 'xStart' | 'v' | 'eps' | 'F'
+/** Which heads enter the loss: the smallest of each example, the smallest of the batch, all, or one by name. */
+export type Choose = 'min' | 'minBatch' | 'mean' | Head
+
+export interface NativeUNetConfig {
+  readonly inChannels: number
+  readonly modelChannels: number
+  readonly outChannels: number
+  readonly resBlockCount: number
+  readonly attentionResolutions: readonly number[]
+  readonly dropout: number
+  readonly channelMult: readonly number[]
+  readonly convResample: boolean
+  readonly dims: number
+  readonly classCount: number
+  readonly recompute: boolean
+  readonly attentionHeads: number
+  readonly headChannels: number
+  readonly attentionHeadsUp: number
+  readonly scaleShiftNorm: boolean
+  readonly resBlockUpDown: boolean
+  readonly newAttentionOrder: boolean
+  readonly normGroups: number
+  readonly lowRes: boolean
+}
+
+export interface NativeLayout {
+  readonly heads: readonly Head[]
+  readonly imageChannels: number
+  readonly learnsVariance: boolean
+}
+
+export interface NativeLossConfig {
+  readonly compare: Space
+  readonly space: Space
+  readonly choose: Choose
+  readonly sigmaData: number
+}
+
+export interface NativeTrainerConfig extends NativeLayout {
+  readonly seed: number
+  readonly loss: NativeLossConfig
+  readonly variance: VarianceType
+  readonly boundWeight: number
+  readonly beta1: number
+  readonly beta2: number
+  readonly tiny: number
+  readonly weightDecay: number
+  readonly decayAll: boolean
+  readonly emaRates: readonly number[]
+  readonly emaWarmsUp: boolean
+  readonly clipNorm: number
+  readonly microBatch: number
+  readonly precision: Precision
+  readonly nonFinite: 'stop' | 'skip'
+}
+
+export interface NativeBatch {
+  readonly images: HostData
+  readonly t: Int32Array
+  readonly weight?: HostData | undefined
+  readonly y?: HostData | undefined
+  readonly lowRes?: HostData | undefined
+  readonly lr?: number
+}
+
+/** Losses of a batch. */
+export interface NativeLosses {
+  /** What each example contributes, before its timestep weight; [N]. */
+  readonly loss: Float32Array
+  /** Mean squared error of each head in its own unit; [N, heads], row-major. */
+  readonly perHead: Float32Array
+  /** Column of the head that entered the loss, -1 where all did; [N]. */
+  readonly chosen: Int32Array
+}
+
+export interface NativeStepResult {
+  readonly loss: number
+  readonly gradNorm: number
+  readonly skipped: boolean
+  readonly exampleLoss: Float32Array
+  readonly perHead: Float32Array
+  readonly chosen: Int32Array
+}
+
+export interface NoiseKey {
+  readonly seed: number
+  readonly purpose: 'noise' | 'startNoise' | 'stepNoise' | 'probe'
+  readonly step: number
+  readonly firstSample: number
+}
+
+export interface DenoiseOptions {
+  readonly headWeights: readonly number[]
+  readonly clip: boolean
+  readonly rescalesTimesteps: boolean
+  readonly precision: Precision
+}
+
+/** Counts of what the native side holds. */
+export interface MemoryCount {
+  /** Bytes of tensors alive in host memory, in the whole process. */
+  readonly liveBytes: number
+  /** The most that were alive at once since the last reset. */
+  readonly peakBytes: number
+  readonly liveAllocations: number
+  /** Handles of this environment that are not disposed of. */
+  readonly handles: number
+}
+
+/** Every function of the addon; native/bindings/addon.cpp lists the same names. */
+export interface Addon {
+  version(): string
+  runtimeInfo(): Promise<Record<string, string>>
+  selfTest(device: string): Promise<{ loss: number; gradNorm: number }>
+  threadsSet(count: number): Promise<void>
+  memoryCount(): MemoryCount
+  memoryResetPeak(): Promise<void>
+  deviceCheck(name: string): Promise<void>
+  handleDispose(handle: Handle<string>): void
+  tensorFromHost(tensor: HostData, device: string): Promise<TensorHandle>
+  tensorToHost(tensor: TensorHandle): Promise<HostTensor>
+  tensorShape(tensor: TensorHandle): number[]
+  tensorNoise(shape: readonly number[], key: NoiseKey, device: string): Promise<TensorHandle>
+  fileRead(path: string): Promise<{ tensors: [string, HostTensor][]; metadata: Record<string, string> }>
+  fileWrite(path: string, tensors: [string, HostData][], metadata: Record<string, string>): Promise<void>
+  scheduleCreate(name: string, timestepCount: number, zeroTerminal: boolean, betas?: Float64Array): ScheduleHandle
+  scheduleRespace(schedule: ScheduleHandle, kept: Int32Array): ScheduleHandle
+  scheduleTables(schedule: ScheduleHandle): Record<string, Float64Array>
+  scheduleQSample(
+    schedule: ScheduleHandle,
+    xStart: TensorHandle,
+    noise: TensorHandle,
+    t: Int32Array,
+  ): Promise<TensorHandle>
+  scheduleLossFactors(
+    schedule: ScheduleHandle,
+    layout: NativeLayout,
+    loss: NativeLossConfig,
+  ): { compare: Float64Array; space: Float64Array }
+  unetCreate(config: NativeUNetConfig, seed: number, device: string): Promise<UNetHandle>
+  unetParameters(unet: UNetHandle): { name: string; shape: number[] }[]
+  unetForward(
+    unet: UNetHandle,
+    input: { x: HostData; t: HostData; y?: HostData | undefined; lowRes?: HostData | undefined },
+    precision: Precision,
+  ): Promise<HostTensor>
+  unetForwardGrad(
+    unet: UNetHandle,
+    input: { x: HostData; t: HostData; y?: HostData | undefined; lowRes?: HostData | undefined },
+    precision: Precision,
+    probe: HostData,
+  ): Promise<{ out: HostTensor; gradX: HostTensor; gradNorms: Float64Array }>
+  unetLoad(unet: UNetHandle, path: string): Promise<void>
+  unetSave(unet: UNetHandle, path: string): Promise<void>
+  trainerCreate(unet: UNetHandle, schedule: ScheduleHandle, config: NativeTrainerConfig): Promise<TrainerHandle>
+  trainerStep(trainer: TrainerHandle, batch: NativeBatch): Promise<NativeStepResult>
+  trainerStepCount(trainer: TrainerHandle): Promise<number>
+  trainerSave(trainer: TrainerHandle, folder: string): Promise<void>
+  trainerLoad(trainer: TrainerHandle, folder: string): Promise<void>
+  trainerAveraged(trainer: TrainerHandle, index: number): Promise<UNetHandle>
+  lossEvaluate(
+    unet: UNetHandle,
+    schedule: ScheduleHandle,
+    config: NativeTrainerConfig,
+    batch: NativeBatch,
+    key: NoiseKey,
+  ): Promise<NativeLosses>
+  lossOfOutput(
+    schedule: ScheduleHandle,
+    config: NativeLayout & { loss: NativeLossConfig },
+    output: TensorHandle,
+    xStart: TensorHandle,
+    noise: TensorHandle,
+    t: Int32Array,
+  ): Promise<NativeLosses>
+  denoiserPredict(
+    unet: UNetHandle,
+    process: ScheduleHandle,
+    layout: NativeLayout,
+    xt: TensorHandle,
+    k: number,
+    options: DenoiseOptions,
+    y?: HostData,
+    lowRes?: HostData,
+  ): Promise<{ xStart: TensorHandle; variance?: TensorHandle }>
+  denoiserInterpret(
+    process: ScheduleHandle,
+    layout: NativeLayout,
+    variance: VarianceType,
+    output: TensorHandle,
+    xt: TensorHandle,
+    k: number | Int32Array,
+    clip: boolean,
+  ): Promise<{ xStart: TensorHandle; mean: TensorHandle; variance: TensorHandle; logVariance: TensorHandle }>
+  reverseAncestral(
+    process: ScheduleHandle,
+    variance: VarianceType,
+    xStart: TensorHandle,
+    varianceValues: TensorHandle | undefined,
+    xt: TensorHandle,
+    noise: TensorHandle,
+    k: number | Int32Array,
+  ): Promise<TensorHandle>
+  reverseDdim(
+    process: ScheduleHandle,
+    xStart: TensorHandle,
+    xt: TensorHandle,
+    noise: TensorHandle | undefined,
+    eta: number,
+    k: number | Int32Array,
+  ): Promise<TensorHandle>
+  reverseEncode(
+    process: ScheduleHandle,
+    xStart: TensorHandle,
+    xt: TensorHandle,
+    k: number | Int32Array,
+  ): Promise<TensorHandle>
+  reverseBound(
+    process: ScheduleHandle,
+    xStart: TensorHandle,
+    xt: TensorHandle,
+    mean: TensorHandle,
+    logVariance: TensorHandle,
+    k: number | Int32Array,
+  ): Promise<HostTensor>
+}
+
+let loaded: Addon | undefined
+
+/** The addon, loaded at its first use; throws a SetupError with the ways out when it is not built. */
+export function native(): Addon {
+  loaded ??= wrapped(createRequire(process.execPath)(locateAddon().addonFile) as Addon)
+  return loaded
+}
+
+interface NativeFailure {
+  readonly message: string
+  readonly code?: string
+  readonly missing?: string[]
+  readonly unexpected?: string[]
+  readonly misshapen?: string[]
+}
+
+function isNativeFailure(error: unknown): error is NativeFailure {
+  return error instanceof Error && 'code' in error && 'misshapen' in error && !(error instanceof CheckpointError)
+}
+
+function errorFrom(cause: NativeFailure): Error {
+  const { message, code = 'ERR_NATIVE' } = cause
+  if (code !== 'ERR_CHECKPOINT') return new NativeError(message, code, { cause })
+  const file = /\("(.*?)"\)/.exec(message)?.[1] ?? ''
+  return new CheckpointError(message, file, cause, { cause })
+}
+
+/** Gives a native failure the JavaScript stack of its caller; costs nothing when the call succeeds. */
+async function settle<T>(pending: Promise<T>): Promise<T> {
+  try {
+    return await pending
+  } catch (cause) {
+    throw isNativeFailure(cause) ? errorFrom(cause) : cause
+  }
+}
+
+/** The same functions, whose failures are this library's errors. */
+function wrapped(addon: Addon): Addon {
+  const functions: Record<string, unknown> = {}
+  for (const [name, call] of Object.entries(addon) as [string, (...args: unknown[]) => unknown][]) {
+    functions[name] = (...args: unknown[]) => {
+      let result: unknown
+      try {
+        result = call(...args)
+      } catch (cause) {
+        throw isNativeFailure(cause) ? errorFrom(cause) : cause
+      }
+      return result instanceof Promise ? settle(result) : result
+    }
+  }
+  return functions as unknown as Addon
+}

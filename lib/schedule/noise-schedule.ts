@@ -1,0 +1,93 @@
+import { argumentError, checkInteger, checkKnownOptions, checkOneOf } from '../check.ts'
+import { native, type ScheduleHandle } from '../native.ts'
+import { NativeObject } from '../native-object.ts'
+import { spaceTimesteps } from './spacing.ts'
+
+/** Named noise schedules: linear and cosine are guided-diffusion's, exact; scaledLinear is latent diffusion's. */
+export const SCHEDULE_NAMES = ['linear', 'cosine', 'scaledLinear', 'sigmoid'] as const
+export type ScheduleName = (typeof SCHEDULE_NAMES)[number]
+
+export interface NoiseScheduleOptions {
+  /** `linear` by default. */
+  readonly name?: ScheduleName
+  /** Diffusion timesteps T; 1000 by default. Linear needs at least 21. */
+  readonly timestepCount?: number
+  /** Rescale so that the last timestep holds no signal (Lin et al. 2023); then eps cannot be sampled from. */
+  readonly zeroTerminalSnr?: boolean
+  /** Betas of your own in (0, 1] instead of a named schedule. */
+  readonly betas?: Float64Array
+}
+
+/** Tables of a process, float64, one entry a timestep. */
+export interface ScheduleTables {
+  readonly beta: Float64Array
+  readonly alphaBar: Float64Array
+  readonly alphaBarPrev: Float64Array
+  readonly alphaBarNext: Float64Array
+  readonly sqrtAlphaBar: Float64Array
+  readonly sqrtOneMinusAlphaBar: Float64Array
+  readonly logOneMinusAlphaBar: Float64Array
+  readonly sqrtRecipAlphaBar: Float64Array
+  readonly sqrtRecipAlphaBarMinusOne: Float64Array
+  readonly posteriorVariance: Float64Array
+  readonly posteriorLogVarianceClipped: Float64Array
+  readonly posteriorMeanXStart: Float64Array
+  readonly posteriorMeanXt: Float64Array
+  /** Signal-to-noise ratio of power, alphaBar / (1 - alphaBar). */
+  readonly snr: Float64Array
+  /** The timestep of the trained process that each step of this one visits. */
+  readonly timestepMap: Float64Array
+}
+
+/**
+ * A noise schedule: which share of signal and noise each timestep has. t = 0 holds least noise.
+ *
+ * @example
+ * const schedule = NoiseSchedule.create({ name: 'cosine', timestepCount: 1000 })
+ * const process = schedule.respace('ddim25') // 25 of the 1000 timesteps, for sampling
+ */
+export class NoiseSchedule extends NativeObject<'schedule'> {
+  readonly tables: ScheduleTables
+  /** Timesteps of this process. */
+  readonly timestepCount: number
+  readonly options: Required<Omit<NoiseScheduleOptions, 'betas'>>
+
+  private constructor(handle: ScheduleHandle, options: NoiseSchedule['options']) {
+    super(handle, 'NoiseSchedule')
+    this.tables = native().scheduleTables(handle) as unknown as ScheduleTables
+    this.timestepCount = this.tables.beta.length
+    this.options = options
+  }
+
+  static create(options: NoiseScheduleOptions = {}): NoiseSchedule {
+    const call = 'NoiseSchedule.create'
+    checkKnownOptions(call, options, ['name', 'timestepCount', 'zeroTerminalSnr', 'betas'])
+    const { name = 'linear', betas, zeroTerminalSnr = false } = options
+    const timestepCount = options.timestepCount ?? betas?.length ?? 1000
+    checkOneOf(call, 'name', name, SCHEDULE_NAMES)
+    checkInteger(call, 'timestepCount', timestepCount, 1, 1_000_000)
+    if (betas) {
+      const bad = betas.findIndex((beta) => !(beta > 0 && beta <= 1))
+      if (bad !== -1) throw argumentError(call, `betas[${bad}]`, 'in (0, 1]', betas[bad])
+      if (betas.length !== timestepCount) {
+        throw argumentError(call, 'betas', `${timestepCount} values, one a timestep`, betas)
+      }
+    } else if ((name === 'linear' || name === 'scaledLinear') && timestepCount < 21) {
+      throw argumentError(call, 'timestepCount', `at least 21 for the ${name} schedule`, timestepCount, {
+        hint: 'with fewer, its betas reach 1; use cosine',
+      })
+    }
+    const handle = native().scheduleCreate(name, timestepCount, zeroTerminalSnr, betas)
+    return new NoiseSchedule(handle, { name, timestepCount, zeroTerminalSnr })
+  }
+
+  /**
+   * The process that visits only some timesteps, for sampling in fewer steps.
+   *
+   * @param spec - `'250'`, `'ddim25'`, sections such as `'10,15,20'`, or ascending timesteps; '' keeps all
+   */
+  respace(spec: string | readonly number[]): NoiseSchedule {
+    const kept = spaceTimesteps(this.timestepCount, spec === '' ? String(this.timestepCount) : spec)
+    return new NoiseSchedule(native().scheduleRespace(this.handle, kept), this.options)
+  }
+}

@@ -1,0 +1,62 @@
+import type { ImageBatch } from '../tensor.ts'
+import type { TimestepSampler } from '../timesteps/sampler.ts'
+import type { StepResult, Trainer } from './trainer.ts'
+
+/** What `train` needs: who computes, who draws timesteps, where images come from, how fast to learn. */
+export interface TrainOptions {
+  readonly trainer: Trainer
+  readonly sampler: TimestepSampler
+  /** Batches from step `trainer.step` on; see `batches`. */
+  readonly batches: AsyncIterable<ImageBatch> | Iterable<ImageBatch>
+  /** Learning rate, or its course over steps. */
+  readonly lr: number | ((step: number) => number)
+  /** Step at which training ends; without it the loop ends with the batches or when it is left. */
+  readonly stepCount?: number
+  /** Stops at the next step boundary, without an error. */
+  readonly signal?: AbortSignal
+}
+
+/** One step as the loop saw it. */
+export interface StepReport extends StepResult {
+  /** Number of the step, from 0. */
+  readonly step: number
+  /** [N] timesteps that were trained. */
+  readonly t: Int32Array
+  /** [N] their factors. */
+  readonly weight: Float32Array
+  readonly lr: number
+  /** Time waited for the images and time computed, in milliseconds. */
+  readonly waitMs: number
+  readonly stepMs: number
+}
+
+/**
+ * Trains one batch per iteration and reports each step; stop by leaving the loop.
+ *
+ * @example
+ * for await (const report of train({ trainer, sampler, batches, lr: 1e-4, stepCount: 1000 })) {
+ *   console.log(report.step, report.loss)
+ * }
+ */
+export async function* train(options: TrainOptions): AsyncGenerator<StepReport, void, void> {
+  const { trainer, sampler, batches, lr, stepCount = Number.POSITIVE_INFINITY, signal } = options
+  const { heads } = trainer.unet.layout
+  if (trainer.step >= stepCount) return
+
+  let before = performance.now()
+  for await (const images of batches) {
+    if (signal?.aborted) return
+    const arrived = performance.now()
+    const step = trainer.step
+    const { t, weight } = sampler.draw(images.shape[0], step)
+    const rate = typeof lr === 'number' ? lr : lr(step)
+
+    const result = await trainer.trainStep({ images, t, weight, lr: rate })
+
+    if (!result.skipped) sampler.observe?.({ t, loss: result.exampleLoss, perHead: result.perHead, heads })
+    const done = performance.now()
+    yield { step, t, weight, lr: rate, ...result, waitMs: arrived - before, stepMs: done - arrived }
+    if (trainer.step >= stepCount || signal?.aborted) return
+    before = performance.now()
+  }
+}

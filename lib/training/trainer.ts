@@ -1,0 +1,271 @@
+import {
+  argumentError,
+  checkInteger,
+  checkKnownOptions,
+  checkNumber,
+  checkOneOf,
+  checkTimesteps,
+} from '../check.ts'
+import { NativeError } from '../errors.ts'
+import type { UNet } from '../model/unet.ts'
+import {
+  type Choose,
+  type NativeTrainerConfig,
+  native,
+  type Precision,
+  type Space,
+  type TrainerHandle,
+  type VarianceType,
+} from '../native.ts'
+import { NativeObject } from '../native-object.ts'
+import { HEADS } from '../prediction/heads.ts'
+import type { NoiseSchedule } from '../schedule/noise-schedule.ts'
+import { checkImages, type ImageBatch } from '../tensor.ts'
+
+/** What is minimised. What the heads predict and which timesteps are drawn are chosen elsewhere. */
+export interface LossOptions {
+  /** Space in which heads are compared; `own` is the paper's, `xStart` the one in which they can be compared. */
+  readonly compare?: Space
+  /** `min` (the paper), `minBatch`, `mean` (all heads), or the name of one head; `mean` by default. */
+  readonly choose?: Choose
+  /** Space of the back-propagated error, that is, its weight over timesteps; `own` by default. */
+  readonly space?: Space
+  /** Standard deviation of the pixels, for space F; 0.5 by default. */
+  readonly sigmaData?: number
+}
+
+export interface TrainerOptions {
+  /** Keys noise and dropout; 0 by default. */
+  readonly seed?: number
+  readonly loss?: LossOptions
+  /** Variance type of a learned variance: `learnedRange` by default. */
+  readonly variance?: 'learned' | 'learnedRange'
+  /** Weight of the variational bound that trains a learned variance; T / 1000 is the original's rescaled loss. 1 by default. */
+  readonly boundWeight?: number
+  readonly beta1?: number
+  readonly beta2?: number
+  /** Guard of Adam's division; 1e-8 by default. */
+  readonly tiny?: number
+  readonly weightDecay?: number
+  /** Decay norms and biases too, as guided-diffusion does; false by default. */
+  readonly decayAll?: boolean
+  /** Rates of the moving averages, per step; `[0.9999]` by default, `[]` for none. */
+  readonly emaRates?: readonly number[]
+  /** Begin averages with rate (1 + n) / (10 + n); true by default. */
+  readonly emaWarmsUp?: boolean
+  /** Greatest gradient norm; 0 clips nothing; 1 by default. */
+  readonly clipNorm?: number
+  /** Examples a forward pass; gradients of the parts add up. 0, the whole batch, by default. */
+  readonly microBatch?: number
+  readonly precision?: Precision
+  /** What a loss or gradient that is not finite does: `stop` throws, `skip` changes nothing and goes on. */
+  readonly nonFinite?: 'stop' | 'skip'
+  /** Consecutive skips after which `skip` gives up; 10 by default. */
+  readonly nonFiniteLimit?: number
+}
+
+export type TrainerConfig = Required<Omit<TrainerOptions, 'loss'>> & { readonly loss: Required<LossOptions> }
+
+const KNOWN = [
+  'seed', 'loss', 'variance', 'boundWeight', 'beta1', 'beta2', 'tiny', 'weightDecay', 'decayAll', 'emaRates',
+  'emaWarmsUp', 'clipNorm', 'microBatch', 'precision', 'nonFinite', 'nonFiniteLimit',
+] as const // biome-ignore format: one list
+
+/** The four spaces and each head's own unit. */
+export const SPACES = ['own', 'xStart', 'v', 'eps', 'F'] as const
+/** Number formats of the forward pass. */
+export const PRECISIONS = ['fp32', 'bf16', 'fp16'] as const
+
+/** Fills in defaults and checks every option of a trainer. */
+export function trainerConfig(options: TrainerOptions): TrainerConfig {
+  const call = 'Trainer.create'
+  checkKnownOptions(call, options, KNOWN)
+  checkKnownOptions(`${call} loss`, options.loss ?? {}, ['compare', 'choose', 'space', 'sigmaData'])
+  const config: TrainerConfig = {
+    seed: options.seed ?? 0,
+    loss: {
+      compare: options.loss?.compare ?? 'own',
+      choose: options.loss?.choose ?? 'mean',
+      space: options.loss?.space ?? 'own',
+      sigmaData: options.loss?.sigmaData ?? 0.5,
+    },
+    variance: options.variance ?? 'learnedRange',
+    boundWeight: options.boundWeight ?? 1,
+    beta1: options.beta1 ?? 0.9,
+    beta2: options.beta2 ?? 0.999,
+    tiny: options.tiny ?? 1e-8,
+    weightDecay: options.weightDecay ?? 0,
+    decayAll: options.decayAll ?? false,
+    emaRates: options.emaRates ?? [0.9999],
+    emaWarmsUp: options.emaWarmsUp ?? true,
+    clipNorm: options.clipNorm ?? 1,
+    microBatch: options.microBatch ?? 0,
+    precision: options.precision ?? 'fp32',
+    nonFinite: options.nonFinite ?? 'stop',
+    nonFiniteLimit: options.nonFiniteLimit ?? 10,
+  }
+  checkInteger(call, 'seed', config.seed, 0)
+  checkOneOf(call, 'loss.compare', config.loss.compare, SPACES)
+  checkOneOf(call, 'loss.space', config.loss.space, SPACES)
+  checkOneOf(call, 'loss.choose', config.loss.choose, ['min', 'minBatch', 'mean', ...HEADS])
+  checkNumber(call, 'loss.sigmaData', config.loss.sigmaData, 1e-6)
+  checkOneOf(call, 'variance', config.variance, ['learned', 'learnedRange'])
+  checkNumber(call, 'boundWeight', config.boundWeight, 0)
+  checkNumber(call, 'beta1', config.beta1, 0, 1)
+  checkNumber(call, 'beta2', config.beta2, 0, 1)
+  checkNumber(call, 'tiny', config.tiny, 0)
+  checkNumber(call, 'weightDecay', config.weightDecay, 0)
+  checkNumber(call, 'clipNorm', config.clipNorm, 0)
+  checkInteger(call, 'microBatch', config.microBatch, 0)
+  checkInteger(call, 'nonFiniteLimit', config.nonFiniteLimit, 1)
+  checkOneOf(call, 'precision', config.precision, PRECISIONS)
+  checkOneOf(call, 'nonFinite', config.nonFinite, ['stop', 'skip'])
+  for (const [i, rate] of config.emaRates.entries()) checkNumber(call, `emaRates[${i}]`, rate, 0, 1)
+  if (new Set(config.emaRates).size !== config.emaRates.length) {
+    throw argumentError(call, 'emaRates', 'different rates', config.emaRates)
+  }
+  return config
+}
+
+/** @internal The native form of a trainer's options and a network's output. */
+export function nativeTrainerConfig(unet: UNet, config: TrainerConfig): NativeTrainerConfig {
+  const { nonFiniteLimit: _, ...rest } = config
+  return { ...rest, ...unet.layout, variance: config.variance as VarianceType }
+}
+
+/** One batch and how it is trained. */
+export interface TrainStepInput {
+  readonly images: ImageBatch
+  /** [N] timesteps in [0, T). */
+  readonly t: Int32Array
+  /** [N] factor on each example's loss; 1 by default. */
+  readonly weight?: Float32Array
+  /** Learning rate of this step. */
+  readonly lr: number
+}
+
+/** What one step of optimisation did. */
+export interface StepResult {
+  /** Mean of weight x loss over the batch: the number that was differentiated. */
+  readonly loss: number
+  /** Global norm of the gradient before clipping. */
+  readonly gradNorm: number
+  /** The step was not finite, and nothing was changed. */
+  readonly skipped: boolean
+  /** [N], before the timestep weight. */
+  readonly exampleLoss: Float32Array
+  /** [N, heads] mean squared error of each head in its own unit. */
+  readonly perHead: Float32Array
+  /** [N] column of the head that entered the loss, -1 where all did. */
+  readonly chosen: Int32Array
+}
+
+/**
+ * Trains one network: owns optimizer, averages and step count. A step is one call into native code.
+ *
+ * @example
+ * const trainer = await Trainer.create(unet, schedule, { loss: { choose: 'min' } })
+ * const result = await trainer.trainStep({ images, t, lr: 1e-4 })
+ */
+export class Trainer extends NativeObject<'trainer'> {
+  readonly unet: UNet
+  readonly schedule: NoiseSchedule
+  readonly config: TrainerConfig
+  #step = 0
+  #skips = 0
+
+  private constructor(handle: TrainerHandle, unet: UNet, schedule: NoiseSchedule, config: TrainerConfig) {
+    super(handle, 'trainer')
+    this.unet = unet
+    this.schedule = schedule
+    this.config = config
+  }
+
+  static async create(unet: UNet, schedule: NoiseSchedule, options: TrainerOptions = {}): Promise<Trainer> {
+    const call = 'Trainer.create'
+    const config = trainerConfig(options)
+    const { heads } = unet.layout
+    const { choose } = config.loss
+    if (choose !== 'min' && choose !== 'minBatch' && choose !== 'mean' && !heads.includes(choose)) {
+      throw argumentError(call, 'loss.choose', `a head that the network has (${heads.join(', ')})`, choose)
+    }
+    if (choose === 'minBatch' && config.microBatch > 0) {
+      throw argumentError(call, 'microBatch', '0 when the smallest head of the whole batch is chosen', config.microBatch)
+    }
+    const handle = await native().trainerCreate(unet.handle, schedule.handle, nativeTrainerConfig(unet, config))
+    return new Trainer(handle, unet, schedule, config)
+  }
+
+  /** Steps done, which is also the number of the next one. */
+  get step(): number {
+    return this.#step
+  }
+
+  /**
+   * One step of optimisation.
+   *
+   * @throws RangeError or TypeError for a bad batch; NativeError ERR_NON_FINITE for a loss or gradient that is not
+   * finite under `nonFinite: 'stop'`, or after too many skips; nothing is changed then
+   */
+  async trainStep({ images, t, weight, lr }: TrainStepInput): Promise<StepResult> {
+    const call = 'trainer.trainStep'
+    checkImages(call, 'images', images)
+    const [count] = images.shape
+    checkTimesteps(call, t, this.schedule.timestepCount, count)
+    checkNumber(call, 'lr', lr, 0)
+    if (weight !== undefined) {
+      if (!(weight instanceof Float32Array) || weight.length !== count) {
+        throw argumentError(call, 'weight', `a Float32Array of ${count} factors`, weight, { kind: 'type' })
+      }
+      const bad = weight.findIndex((w) => !Number.isFinite(w) || w < 0)
+      if (bad !== -1) throw argumentError(call, `weight[${bad}]`, 'a finite number >= 0', weight[bad])
+    }
+    const conditions = conditionsOf(images)
+    this.unet.checkInput(call, { x: images, t: { data: t, shape: [t.length] }, ...conditions })
+    const batch = {
+      images: { data: images.data, shape: images.shape },
+      t,
+      weight: { data: weight ?? new Float32Array(count).fill(1), shape: [count] },
+      ...conditions,
+      lr,
+    }
+    const result = await native().trainerStep(this.handle, batch)
+    this.#step++
+    this.#skips = result.skipped ? this.#skips + 1 : 0
+    if (this.#skips >= this.config.nonFiniteLimit) {
+      throw new NativeError(
+        `${call}: expected a finite loss at least once in ${this.config.nonFiniteLimit} steps, got ${this.#skips} skipped steps in a row at step ${this.#step - 1}; lower the learning rate or the precision's risk (bf16 instead of fp16)`,
+        'ERR_NON_FINITE',
+      )
+    }
+    return result
+  }
+
+  /** The network over the average of its weights with this rate; it shares the average, so it moves as training goes on. */
+  async averaged(rate: number = this.config.emaRates[0] ?? 0): Promise<UNet> {
+    const index = this.config.emaRates.indexOf(rate)
+    if (index === -1) {
+      throw argumentError('trainer.averaged', 'rate', `one of ${this.config.emaRates.join(', ') || 'none'}`, rate)
+    }
+    return this.unet.over(await native().trainerAveraged(this.handle, index))
+  }
+
+  /** Writes weights, averages and optimizer into an existing folder; see `saveCheckpoint` for a whole, safe checkpoint. */
+  async saveTensors(folder: string): Promise<void> {
+    await native().trainerSave(this.handle, folder)
+  }
+
+  /** Reads back what `saveTensors` wrote, the step count included; strict. */
+  async loadTensors(folder: string): Promise<void> {
+    await native().trainerLoad(this.handle, folder)
+    this.#step = await native().trainerStepCount(this.handle)
+  }
+}
+
+/** @internal The conditions of a batch in native form. */
+export function conditionsOf(images: ImageBatch) {
+  return {
+    y: images.labels ? { data: images.labels, shape: [images.labels.length] } : undefined,
+    lowRes: images.lowRes ? { data: images.lowRes.data, shape: images.lowRes.shape } : undefined,
+  }
+}

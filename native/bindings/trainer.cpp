@@ -1,0 +1,130 @@
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+
+#include "bindings/decode.h"
+#include "bindings/encode.h"
+#include "bindings/functions.h"
+#include "bindings/handle.h"
+#include "bindings/submit.h"
+
+namespace trislot {
+namespace {
+
+// Images and classes as the trainer takes them; for the executor thread.
+TrainingBatch prepared(TrainingBatch batch) {
+  batch.images = as_network_input(batch.images);
+  if (batch.low_res.defined()) batch.low_res = as_network_input(batch.low_res);
+  if (batch.y.defined()) batch.y = batch.y.to(at::kLong);
+  return batch;
+}
+
+BatchLoss to_host(const BatchLoss& loss) {
+  return {trislot::to_host(loss.loss), trislot::to_host(loss.per_head), trislot::to_host(loss.chosen.to(at::kInt))};
+}
+
+Napi::Value encode_losses(Napi::Env env, const BatchLoss& loss) {
+  auto object = Napi::Object::New(env);
+  object.Set("loss", encode_data(env, loss.loss));
+  object.Set("perHead", encode_data(env, loss.per_head));
+  object.Set("chosen", encode_data(env, loss.chosen));
+  return object;
+}
+
+}  // namespace
+
+// trainerCreate(unet, schedule, config): Promise<handle>
+Napi::Value trainer_create(const Napi::CallbackInfo& info) {
+  return submit(info.Env(),
+                [unet = unwrap<UNet>(info[0]), schedule = unwrap<const Schedule>(info[1]),
+                 config = decode_trainer_config(info[2].As<Napi::Object>())] {
+                  return std::make_shared<Trainer>(unet, schedule, config);
+                },
+                [](Napi::Env env, const std::shared_ptr<Trainer>& trainer) {
+                  int64_t bytes = 0;  // Adam's two averages
+                  for (const auto& weight : trainer->unet().weights()) bytes += 2 * static_cast<int64_t>(weight.nbytes());
+                  return wrap(env, trainer, bytes);
+                });
+}
+
+// trainerStep(trainer, { images, t, weight, y?, lowRes?, lr }): Promise<StepResult>
+Napi::Value trainer_step(const Napi::CallbackInfo& info) {
+  return submit(info.Env(),
+                [trainer = unwrap<Trainer>(info[0]), batch = decode_batch(info[1].As<Napi::Object>())] {
+                  return trainer->step(prepared(batch));
+                },
+                encode_step_result);
+}
+
+// trainerStepCount(trainer): Promise<number>, in call order with the steps
+Napi::Value trainer_step_count(const Napi::CallbackInfo& info) {
+  return submit(info.Env(), [trainer = unwrap<Trainer>(info[0])] { return trainer->step_count(); },
+                [](Napi::Env env, int64_t count) -> Napi::Value {
+                  return Napi::Number::New(env, static_cast<double>(count));
+                });
+}
+
+// trainerSave(trainer, folder): Promise<void>
+Napi::Value trainer_save(const Napi::CallbackInfo& info) {
+  return submit(info.Env(),
+                [trainer = unwrap<Trainer>(info[0]), folder = decode_string(info[1])] { trainer->save(folder); },
+                encode_nothing);
+}
+
+// trainerLoad(trainer, folder): Promise<void>
+Napi::Value trainer_load(const Napi::CallbackInfo& info) {
+  return submit(info.Env(),
+                [trainer = unwrap<Trainer>(info[0]), folder = decode_string(info[1])] { trainer->load(folder); },
+                encode_nothing);
+}
+
+// trainerAveraged(trainer, index): Promise<unet handle>, which shares the averages
+Napi::Value trainer_averaged(const Napi::CallbackInfo& info) {
+  return submit(info.Env(),
+                [trainer = unwrap<Trainer>(info[0]), index = decode_integer(info[1])] {
+                  return trainer->averaged(static_cast<size_t>(index));
+                },
+                [](Napi::Env env, const std::shared_ptr<UNet>& unet) { return wrap(env, unet, 0); });
+}
+
+// lossEvaluate(unet, schedule, config, batch, key): Promise<{ loss, perHead, chosen }>, without gradient
+Napi::Value loss_evaluate(const Napi::CallbackInfo& info) {
+  const auto config = info[2].As<Napi::Object>();
+  const auto layout = decode_layout(config);
+  return submit(info.Env(),
+                [unet = unwrap<UNet>(info[0]), schedule = unwrap<const Schedule>(info[1]), layout,
+                 loss = decode_loss_config(config.Get("loss").As<Napi::Object>(), layout),
+                 variance = decode_variance_type(config.Get("variance")),
+                 bound_weight = decode_number(config.Get("boundWeight")),
+                 dtype = decode_precision(config.Get("precision")),
+                 host_batch = decode_batch(info[3].As<Napi::Object>()),
+                 key = decode_noise_key(info[4].As<Napi::Object>())] {
+                  c10::NoGradGuard no_grad;
+                  const ThreeHeadLossFunction function(*schedule, layout, loss);
+                  auto batch = prepared(host_batch);
+                  const auto noise = keyed_normal(batch.images.sizes(), key).to(unet->device());
+                  batch.images = batch.images.to(unet->device());
+                  if (batch.y.defined()) batch.y = batch.y.to(unet->device());
+                  if (batch.low_res.defined()) batch.low_res = batch.low_res.to(unet->device());
+                  const LossSetting setting{*unet, *schedule, layout, function, variance, bound_weight};
+                  return to_host(batch_loss(setting, batch, noise, {dtype, /*training=*/false, {}}));
+                },
+                encode_losses);
+}
+
+// lossOfOutput(schedule, config, output, xStart, noise, t): Promise<{ loss, perHead, chosen }> of a given output
+Napi::Value loss_of_output(const Napi::CallbackInfo& info) {
+  const auto config = info[1].As<Napi::Object>();
+  const auto layout = decode_layout(config);
+  return submit(info.Env(),
+                [schedule = unwrap<const Schedule>(info[0]), layout,
+                 loss = decode_loss_config(config.Get("loss").As<Napi::Object>(), layout),
+                 output = unwrap<at::Tensor>(info[2]), x_start = unwrap<at::Tensor>(info[3]),
+                 noise = unwrap<at::Tensor>(info[4]), t = decode_integers(info[5])] {
+                  const ThreeHeadLossFunction function(*schedule, layout, loss);
+                  const auto result = function(split_output(layout, *output), *x_start, *noise, t);
+                  return to_host(BatchLoss{result.loss, result.per_head, result.chosen});
+                },
+                encode_losses);
+}
+
+}  // namespace trislot

@@ -1,0 +1,28 @@
+// A network and a process without gradients: what they say about the clean image.
+#pragma once
+
+#include <vector>
+
+#include "prediction/head.h"
+#include "schedule/reverse.h"
+#include "unet/unet.h"
+
+namespace trislot {
+
+struct Denoised {
+  at::Tensor x_start;   // [N, C, ...]
+  at::Tensor variance;  // raw values of the learned variance, undefined without it
+};
+
+struct DenoiseOptions {
+  std::vector<double> head_weights;  // one for each head of the layout; they add up to 1
+  bool clip = true;                  // the prediction of x_start, to [-1, 1]
+  bool rescales_timesteps = false;   // the network was trained on t * 1000 / T
+  at::ScalarType dtype = at::kFloat;
+};
+
+// x_t: [N, C, ...]; k: step of `process`, the same for the batch. Heads are combined in x_start space, before clipping.
+Denoised predict_x_start(const UNet& unet, const Schedule& process, const OutputLayout& layout, const at::Tensor& x_t,
+                         int64_t k, const at::Tensor& y, const at::Tensor& low_res, const DenoiseOptions& options);
+
+}  // namespace trislot

@@ -1,0 +1,35 @@
+#include "prediction/convert.h"
+
+#include <ATen/ATen.h>
+
+namespace trislot {
+
+Predictions split_output(const OutputLayout& layout, const at::Tensor& output) {
+  TORCH_CHECK(output.size(1) == layout.channel_count(), "a network with ", output.size(1),
+              " output channels cannot hold ", layout.channel_count(), " channels of predictions");
+  Predictions predictions;
+  int64_t begin = 0;
+  for (size_t i = 0; i < layout.heads.size(); ++i, begin += layout.image_channels) {
+    predictions.heads.push_back(output.narrow(1, begin, layout.image_channels));
+  }
+  if (layout.learns_variance) predictions.variance = output.narrow(1, begin, layout.image_channels);
+  return predictions;
+}
+
+at::Tensor target_of(Head head, const at::Tensor& x_start, const at::Tensor& eps, const Mixing& mixing) {
+  switch (head) {
+    case Head::XStart:
+      return x_start;
+    case Head::V:
+      return mixing.signal * eps - mixing.noise * x_start;
+    case Head::Eps:
+      return eps;
+  }
+  TORCH_CHECK(false, "no such head");
+}
+
+at::Tensor x_start_from_v(const at::Tensor& v, const at::Tensor& x_t, const Mixing& mixing) {
+  return mixing.signal * x_t - mixing.noise * v;
+}
+
+}  // namespace trislot

@@ -1,0 +1,22 @@
+// Conversions among xStart, v and eps (math.md, "Predictions"); all factors are broadcastable to x_t.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "prediction/head.h"
+
+namespace trislot {
+
+// Signal and noise factor of each example, [N, 1, ...]: x_t = signal * x_start + noise * eps.
+struct Mixing {
+  at::Tensor signal;  // sqrt(alpha_bar)
+  at::Tensor noise;   // sqrt(1 - alpha_bar)
+};
+
+// What each head should say about x_start noised with eps.
+at::Tensor target_of(Head head, const at::Tensor& x_start, const at::Tensor& eps, const Mixing& mixing);
+
+// v = signal * eps - noise * x_start solved for x_start: x_start = signal * x_t - noise * v.
+at::Tensor x_start_from_v(const at::Tensor& v, const at::Tensor& x_t, const Mixing& mixing);
+
+}  // namespace trislot

@@ -1,0 +1,38 @@
+// The three ways to say the same thing: the clean image, the velocity, the noise.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <array>
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+namespace trislot {
+
+// In the order of output channels, of the columns of per_head, of names. Mirrors lib/prediction/heads.ts.
+enum class Head { XStart, V, Eps };
+
+inline constexpr std::array<std::string_view, 3> kHeadNames = {"xStart", "v", "eps"};
+
+// How the channels of a network's output are divided: image_channels for each head, then the variance values.
+struct OutputLayout {
+  std::vector<Head> heads;  // in the order of the enum, not empty
+  int64_t image_channels = 3;
+  bool learns_variance = false;
+
+  int64_t channel_count() const {
+    return image_channels * (static_cast<int64_t>(heads.size()) + (learns_variance ? 1 : 0));
+  }
+};
+
+// The parts of a network's output; each is [N, C, ...].
+struct Predictions {
+  std::vector<at::Tensor> heads;  // as OutputLayout::heads
+  at::Tensor variance;            // raw values of the learned variance, undefined without it
+};
+
+// output: [N, layout.channel_count(), ...]
+Predictions split_output(const OutputLayout& layout, const at::Tensor& output);
+
+}  // namespace trislot

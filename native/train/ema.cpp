@@ -1,0 +1,21 @@
+#include "train/ema.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+
+#include <algorithm>
+
+namespace trislot {
+
+Ema::Ema(double rate, bool warms_up, const std::vector<at::Tensor>& weights) : rate(rate), warms_up(warms_up) {
+  for (const auto& weight : weights) averages.push_back(weight.detach().clone());
+}
+
+void Ema::update(const std::vector<at::Tensor>& weights) {
+  c10::NoGradGuard no_grad;
+  const auto n = static_cast<double>(update_count++);
+  const double r = warms_up ? std::min(rate, (1 + n) / (10 + n)) : rate;
+  at::_foreach_lerp_(averages, weights, 1 - r);
+}
+
+}  // namespace trislot

@@ -1,0 +1,206 @@
+#include "train/trainer.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+
+#include <cmath>
+#include <sstream>
+
+#include "checkpoint/safetensors.h"
+#include "checkpoint/state.h"
+
+namespace trislot {
+namespace {
+
+// A part of a batch, by position.
+TrainingBatch slice(const TrainingBatch& batch, int64_t begin, int64_t end) {
+  TrainingBatch part;
+  const auto cut = [&](const at::Tensor& tensor) { return tensor.defined() ? tensor.slice(0, begin, end) : tensor; };
+  part.images = cut(batch.images);
+  part.t.assign(batch.t.begin() + begin, batch.t.begin() + end);
+  part.weight = cut(batch.weight);
+  part.y = cut(batch.y);
+  part.low_res = cut(batch.low_res);
+  return part;
+}
+
+// The bound trains the variance alone: the mean it needs is cut off from the gradient (improved DDPM, section 3.1).
+at::Tensor variance_loss(const LossSetting& setting, const Predictions& predictions, const at::Tensor& x_start,
+                         const at::Tensor& x_t, const Steps& k) {
+  const auto& schedule = setting.schedule;
+  const auto mean_head = setting.layout.heads.size() - 1;  // the last head: eps where there is one
+  const auto predicted =
+      x_start_from(schedule, setting.layout.heads[mean_head], predictions.heads[mean_head].detach(), x_t, k);
+  const auto mean = posterior_mean(schedule, predicted, x_t, k);
+  const auto variance = reverse_variance(schedule, setting.variance, predictions.variance, x_t, k);
+  return variational_bound(schedule, x_start, x_t, mean, variance.log_variance, k);
+}
+
+std::vector<NamedTensor> named(const std::vector<Parameter>& parameters, const std::vector<at::Tensor>& tensors,
+                               const std::string& prefix = "") {
+  std::vector<NamedTensor> list;
+  for (size_t i = 0; i < tensors.size(); ++i) list.push_back({prefix + parameters[i].name, tensors[i].detach()});
+  return list;
+}
+
+std::string ema_file(double rate) {
+  std::ostringstream name;
+  name << "ema-" << rate << ".safetensors";
+  return name.str();
+}
+
+}  // namespace
+
+BatchLoss batch_loss(const LossSetting& setting, const TrainingBatch& batch, const at::Tensor& noise,
+                     const ForwardContext& context) {
+  const auto x_t = setting.schedule.q_sample(batch.images, noise, batch.t);
+  auto t = at::empty({static_cast<int64_t>(batch.t.size())}, at::kFloat);
+  for (size_t i = 0; i < batch.t.size(); ++i) {
+    t.mutable_data_ptr<float>()[i] = static_cast<float>(setting.schedule.timestep_map[batch.t[i]]);
+  }
+  const auto output = setting.unet.forward({x_t, t.to(x_t.device()), batch.y, batch.low_res}, context);
+  const auto predictions = split_output(setting.layout, output);
+  const auto heads = setting.function(predictions, batch.images, noise, batch.t);
+  auto loss = heads.loss;
+  if (setting.layout.learns_variance) {
+    loss = loss + setting.bound_weight * variance_loss(setting, predictions, batch.images, x_t, batch.t);
+  }
+  return {loss, heads.per_head, heads.chosen};
+}
+
+Trainer::Trainer(std::shared_ptr<UNet> unet, std::shared_ptr<const Schedule> schedule, TrainerConfig config)
+    : unet_(std::move(unet)),
+      schedule_(std::move(schedule)),
+      config_(std::move(config)),
+      loss_(*schedule_, config_.layout, config_.loss),
+      weights_(unet_->weights()),
+      optimizer_(weights_, config_.optimizer) {
+  for (const double rate : config_.ema_rates) averages_.emplace_back(rate, config_.ema_warms_up, weights_);
+}
+
+StepResult Trainer::step(const TrainingBatch& host_batch) {
+  const auto device = unet_->device();
+  const auto count = static_cast<int64_t>(host_batch.t.size());
+  const auto micro_batch = config_.micro_batch > 0 ? config_.micro_batch : count;
+  const auto step = static_cast<uint32_t>(step_count_);
+  const LossSetting setting{*unet_,           *schedule_,          config_.layout, loss_,
+                            config_.variance, config_.bound_weight};
+
+  // Forward and backward, in micro-batches whose gradients add up to the gradient of the whole batch.
+  for (auto& weight : weights_) weight.mutable_grad().reset();
+  std::vector<at::Tensor> example_losses, per_head, chosen;
+  for (int64_t begin = 0; begin < count; begin += micro_batch) {
+    const auto end = std::min(begin + micro_batch, count);
+    auto batch = slice(host_batch, begin, end);
+    const NoiseKey key{config_.seed, Purpose::Noise, step, static_cast<uint32_t>(begin)};
+    const auto noise = keyed_normal(batch.images.sizes(), key).to(device);
+    batch.images = batch.images.to(device);
+    if (batch.y.defined()) batch.y = batch.y.to(device);
+    if (batch.low_res.defined()) batch.low_res = batch.low_res.to(device);
+
+    const auto loss = batch_loss(setting, batch, noise, {config_.dtype, /*training=*/true, key});
+    (loss.loss * batch.weight.to(device)).sum().div(static_cast<double>(count)).backward();
+
+    example_losses.push_back(loss.loss.detach());
+    per_head.push_back(loss.per_head);
+    chosen.push_back(loss.chosen);
+  }
+
+  std::vector<at::Tensor> gradients;
+  for (const auto& weight : weights_) {
+    gradients.push_back(weight.grad().defined() ? weight.grad() : at::zeros_like(weight.detach()));
+  }
+  c10::NoGradGuard no_grad;
+  const auto norm = at::stack(at::_foreach_norm(gradients)).norm();
+
+  StepResult result;
+  result.example_loss = at::cat(example_losses).to(at::kCPU);
+  result.per_head = at::cat(per_head).to(at::kCPU);
+  result.chosen = at::cat(chosen).to(at::kCPU);
+  result.loss = (result.example_loss * host_batch.weight).mean().item<double>();
+  result.grad_norm = norm.item<double>();
+
+  if (!std::isfinite(result.loss) || !std::isfinite(result.grad_norm)) {
+    if (!config_.skips_non_finite) throw NonFiniteError(describe_non_finite(result, host_batch));
+    result.skipped = true;
+    ++step_count_;
+    return result;
+  }
+
+  if (config_.clip_norm > 0 && result.grad_norm > config_.clip_norm) {
+    at::_foreach_mul_(gradients, config_.clip_norm / (result.grad_norm + 1e-6));
+  }
+  optimizer_.step(gradients, host_batch.lr);
+  for (auto& average : averages_) average.update(weights_);
+  ++step_count_;
+  return result;
+}
+
+std::string Trainer::describe_non_finite(const StepResult& result, const TrainingBatch& batch) const {
+  std::ostringstream text;
+  text << "trainer.trainStep: expected loss and gradients to be finite, got loss " << result.loss
+       << " and gradient norm " << result.grad_norm << " at step " << step_count_;
+  const auto rows = result.per_head.accessor<float, 2>();
+  for (int64_t i = 0; i < rows.size(0); ++i) {
+    for (int64_t head = 0; head < rows.size(1); ++head) {
+      if (std::isfinite(rows[i][head])) continue;
+      const auto name = kHeadNames[static_cast<size_t>(config_.layout.heads[head])];
+      text << "; example " << i << " (t = " << batch.t[i] << ", head " << name << ")";
+      return text.str();
+    }
+  }
+  return text.str();
+}
+
+void Trainer::save(const std::string& folder) const {
+  const auto& parameters = unet_->parameters();
+  write_safetensors(folder + "/model.safetensors", named(parameters, weights_), {{"format", "trislot"}});
+  for (const auto& average : averages_) {
+    write_safetensors(folder + "/" + ema_file(average.rate), named(parameters, average.averages),
+                      {{"format", "trislot"}, {"updates", std::to_string(average.update_count)}});
+  }
+  auto state = named(parameters, optimizer_.exp_avg, "exp_avg.");
+  const auto squares = named(parameters, optimizer_.exp_avg_sq, "exp_avg_sq.");
+  state.insert(state.end(), squares.begin(), squares.end());
+  write_safetensors(folder + "/optimizer.safetensors", state,
+                    {{"format", "trislot"},
+                     {"step", std::to_string(step_count_)},
+                     {"updates", std::to_string(optimizer_.step_count)}});
+}
+
+void Trainer::load(const std::string& folder) {
+  const auto& parameters = unet_->parameters();
+  const auto read = [](const std::string& path, const std::vector<NamedTensor>& destination) {
+    const auto file = read_safetensors(path);
+    load_into(destination, file, "loadCheckpoint(\"" + path + "\")");
+    return file.metadata;
+  };
+  const auto number = [](const std::map<std::string, std::string>& metadata, const std::string& key,
+                         const std::string& path) {
+    const auto found = metadata.find(key);
+    try {
+      if (found != metadata.end()) return static_cast<int64_t>(std::stoll(found->second));
+    } catch (const std::exception&) {
+    }
+    throw FileError("loadCheckpoint(\"" + path + "\"): expected metadata " + key + " to be an integer, got " +
+                    (found == metadata.end() ? "none" : found->second));
+  };
+  read(folder + "/model.safetensors", named(parameters, weights_));
+  for (auto& average : averages_) {
+    const auto path = folder + "/" + ema_file(average.rate);
+    average.update_count = number(read(path, named(parameters, average.averages)), "updates", path);
+  }
+  const auto path = folder + "/optimizer.safetensors";
+  auto state = named(parameters, optimizer_.exp_avg, "exp_avg.");
+  const auto squares = named(parameters, optimizer_.exp_avg_sq, "exp_avg_sq.");
+  state.insert(state.end(), squares.begin(), squares.end());
+  const auto metadata = read(path, state);
+  step_count_ = number(metadata, "step", path);
+  optimizer_.step_count = number(metadata, "updates", path);
+}
+
+std::shared_ptr<UNet> Trainer::averaged(size_t index) const {
+  return std::make_shared<UNet>(unet_->config(), averages_.at(index).averages);
+}
+
+}  // namespace trislot
