@@ -9,7 +9,7 @@ if (major < 20 || (major === 20 && minor < 9)) {
 }
 
 // A checkout runs its sources even when dist/ is there, so that no stale build is ever run.
-const isCheckout = existsSync(new URL('../lib/cli', import.meta.url))
+const isCheckout = existsSync(new URL('../lib/setup/commands.ts', import.meta.url))
 if (isCheckout) await import('tsx')
 const load = (name) =>
   import(new URL(isCheckout ? `../lib/${name}.ts` : `../dist/esm/${name}.js`, import.meta.url).href)

@@ -15,9 +15,17 @@ export function show(value: unknown): string {
   if (typeof value === 'function') return `a function${value.name ? ` ${value.name}` : ''}`
   if (typeof value === 'object') {
     const name = value.constructor?.name
-    return name && name !== 'Object' ? `a ${name}` : JSON.stringify(value).slice(0, 80)
+    return name && name !== 'Object' ? `a ${name}` : showObject(value)
   }
   return String(value)
+}
+
+function showObject(value: object): string {
+  try {
+    return JSON.stringify(value).slice(0, 80)
+  } catch {
+    return 'an object' // it refers to itself or holds what JSON cannot
+  }
 }
 
 /** A wrong value (RangeError) or, when the kind itself is wrong, a TypeError. */
@@ -78,8 +86,14 @@ export function checkOneOf<T extends string>(
 }
 
 /** Checks timesteps once, at the public boundary; native code trusts them afterwards. */
-export function checkTimesteps(call: string, t: unknown, timestepCount: number, count?: number): asserts t is Int32Array {
-  if (!(t instanceof Int32Array)) throw argumentError(call, 't', 'an Int32Array of timesteps', t, { kind: 'type' })
+export function checkTimesteps(
+  call: string,
+  t: unknown,
+  timestepCount: number,
+  count?: number,
+): asserts t is Int32Array {
+  if (!(t instanceof Int32Array))
+    throw argumentError(call, 't', 'an Int32Array of timesteps', t, { kind: 'type' })
   if (count !== undefined && t.length !== count) {
     throw argumentError(call, 't', `${count} timesteps, one an example`, t)
   }

@@ -202,6 +202,12 @@ export interface Addon {
     noise: TensorHandle,
     t: Int32Array,
   ): Promise<NativeLosses>
+  lossShapes(
+    unet: NativeUNetConfig,
+    schedule: ScheduleHandle,
+    config: NativeTrainerConfig,
+    imageShape: readonly number[],
+  ): Promise<{ loss: number[]; perHead: number[]; gradientCount: number }>
   denoiserPredict(
     unet: UNetHandle,
     process: ScheduleHandle,

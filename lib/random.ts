@@ -54,7 +54,13 @@ export function keyedRandom(seed: number, purpose: Purpose): Random {
   return { at: (step, sample = 0) => stream(keyLow, keyHigh, purposeWord, step, sample) }
 }
 
-function stream(keyLow: number, keyHigh: number, purpose: number, step: number, sample: number): RandomStream {
+function stream(
+  keyLow: number,
+  keyHigh: number,
+  purpose: number,
+  step: number,
+  sample: number,
+): RandomStream {
   let block = 0
   let used = 4
   let words: Uint32Array = new Uint32Array(4)

@@ -12,18 +12,20 @@ export interface GaussianModelOptions {
 }
 
 /**
- * The smallest possible mean squared error of eps at each timestep, shape [T], when images are Gaussian with a power-law
- * spectrum (math.md, eq. 21): what a perfect network would show, to compare measured losses and slots with.
+ * The smallest possible mean squared error of eps at each timestep, shape [T], when images are Gaussian with
+ * a power-law spectrum (math.md, eq. 21): what a perfect network would show, to compare measured losses and
+ * slots with.
  *
- * Frequencies are those of the discrete Fourier transform in cycles per image; the constant component, whose frequency
- * would be 0, gets the power of frequency 1/2.
+ * Frequencies are those of the discrete Fourier transform in cycles per image; the constant component, whose
+ * frequency would be 0, gets the power of frequency 1/2.
  */
 export function gaussianEpsLoss(options: GaussianModelOptions): Float64Array {
   const call = 'gaussianEpsLoss'
   checkKnownOptions(call, options, ['size', 'alphaBar', 'dataVariance', 'exponent'])
   const { size, alphaBar, dataVariance = 0.25, exponent = 2 } = options
   checkInteger(call, 'size', size, 1)
-  checkNumber(call, 'dataVariance', dataVariance, Number.MIN_VALUE)
+  checkNumber(call, 'dataVariance', dataVariance)
+  if (dataVariance <= 0) throw argumentError(call, 'dataVariance', 'a number > 0', dataVariance)
   checkNumber(call, 'exponent', exponent, 0)
   for (const [t, value] of alphaBar.entries()) {
     if (!(value > 0 && value < 1)) throw argumentError(call, `alphaBar[${t}]`, 'in (0, 1)', value)

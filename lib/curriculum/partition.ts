@@ -2,12 +2,14 @@ import { argumentError, checkInteger } from '../check.ts'
 import { checkSlots, type Slot } from './slot.ts'
 
 /**
- * Splits the timesteps into consecutive slots that carry about the same share of the total loss (arXiv 2502.01990 uses
- * T = 1000 and ten slots; math.md, eq. 20). Every slot holds at least one timestep, and together they cover all of them.
- * Each cut is the one whose cumulative loss is nearest to its share; of equally near ones, the lowest.
+ * Splits the timesteps into consecutive slots that carry about the same share of the total loss (arXiv
+ * 2502.01990 uses T = 1000 and ten slots; math.md, eq. 23). Every slot holds at least one timestep, and
+ * together they cover all of them. Each cut is the one whose cumulative loss is nearest to its share; of
+ * equally near ones, the lowest.
  *
  * @param lossPerTimestep - mean loss of each timestep, shape [T], each >= 0
- * @throws RangeError when there are more slots than timesteps, or a loss is negative, not finite, or zero everywhere
+ * @throws RangeError when there are more slots than timesteps, or a loss is negative, not finite, or zero
+ *   everywhere
  *
  * @example
  * const slots = partitionByLoss(measured, 10) // slots[0] is [0, 12): least noise, largest eps loss
@@ -45,7 +47,10 @@ export function partitionEvenly(timestepCount: number, slotCount: number): Slot[
   return Array.from({ length: slotCount }, (_, k) => ({ begin: edge(k), end: edge(k + 1) }))
 }
 
-/** The share of the total loss that each slot carries, shape [slots]; adds up to 1 when the slots cover all timesteps. */
+/**
+ * The share of the total loss that each slot carries, shape [slots]; adds up to 1 when the slots cover all
+ * timesteps.
+ */
 export function lossShares(
   slots: readonly Slot[],
   lossPerTimestep: Float64Array | readonly number[],

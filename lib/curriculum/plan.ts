@@ -9,8 +9,8 @@ export interface SlotPlan {
   readonly text: string
   readonly slotCount: number
   /**
-   * The share of all drawn examples that each slot gets in the long run, shape [slots]; 0 for slots never opened.
-   * Undefined when it is not known; importance weights need it.
+   * The share of all drawn examples that each slot gets in the long run, shape [slots]; 0 for slots never
+   * opened. Undefined when it is not known; importance weights need it.
    */
   readonly shares: readonly number[] | undefined
   /** Indices of the open slots, at least one; a pure function of the step. */
@@ -124,7 +124,8 @@ export function weightedRandom(slotCount: number, options: WeightedRandomOptions
 /**
  * A plan of your own.
  *
- * @param openAt - the open slots of a step; must be a pure function, so that a resumed run opens the same ones
+ * @param openAt - the open slots of a step; must be a pure function, so that a resumed run opens the same
+ *   ones
  * @param options.shares - how often each slot gets an example, relative; needed for importance weights only
  */
 export function customPlan(
@@ -151,8 +152,9 @@ export function customPlan(
 const PLAN_WORDS = ['one', 'all', 'sequential', 'round-robin', 'random']
 
 /**
- * Reads a plan in words: `one:3`, `all`, `sequential:noisy-first:500`, `sequential:clean-first:500:2` (two cycles),
- * `round-robin`, `round-robin:25`, `random`, `random:1,2,1`. Numbers are slot, steps in a slot, cycles, weights.
+ * Reads a plan in words: `one:3`, `all`, `sequential:noisy-first:500`, `sequential:clean-first:500:2` (two
+ * cycles), `round-robin`, `round-robin:25`, `random`, `random:1,2,1`. Numbers are slot, steps in a slot,
+ * cycles, weights.
  *
  * @param slots - the slots, or how many there are
  * @param options.seed - of `random`; 0 by default

@@ -34,7 +34,8 @@ export function sharpMissing(call: string, cause: unknown): DataError {
 
 /**
  * Decodes PNG, JPEG, WebP, GIF (first frame) or AVIF to 8 bits a channel, turned upright by its EXIF orientation.
- * Colour profiles and gamma are not applied, as in Pillow; 16-bit values keep their upper 8 bits.
+ * Colour profiles and gamma are not applied, as in Pillow; 16-bit values keep their upper 8 bits;
+ * CMYK becomes RGB by the decoder's own rule, which is not Pillow's.
  *
  * @param bytes - the whole file
  * @returns [H, W, channels] as the file has them (1 to 4)

@@ -108,7 +108,7 @@ export async function writeCache(
     }
     await rename(temporary, path)
   } catch (cause) {
-    await rm(temporary, { force: true })
+    await rm(temporary, { force: true }).catch(() => {})
     if (cause instanceof DataError) throw cause
     const { code, message } = cause as NodeJS.ErrnoException
     throw new DataError(

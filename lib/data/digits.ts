@@ -1,10 +1,12 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { checkKnownOptions } from '../check.ts'
+import { checkInteger, checkKnownOptions } from '../check.ts'
 import { DataError } from '../errors.ts'
 import { packageRoot } from '../setup/paths.ts'
 import { type ImageDataset, inMemory } from './dataset.ts'
 import { idx } from './idx.ts'
+
+const BUNDLED = 3000
 
 /** Options of `digits`. */
 export interface DigitsOptions {
@@ -22,7 +24,9 @@ export interface DigitsOptions {
  */
 export async function digits(options: DigitsOptions = {}): Promise<ImageDataset> {
   checkKnownOptions('digits', options, ['count'])
-  const dataset = await idx(join(packageRoot(), 'data', 'digits-images.idx3-ubyte.gz'), options)
+  const { count = BUNDLED } = options
+  checkInteger('digits', 'count', count, 1, BUNDLED)
+  const dataset = await idx(join(packageRoot(), 'data', 'digits-images.idx3-ubyte.gz'), { count })
   return { ...dataset, name: 'digits' }
 }
 
@@ -50,7 +54,7 @@ export async function digitsFrom(packageDir: string): Promise<ImageDataset> {
     for (let i = 0; i < values.length / 784; i++) labels.push(label)
   }
   return inMemory({
-    data: Buffer.concat(parts),
+    data: new Uint8Array(Buffer.concat(parts)),
     shape: [labels.length, 1, 28, 28],
     labels,
     classNames: Array.from({ length: 10 }, (_, label) => String(label)),

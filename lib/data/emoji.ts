@@ -19,6 +19,7 @@ export interface EmojiOptions {
 /**
  * 3,786 real colour pictures, RGB, 64x64 unless resized: Noto Emoji by Google (Apache License 2.0) as packed in the
  * npm package `emoji-datasource-google` (C. Henderson, MIT licence), a development dependency that you install yourself.
+ * Pictures are decoded when they are first asked for.
  *
  * @throws DataError that says how to install the package when it is missing
  */
@@ -30,9 +31,11 @@ export async function emojiPictures(options: EmojiOptions = {}): Promise<ImageDa
   const packageDir = options.packageDir ?? findPackage()
   const folder = packageDir && join(packageDir, 'img', 'google', '64')
   if (!folder) throw missing(undefined)
-  const pictures = await imageFolder(folder, { size, alpha: background }).catch((error: unknown) => {
-    throw error instanceof DataError && error.file === folder ? missing(error) : error
-  })
+  const pictures = await imageFolder(folder, { size, alpha: background, check: 'none' }).catch(
+    (error: unknown) => {
+      throw error instanceof DataError && error.file === folder ? missing(error) : error
+    },
+  )
   return { ...pictures, name: 'emoji' }
 }
 

@@ -1,15 +1,12 @@
-import { readFile } from 'node:fs/promises'
-import { join } from 'node:path'
-import { setImmediate as pause } from 'node:timers/promises'
 import { argumentError, checkInteger, checkKnownOptions, checkOneOf } from '../check.ts'
 import { DataError } from '../errors.ts'
 import type { RandomStream } from '../random.ts'
-import { centerCropSliced, halveForRandomCrop, randomCropSliced, type Size } from './center-crop.ts'
+import type { Size } from './center-crop.ts'
 import type { ImageDataset } from './dataset.ts'
-import { type AlphaMode, decodeImage, loadSharp, toChannels, toPlanes } from './decode.ts'
+import type { AlphaMode } from './decode.ts'
 import { cacheFile, openCache, writeCache } from './decoded-cache.ts'
+import { FileSource } from './file-source.ts'
 import { type ImageFile, type LabelMode, labelFiles, listImages } from './list-images.ts'
-import type { Pixels, Sliced } from './pillow-resize.ts'
 
 /** How the pictures of a folder become images of one shape. */
 export interface ImageFolderOptions {
@@ -43,6 +40,7 @@ export interface ImageFolderOptions {
 export interface ImageFolder extends ImageDataset {
   /** Path of each image relative to the folder. */
   readonly files: readonly string[]
+  image(index: number, random?: RandomStream): Promise<Uint8Array>
   readonly skipped: readonly { readonly file: string; readonly reason: string }[]
 }
 
@@ -110,8 +108,6 @@ export async function imageFolder(folder: string, options: ImageFolderOptions): 
   }
 }
 
-type Settings = ReturnType<typeof resolve>
-
 function resolve(folder: string, options: ImageFolderOptions) {
   if (typeof folder !== 'string' || folder === '') {
     throw argumentError(CALL, 'folder', 'the path of a folder', folder, { kind: 'type' })
@@ -171,96 +167,4 @@ function checkCount(folder: string, count: number, minimum: number, note: string
     `${CALL}: expected ${folder} to ${what} (${kinds}), got ${count || 'none'}${note}`,
     folder,
   )
-}
-
-/** Reads files into cropped images, a few at a time, and keeps what fits into the memory it may use. */
-class FileSource {
-  private readonly memory = new Map<string, Pixels | Uint8Array>()
-  private freeBytes: number
-  private running = 0
-  private readonly waiting: (() => void)[] = []
-
-  constructor(
-    private readonly folder: string,
-    private readonly settings: Settings,
-  ) {
-    this.freeBytes = settings.cacheBytes
-  }
-
-  /** One image, [C, H, W]; a random crop when `random` is given. */
-  async read(path: string, random?: RandomStream): Promise<Uint8Array> {
-    const { crop, size } = this.settings
-    const known = this.memory.get(path)
-    if (known instanceof Uint8Array) return known
-    const pixels = known ?? (await this.decode(path))
-    const image = toPlanes(
-      await inSlices(random ? randomCropSliced(pixels, size, random) : centerCropSliced(pixels, size)),
-    )
-    if (!known) this.keep(path, crop === 'random' ? pixels : image)
-    return image
-  }
-
-  /** Every image once, in order of the list; bad files are an error or skipped, by option. */
-  async readAll(
-    files: readonly ImageFile[],
-    write?: (image: Uint8Array) => Promise<void>,
-  ): Promise<{ files: number[]; skipped: { file: string; reason: string }[] }> {
-    const { badFiles, concurrency, onProgress } = this.settings
-    const kept: number[] = []
-    const skipped: { file: string; reason: string }[] = []
-    const ahead: Promise<Uint8Array | DataError>[] = []
-    let started = 0
-    for (const [i, { path }] of files.entries()) {
-      for (; started < files.length && ahead.length < 2 * concurrency; started++) {
-        ahead.push(this.read(files[started]!.path).catch((error: DataError) => error))
-      }
-      const image = await ahead.shift()!
-      if (image instanceof Uint8Array) {
-        kept.push(i)
-        await write?.(image)
-      } else if (badFiles === 'error' || !(image instanceof DataError) || !image.file) throw image
-      else skipped.push({ file: path, reason: (image.cause as Error).message })
-      onProgress?.(i + 1, files.length)
-    }
-    return { files: kept, skipped }
-  }
-
-  private async decode(path: string): Promise<Pixels> {
-    const sharp = await loadSharp(CALL)
-    if (this.running >= this.settings.concurrency) {
-      await new Promise<void>((resolve) => this.waiting.push(resolve)) // the place is handed over, `running` stays
-    } else this.running++
-    const file = join(this.folder, path)
-    try {
-      const { channels, alpha, crop, size } = this.settings
-      const pixels = toChannels(await decodeImage(await readFile(file), sharp), channels, alpha)
-      return crop === 'random' ? await inSlices(halveForRandomCrop(pixels, size)) : pixels
-    } catch (cause) {
-      const reason = String((cause as Error).message).split('\n')[0]
-      throw new DataError(`${CALL}: expected ${file} to be a picture that decodes, got "${reason}"`, file, {
-        cause,
-      })
-    } finally {
-      const next = this.waiting.shift()
-      if (next) next()
-      else this.running--
-    }
-  }
-
-  /** Kept until the memory is spent and never evicted: with a new order every epoch, older is not less useful. */
-  private keep(path: string, image: Pixels | Uint8Array): void {
-    const bytes = image instanceof Uint8Array ? image.byteLength : image.data.byteLength
-    if (this.memory.has(path) || bytes > this.freeBytes) return
-    this.freeBytes -= bytes
-    this.memory.set(path, image)
-  }
-}
-
-/** Runs sliced work with visits to the event loop between the slices. */
-async function inSlices<T>(work: Sliced<T>): Promise<T> {
-  for (;;) {
-    const result = work.next()
-    if (result.done) return result.value
-    await pause()
-  }
 }

@@ -32,7 +32,7 @@ export async function npz(file: string, options: NpzOptions = {}): Promise<Image
   const arrays = await readNpz(file, ['arr_0', 'arr_1'])
   const images = arrays.get('arr_0')!
   const fail = (what: string, got: string) =>
-    new DataError(`npz: expected ${what} of ${file}, got ${got}`, file)
+    new DataError(`npz: expected ${what} in ${file}, got ${got}`, file)
   const shown = `(${images.shape.join(', ')})`
   const [n, a, b, c] = images.shape as [number, number, number, number]
   if (images.shape.length !== 4 || n * a * b * c === 0) {
@@ -45,7 +45,7 @@ export async function npz(file: string, options: NpzOptions = {}): Promise<Image
   const values = toBytes(images.data, floatRange, fail)
   const labels = arrays.get('arr_1')
   if (labels && (labels.shape.length !== 1 || labels.shape[0] !== n)) {
-    throw fail(`arr_1 to have the shape (${n}), one label an image,`, `(${labels.shape.join(', ')})`)
+    throw fail(`arr_1 to have the shape (${n}), one label an image`, `(${labels.shape.join(', ')})`)
   }
   const numbers = labels && Int32Array.from(labels.data as ArrayLike<number>, Number)
   const wrong = numbers?.findIndex((label) => label < 0) ?? -1
@@ -117,7 +117,7 @@ export async function writeNpz(file: string, arrays: Record<string, NpyArray>): 
     }
     await rename(temporary, file)
   } catch (cause) {
-    await rm(temporary, { force: true })
+    await rm(temporary, { force: true }).catch(() => {})
     const { code, message } = cause as NodeJS.ErrnoException
     throw new DataError(`writeNpz: expected ${file} to be writable, got ${code ?? message}`, file, { cause })
   }

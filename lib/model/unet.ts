@@ -277,6 +277,11 @@ export class UNet extends NativeObject<'unet'> {
     return new UNet(handle, this.#native, this.config, this.device)
   }
 
+  /** @internal The options in native form. */
+  get nativeConfig(): NativeUNetConfig {
+    return this.#native
+  }
+
   /** Names and shapes in state-dict order. */
   parameters(): { readonly name: string; readonly shape: readonly number[] }[] {
     return native().unetParameters(this.handle)

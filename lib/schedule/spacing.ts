@@ -3,8 +3,8 @@ import { argumentError, checkInteger } from '../check.ts'
 /**
  * The timesteps that a sampler visits, ascending (guided-diffusion's `space_timesteps`).
  *
- * - `'250'`: that many, evenly spread, first and last kept; `'10,15,20'`: T cut into as many sections as counts, each with
- *   its own count. A list of numbers is the same: counts of sections.
+ * - `'250'`: that many, evenly spread, first and last kept; `'10,15,20'`: T cut into as many sections as
+ *   counts, each with its own count. A list of numbers is the same: counts of sections.
  * - `'ddim25'`: every stride-th from 0, with the smallest whole stride that gives exactly that many.
  * - `''`: all of them.
  * - an `Int32Array`: the timesteps themselves, ascending.
@@ -45,7 +45,8 @@ function strided(call: string, timestepCount: number, spec: string): Int32Array 
 
 /** The counts next below and next above that a whole stride gives. */
 function nearCounts(timestepCount: number, count: number): number[] {
-  const counts = Array.from({ length: timestepCount - 1 }, (_, i) => Math.ceil(timestepCount / (i + 1))) // descending
+  // descending
+  const counts = Array.from({ length: timestepCount - 1 }, (_, i) => Math.ceil(timestepCount / (i + 1)))
   return [counts.find((other) => other < count), counts.findLast((other) => other > count)].filter(
     (other) => other !== undefined,
   )

@@ -1,11 +1,10 @@
 // `trislot doctor`: everything that a maintainer asks for, and a tiny forward-backward.
 import { readFileSync } from 'node:fs'
 import { cpus, totalmem } from 'node:os'
-import { join } from 'node:path'
 import { freeMemory } from './build.ts'
 import { describeRule } from './libtorch.ts'
 import { locateAddon } from './locate.ts'
-import { cacheHome, packageRoot } from './paths.ts'
+import { cacheHome, packageRoot, packageVersion } from './paths.ts'
 import { proveAddon } from './prove.ts'
 import { megabytes } from './report.ts'
 import { glibcVersion } from './setup.ts'
@@ -124,14 +123,6 @@ export async function doctor(
 async function loadOwnNative(): Promise<DoctorNative> {
   const addon = (await import('../native.ts')).native()
   return { runtimeInfo: () => addon.runtimeInfo(), selfTest: () => addon.selfTest('cpu') }
-}
-
-function packageVersion(root: string): string {
-  try {
-    return (JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string }).version
-  } catch {
-    return 'unknown'
-  }
 }
 
 function cudaDriver(): string {

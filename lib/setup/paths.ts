@@ -20,6 +20,15 @@ export function packageRoot(): string {
   }
 }
 
+/** This library's version, as its package.json says; `unknown` when that cannot be read. */
+export function packageVersion(root: string = packageRoot()): string {
+  try {
+    return (JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string }).version
+  } catch {
+    return 'unknown'
+  }
+}
+
 /**
  * Home of everything that `trislot setup` makes: TRISLOT_HOME, else XDG_CACHE_HOME/trislot, else the platform's per-user
  * cache folder. Never inside node_modules or the package, so that one LibTorch serves every project.

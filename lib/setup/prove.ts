@@ -3,10 +3,14 @@ import { SetupError } from '../errors.ts'
 import { run, tail } from './run.ts'
 
 const program = `
-const { constants } = require('node:os')
-const module_ = { exports: {} }
-process.dlopen(module_, process.argv[1], constants.dlopen?.RTLD_NOW)
-process.stdout.write('trislot-version ' + module_.exports.version() + '\\n')
+try {
+  const addon = { exports: {} }
+  process.dlopen(addon, process.argv[1], require('node:os').constants.dlopen?.RTLD_NOW)
+  process.stdout.write('trislot-version ' + addon.exports.version() + '\\n')
+} catch (error) {
+  process.stderr.write(String(error?.message ?? error))
+  process.exitCode = 1
+}
 `
 
 /** Loads `file` in a child process and returns the LibTorch version it runs with. Throws a SetupError with what the child said. */
@@ -18,9 +22,7 @@ export async function proveAddon(file: string, env: NodeJS.ProcessEnv = process.
   const version = finished?.stdout.match(/^trislot-version (.+)$/m)?.[1]
   if (finished?.code === 0 && version !== undefined) return version
   const how = finished?.signal ? `was ended by ${finished.signal}` : `failed with exit code ${finished?.code}`
-  const said = finished?.stderr
-    .split('\n')
-    .filter((line) => !/^\s+at |^node:|^Node\.js|^\s*\^|^$/.test(line))
-    .join('\n')
-  throw new SetupError(`trislot setup: loading ${file} in a child process ${how}\n${tail(said ?? '', 8)}`)
+  throw new SetupError(
+    `trislot setup: loading ${file} in a child process ${how}\n${tail(finished?.stderr ?? '', 8)}`,
+  )
 }

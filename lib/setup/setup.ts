@@ -196,6 +196,11 @@ async function make(
   }
   await buildAddon(build, (file) =>
     withStaging(join(home, 'addons'), async (staging) => {
+      if (fingerprint(root) !== name) {
+        throw new SetupError(
+          `trislot setup: the sources in ${root} changed while they were compiled; run it again`,
+        )
+      }
       const copy = join(staging, 'trislot.node')
       copyFileSync(file, copy)
       reporter.line('loading the addon in a child process')

@@ -18,8 +18,8 @@ export interface LossSecondMomentSampler extends TimestepSampler {
 }
 
 /**
- * Draws timesteps in proportion to the root mean square of their recent losses, with weights 1 / (T p_t) that keep the
- * expected loss (math.md, eq. 24; Nichol & Dhariwal 2021, "Improved DDPM", eq. 18).
+ * Draws timesteps in proportion to the root mean square of their recent losses, with weights 1 / (T p_t) that
+ * keep the expected loss (math.md, eq. 22; Nichol & Dhariwal 2021, "Improved DDPM", eq. 18).
  *
  * Warm-up is long: uniform draws need about 23 500 examples until each of 1000 timesteps has ten losses.
  * Losses that are not finite are not learned from.

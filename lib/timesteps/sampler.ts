@@ -38,8 +38,8 @@ export interface StepLosses {
 export interface TimestepSampler {
   readonly name: string
   /**
-   * True when weights make up for the law of the draws: the expected weighted loss is then the mean loss over all
-   * timesteps that are ever drawn, each counting the same (math.md, eq. 23).
+   * True when weights make up for the law of the draws: the expected weighted loss is then the mean loss over
+   * all timesteps that are ever drawn, each counting the same (math.md, eq. 17).
    */
   readonly unbiased?: boolean
   /** Draws for a training step; a pure function of seed, step and what `observe` has learned. */

@@ -12,15 +12,15 @@ export interface SlotSamplerOptions {
   /** A whole number in [0, 2^53); 0 by default. */
   readonly seed?: number
   /**
-   * Weight examples so that over the whole plan every timestep of the visited slots counts the same; false by default,
-   * as in the paper, where a short slot's timesteps count more (math.md, eq. 22).
+   * Weight examples so that over the whole plan every timestep of the visited slots counts the same; false by
+   * default, as in the paper, where a short slot's timesteps count more (math.md, eq. 24).
    */
   readonly importanceWeights?: boolean
 }
 
 /**
- * Draws from the slots that the plan has open: a slot with equal chances among the open ones, then a timestep uniformly
- * inside it. With one open slot a batch never mixes losses of different scales (arXiv 2502.01990).
+ * Draws from the slots that the plan has open: a slot with equal chances among the open ones, then a timestep
+ * uniformly inside it. With one open slot a batch never mixes losses of different scales (arXiv 2502.01990).
  *
  * @throws RangeError when importance weights are asked of a plan that does not know its shares
  */
@@ -59,7 +59,7 @@ export function slotSampler(options: SlotSamplerOptions): TimestepSampler {
   }
 }
 
-/** Length of the slot over (timesteps visited x the plan's share of the slot): math.md, eq. 22. */
+/** Length of the slot over (timesteps visited x the plan's share of the slot): math.md, eq. 24. */
 function slotWeights(call: string, slots: readonly Slot[], plan: SlotPlan): number[] {
   const { shares } = plan
   if (!shares) {

@@ -4,7 +4,8 @@ import { checkUniformOptions, type UniformSamplerOptions } from './uniform.ts'
 
 /**
  * Cuts [0, T) into as many equal strata as the batch has examples and draws one timestep from each:
- * t_i = floor(T (i + u_i) / B) (math.md, eq. 25). Example i always gets stratum i, which is harmless when images are shuffled.
+ * t_i = floor(T (i + u_i) / B) (math.md, eq. 19).
+ * Example i always gets stratum i, which is harmless when images are shuffled.
  */
 export function stratifiedSampler(options: UniformSamplerOptions): TimestepSampler {
   const { timestepCount, seed } = checkUniformOptions('stratifiedSampler', options)
@@ -24,8 +25,9 @@ export function stratifiedSampler(options: UniformSamplerOptions): TimestepSampl
 }
 
 /**
- * Spreads the batch evenly over [0, T) from one random offset: t_i = floor(T ((u + i / B) mod 1))
- * (math.md, eq. 26; Kingma et al. 2021, "Variational diffusion models", low-discrepancy sampler). With B = 2 the pair is antithetic.
+ * Spreads the batch evenly over [0, T) from one random offset: t_i = floor(T ((u + i / B) mod 1)) (math.md,
+ * eq. 20; Kingma et al. 2021, "Variational diffusion models", low-discrepancy sampler). With B = 2 the pair
+ * is antithetic.
  */
 export function systematicSampler(options: UniformSamplerOptions): TimestepSampler {
   const { timestepCount, seed } = checkUniformOptions('systematicSampler', options)

@@ -19,8 +19,9 @@ export interface LearningRateConfig {
 /**
  * The learning rate of each step, counted from 0.
  *
- * `linear` and `cosine` fall from `base` at the end of warm-up to 0 at `totalSteps`, and stay there. `guidedDiffusionAnneal` is
- * the original loop's: updates 0 and 1 use the full rate, update k uses base (1 - (k - 1) / totalSteps).
+ * `linear` and `cosine` fall from `base` at the end of warm-up to 0 at `totalSteps`, and stay there.
+ * `guidedDiffusionAnneal` is the original loop's: updates 0 and 1 use the full rate, update k uses
+ * base (1 - (k - 1) / totalSteps) (math.md, eq. 28).
  *
  * @example
  * const lr = learningRate({ kind: 'cosine', base: 2e-4, warmupSteps: 100, totalSteps: 10_000 })
@@ -31,7 +32,8 @@ export function learningRate(config: LearningRateConfig): (step: number) => numb
   checkKnownOptions(call, config, ['kind', 'base', 'warmupSteps', 'totalSteps'])
   const { kind = 'constant', base, warmupSteps = 0, totalSteps } = config
   checkOneOf(call, 'kind', kind, LEARNING_RATE_KINDS)
-  checkNumber(call, 'base', base, Number.MIN_VALUE)
+  checkNumber(call, 'base', base)
+  if (base <= 0) throw argumentError(call, 'base', 'a number > 0', base)
   checkInteger(call, 'warmupSteps', warmupSteps, 0)
   if (totalSteps !== undefined || kind !== 'constant')
     checkInteger(call, 'totalSteps', totalSteps, warmupSteps + 1)

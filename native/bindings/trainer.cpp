@@ -111,6 +111,42 @@ Napi::Value loss_evaluate(const Napi::CallbackInfo& info) {
                 encode_losses);
 }
 
+// lossShapes(unetConfig, schedule, config, imageShape): Promise<{ loss, perHead, gradientCount }>: forward, loss and
+// backward without numbers, on LibTorch's meta device, where a tensor made on a wrong device is an error
+Napi::Value loss_shapes(const Napi::CallbackInfo& info) {
+  return submit(info.Env(),
+                [unet_config = decode_unet_config(info[0].As<Napi::Object>()),
+                 schedule = unwrap<const Schedule>(info[1]),
+                 config = decode_trainer_config(info[2].As<Napi::Object>()), shape = decode_integers(info[3])] {
+                  const at::Device meta(at::kMeta);
+                  const auto options = at::TensorOptions(at::kFloat).device(meta);
+                  const UNet unet(unet_config, meta, config.seed);
+                  const ThreeHeadLossFunction function(*schedule, config.layout, config.loss);
+                  TrainingBatch batch;
+                  batch.images = at::empty(shape, options);
+                  batch.t.assign(shape[0], 0);
+                  batch.weight = at::ones({shape[0]}, options);
+                  if (unet_config.num_classes > 0) batch.y = at::zeros({shape[0]}, options.dtype(at::kLong));
+                  if (unet_config.low_res) batch.low_res = at::empty_like(batch.images);
+                  const LossSetting setting{unet,     *schedule,       config.layout,
+                                            function, config.variance, config.bound_weight};
+                  const NoiseKey key{config.seed, Purpose::Noise, 0, 0};
+                  const auto noise = keyed_normal(shape, key).to(meta);
+                  const auto loss = batch_loss(setting, batch, noise, {config.dtype, /*training=*/true, key});
+                  (loss.loss * batch.weight).sum().backward();
+                  int64_t gradients = 0;
+                  for (const auto& weight : unet.weights()) gradients += weight.grad().defined() ? 1 : 0;
+                  return std::tuple(loss.loss.sizes().vec(), loss.per_head.sizes().vec(), gradients);
+                },
+                [](Napi::Env env, const auto& result) -> Napi::Value {
+                  auto object = Napi::Object::New(env);
+                  object.Set("loss", encode_shape(env, std::get<0>(result)));
+                  object.Set("perHead", encode_shape(env, std::get<1>(result)));
+                  object.Set("gradientCount", static_cast<double>(std::get<2>(result)));
+                  return object;
+                });
+}
+
 // lossOfOutput(schedule, config, output, xStart, noise, t): Promise<{ loss, perHead, chosen }> of a given output
 Napi::Value loss_of_output(const Napi::CallbackInfo& info) {
   const auto config = info[1].As<Napi::Object>();

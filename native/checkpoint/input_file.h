@@ -1,4 +1,5 @@
-// A file that is read at offsets, with errors that name it. Nothing that a file says of itself is believed unchecked.
+// A file that is read at offsets, with errors that name it. Nothing that a file says of itself is believed
+// unchecked.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -11,6 +12,7 @@
 #include <bit>
 #include <cerrno>
 #include <cstdint>
+#include <cstring>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -19,12 +21,15 @@
 
 namespace trislot {
 
-static_assert(std::endian::native == std::endian::little, "checkpoint files are little-endian and are read as they are");
+static_assert(std::endian::native == std::endian::little,
+              "checkpoint files are little-endian and are read as they are");
 
-// The length of the UTF-8 character at the start of `text`, or 0 if there is none (RFC 3629: no overlong forms, no
-// surrogates).
+// The length of the UTF-8 character at the start of `text`, or 0 if there is none (RFC 3629: no overlong
+// forms, no surrogates).
 inline size_t utf8_length(std::string_view text) {
-  const auto byte = [&](size_t i) -> unsigned { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0; };
+  const auto byte = [&](size_t i) -> unsigned {
+    return i < text.size() ? static_cast<unsigned char>(text[i]) : 0;
+  };
   const auto follows = [&](size_t i) { return (byte(i) & 0xc0) == 0x80; };
   const auto first = byte(0);
   if (first < 0x80) return 1;
@@ -59,6 +64,14 @@ inline std::string show(std::string_view text) {
   return shown + "\"";
 }
 
+// A little-endian number at any address.
+template <typename T>
+T load(const char* at) {
+  T value;
+  std::memcpy(&value, at, sizeof value);
+  return value;
+}
+
 inline std::string error_text(int code) { return std::generic_category().message(code); }
 
 class InputFile {
@@ -72,7 +85,9 @@ class InputFile {
     const int code = errno;
     if (!known || !S_ISREG(status.st_mode)) {
       ::close(descriptor_);
-      fail("a readable file", !known ? error_text(code) : S_ISDIR(status.st_mode) ? "a directory" : "a device or pipe");
+      fail("a readable file", !known                    ? error_text(code)
+                              : S_ISDIR(status.st_mode) ? "a directory"
+                                                        : "a device or pipe");
     }
     size_ = static_cast<uint64_t>(status.st_size);
   }
@@ -102,7 +117,8 @@ class InputFile {
   }
 
   // A new tensor straight from the file; the caller has checked that the shape's bytes are there.
-  at::Tensor read_tensor(at::IntArrayRef shape, at::ScalarType dtype, uint64_t offset, std::string_view name) const {
+  at::Tensor read_tensor(at::IntArrayRef shape, at::ScalarType dtype, uint64_t offset,
+                         std::string_view name) const {
     auto tensor = at::empty(shape, at::TensorOptions(dtype));
     const auto bytes = tensor.nbytes();
     read(tensor.mutable_data_ptr(), bytes, offset);

@@ -1,17 +1,12 @@
 #include "checkpoint/safetensors.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <array>
-#include <atomic>
-#include <cstring>
-#include <numeric>
 #include <unordered_set>
+#include <utility>
 
 #include "checkpoint/dtype.h"
 #include "checkpoint/input_file.h"
+#include "checkpoint/output_file.h"
 
 namespace trislot {
 namespace {
@@ -32,8 +27,8 @@ void append_utf8(std::string& text, uint32_t code) {
   put(0x80 | (code & 0x3f));
 }
 
-// Reads exactly the JSON that the format allows. It follows the schema, so nesting costs no stack: a value of another
-// kind is an error where it starts.
+// Reads exactly the JSON that the format allows. It follows the schema, so nesting costs no stack: a value of
+// another kind is an error where it starts.
 class HeaderParser {
  public:
   HeaderParser(const InputFile& file, std::string_view text) : file_(file), text_(text) {}
@@ -57,7 +52,8 @@ class HeaderParser {
     members([&](const std::string& key) {
       skip_space();
       if (peek() != '"') file_.fail("metadata " + show(key) + " to be a string", here());
-      if (!metadata.emplace(key, string()).second) file_.fail("every metadata key once", show(key) + " twice");
+      if (!metadata.emplace(key, string()).second)
+        file_.fail("every metadata key once", show(key) + " twice");
     });
   }
 
@@ -91,7 +87,9 @@ class HeaderParser {
     });
     if (!dtype || !shape || !offsets) {
       file_.fail(show(info.name) + " to have dtype, shape and data_offsets",
-                 std::string("no ") + (!dtype ? "dtype" : !shape ? "shape" : "data_offsets"));
+                 std::string("no ") + (!dtype   ? "dtype"
+                                       : !shape ? "shape"
+                                                : "data_offsets"));
     }
     return info;
   }
@@ -118,18 +116,20 @@ class HeaderParser {
     skip_space();
     if (peek() == ']') return expect(']'), values;
     while (true) {
-      const auto name = what + "[" + std::to_string(values.size()) + "]";
-      if (values.size() == max_count) file_.fail(what + " to have at most " + std::to_string(max_count) + " items", "more");
+      if (values.size() == max_count)
+        file_.fail(what + " to have at most " + std::to_string(max_count) + " items", "more");
       skip_space();
       const auto begin = at_;
       int64_t value = 0;
       for (; peek() >= '0' && peek() <= '9'; ++at_) {
-        if (__builtin_mul_overflow(value, int64_t{10}, &value) || __builtin_add_overflow(value, peek() - '0', &value)) {
-          file_.fail(name + " to be below 2^63", show(text_.substr(begin, 24)));
+        if (__builtin_mul_overflow(value, int64_t{10}, &value) ||
+            __builtin_add_overflow(value, peek() - '0', &value)) {
+          file_.fail(what + " to hold numbers below 2^63", show(text_.substr(begin, 24)));
         }
       }
       const bool leading_zero = at_ - begin > 1 && text_[begin] == '0';
-      if (at_ == begin || leading_zero) at_ = begin, file_.fail(name + " to be a whole number from 0", here());
+      if (leading_zero) at_ = begin;
+      if (at_ == begin) file_.fail(what + " to hold whole numbers from 0", here());
       values.push_back(value);
       skip_space();
       if (peek() != ',') return expect(']'), values;
@@ -222,7 +222,8 @@ void check_ranges(const InputFile& file, const SafetensorsHeader& header) {
     const auto range = "[" + std::to_string(info.begin) + ", " + std::to_string(info.end) + "]";
     if (info.begin > info.end) file.fail("data_offsets of " + show(info.name) + " to be in order", range);
     if (info.end > data_size) {
-      file.fail("data_offsets of " + show(info.name) + " to lie in the " + std::to_string(data_size) + " bytes of data",
+      file.fail("data_offsets of " + show(info.name) + " to lie in the " + std::to_string(data_size) +
+                    " bytes of data",
                 range);
     }
     const auto bytes = byte_count(info.shape, info.dtype);
@@ -261,8 +262,8 @@ SafetensorsHeader read_header(const InputFile& file) {
               std::to_string(length));
   }
   if (length > file.size() - 8) {
-    file.fail("the header to end in the file", std::to_string(length) + " bytes of header in a file of " +
-                                                   std::to_string(file.size()));
+    file.fail("the header to end in the file",
+              std::to_string(length) + " bytes of header in a file of " + std::to_string(file.size()));
   }
   std::string text(length, '\0');
   file.read(text.data(), length, 8);
@@ -289,63 +290,6 @@ std::string quote(const std::string& text) {
   }
   return quoted + "\"";
 }
-
-// A file that takes its name only when it is complete; until then, and after a failure, there is nothing at that name.
-class PartialFile {
- public:
-  explicit PartialFile(const std::string& path) : path_(path) {
-    static std::atomic<int> count{0};
-    partial_ = path + "." + std::to_string(::getpid()) + "-" + std::to_string(count++) + ".partial";
-    ::unlink(partial_.c_str());  // of a process that died with the same id
-    descriptor_ = ::open(partial_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (descriptor_ < 0) fail("to create " + show(partial_));
-  }
-  PartialFile(const PartialFile&) = delete;
-  PartialFile& operator=(const PartialFile&) = delete;
-
-  ~PartialFile() {
-    if (descriptor_ >= 0) ::close(descriptor_);
-    if (!complete_) ::unlink(partial_.c_str());
-  }
-
-  void write(const void* from, uint64_t bytes) {
-    const auto* at = static_cast<const char*>(from);
-    while (bytes > 0) {
-      const auto part = static_cast<size_t>(std::min<uint64_t>(bytes, uint64_t{1} << 30));
-      const auto done = ::write(descriptor_, at, part);
-      if (done < 0 && errno == EINTR) continue;
-      if (done < 0) fail("to write " + std::to_string(bytes) + " bytes more");
-      at += done;
-      bytes -= static_cast<uint64_t>(done);
-    }
-  }
-
-  void commit() {
-    if (::fsync(descriptor_) != 0) fail("to sync the file");
-    if (::close(std::exchange(descriptor_, -1)) != 0) fail("to close the file");
-    if (::rename(partial_.c_str(), path_.c_str()) != 0) fail("to rename " + show(partial_));
-    complete_ = true;
-    // The new name itself is only safe from a power cut once its folder is on the disk.
-    const auto slash = path_.rfind('/');
-    const auto folder = slash == std::string::npos ? "." : slash == 0 ? "/" : path_.substr(0, slash);
-    const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    const bool synced = descriptor >= 0 && ::fsync(descriptor) == 0;
-    const int code = errno;
-    if (descriptor >= 0) ::close(descriptor);
-    // Some filesystems cannot sync folders; a folder may be writable and not readable.
-    if (!synced && code != EINVAL && code != EACCES) errno = code, fail("to sync the folder");
-  }
-
- private:
-  [[noreturn]] void fail(const std::string& expected) const {
-    const auto reason = error_text(errno);
-    throw FileError("writeSafetensors(\"" + path_ + "\"): expected " + expected + ", got " + reason);
-  }
-
-  std::string path_, partial_;
-  int descriptor_ = -1;
-  bool complete_ = false;
-};
 
 std::string make_header(const std::string& path, const std::vector<NamedTensor>& tensors,
                         const std::map<std::string, std::string>& metadata) {
@@ -388,9 +332,9 @@ std::string make_header(const std::string& path, const std::vector<NamedTensor>&
     const auto end = begin + *byte_count(tensor.sizes(), row->dtype);
     std::string shape;
     for (const auto size : tensor.sizes()) shape += (shape.empty() ? "" : ",") + std::to_string(size);
-    header += (header.size() == 1 ? "" : ",") + quote(name) + ":{\"dtype\":\"" + std::string(row->safetensors) +
-              "\",\"shape\":[" + shape + "],\"data_offsets\":[" + std::to_string(begin) + "," + std::to_string(end) +
-              "]}";
+    header += (header.size() == 1 ? "" : ",") + quote(name) + ":{\"dtype\":\"" +
+              std::string(row->safetensors) + "\",\"shape\":[" + shape + "],\"data_offsets\":[" +
+              std::to_string(begin) + "," + std::to_string(end) + "]}";
     begin = end;
   }
   header += "}";
@@ -422,7 +366,7 @@ TensorFile read_safetensors(const std::string& path) {
 void write_safetensors(const std::string& path, const std::vector<NamedTensor>& tensors,
                        const std::map<std::string, std::string>& metadata) {
   const auto header = make_header(path, tensors, metadata);
-  PartialFile file(path);
+  OutputFile file("writeSafetensors", path);
   const uint64_t length = header.size();
   file.write(&length, 8);
   file.write(header.data(), length);

@@ -30,8 +30,9 @@ SafetensorsHeader inspect_safetensors(const std::string& path);
 // Throws FileError for whatever is not exactly the format; never allocates more than about twice the file.
 TensorFile read_safetensors(const std::string& path);
 
-// Writes the file whole or not at all: into `<path>.<pid>-<n>.partial`, synced, then renamed over `path`. Tensors of
-// any device and layout, float64/32/16, bfloat16, int64/32, uint8 or bool. The same arguments give the same bytes.
+// Writes the file whole or not at all: into `<path>.<pid>-<n>.partial`, synced, then renamed over `path`.
+// Tensors of any device and layout, float64/32/16, bfloat16, int64/32, uint8 or bool. The same arguments give
+// the same bytes.
 void write_safetensors(const std::string& path, const std::vector<NamedTensor>& tensors,
                        const std::map<std::string, std::string>& metadata);
 

@@ -21,11 +21,13 @@ struct StateError : FileError {
   LoadReport report;
 };
 
-// In the order of `expected`, then of `found`. Floating-point types stand for one another, other types for themselves.
+// In the order of `expected`, then of `found`. Floating-point types stand for one another, other types for
+// themselves.
 LoadReport compare_names(const std::vector<NamedTensor>& expected, const std::vector<NamedTensor>& found);
 
-// Copies the file's tensors into those of the model by name, converting floating-point types; outside autograd. Either
-// everything fits or nothing is copied and a StateError lists what does not. `call` begins the message: `load("PATH")`.
+// Copies the file's tensors into those of the model by name, converting floating-point types; outside
+// autograd. Either everything fits or nothing is copied and a StateError lists what does not. `call` begins
+// the message: `load("PATH")`.
 void load_into(const std::vector<NamedTensor>& destination, const TensorFile& file, const std::string& call);
 
 }  // namespace trislot

@@ -19,8 +19,8 @@ struct BlockHolder : torch::CustomClassHolder {
 class Recompute : public torch::autograd::Function<Recompute> {
  public:
   static at::Tensor forward(AutogradContext* context, const Block& block, int64_t input_count,
-                            const variable_list& tensors) {
-    context->save_for_backward(tensors);
+                            at::TensorList tensors) {
+    context->save_for_backward(tensors.vec());
     auto holder = c10::make_intrusive<BlockHolder>();
     holder->block = block;
     context->saved_data["block"] = c10::IValue::make_capsule(holder);
@@ -65,7 +65,8 @@ class Recompute : public torch::autograd::Function<Recompute> {
 at::Tensor recomputed(const Block& block, const Tensors& inputs, const Tensors& parameters) {
   variable_list tensors(inputs.begin(), inputs.end());
   tensors.insert(tensors.end(), parameters.begin(), parameters.end());
-  return Recompute::apply(block, static_cast<int64_t>(inputs.size()), tensors);
+  // Only a TensorList is searched for tensors that need a gradient; a vector would be passed over silently.
+  return Recompute::apply(block, static_cast<int64_t>(inputs.size()), at::TensorList(tensors));
 }
 
 }  // namespace trislot

@@ -87,11 +87,28 @@ describe('setup', function () {
     )
   })
 
+  it('shows what the loader says of an addon that does not load', async () => {
+    const { here, libtorch } = prepare('void missing_symbol(); missing_symbol(); return nullptr;')
+    expect(await rejection(setup({ libtorch }, here))).to.match(
+      /in a child process failed with exit code 1\n {2}.*trislot\.node: undefined symbol: \S*missing_symbol\S*$/,
+    )
+  })
+
   it('refuses an addon that runs with another LibTorch than the one found', async () => {
     const { here, libtorch } = prepare('return text(env, "2.12.0");')
     expect(await rejection(setup({ libtorch }, here))).to.contain(
       `expected the addon to run with LibTorch 2.15.0+cpu of ${libtorch}, got 2.12.0; another LibTorch comes first: look at LD_LIBRARY_PATH and LD_PRELOAD`,
     )
+  })
+
+  it('refuses sources that change while they are compiled', async () => {
+    const { here, libtorch } = prepare()
+    const list = readFileSync(join(here.root, 'CMakeLists.txt'), 'utf8')
+    writeFiles(here.root, { 'CMakeLists.txt': `${list}file(WRITE \${CMAKE_SOURCE_DIR}/native/new.h "")\n` })
+    expect(await rejection(setup({ libtorch }, here))).to.equal(
+      `trislot setup: the sources in ${here.root} changed while they were compiled; run it again`,
+    )
+    expect(await readdir(join(here.home, 'addons'))).to.deep.equal([])
   })
 
   it('keeps the log of a failed build and shows its first errors', async () => {

@@ -10,7 +10,10 @@ export interface ContractOptions {
 }
 
 /** What every timestep sampler promises; to be called inside a describe. */
-export function fulfilsTheContract(create: (seed: number) => TimestepSampler, options: ContractOptions): void {
+export function fulfilsTheContract(
+  create: (seed: number) => TimestepSampler,
+  options: ContractOptions,
+): void {
   const { timestepCount, steps, visited = () => true } = options
 
   it('draws as many timesteps and weights as asked, also one', () => {
@@ -84,7 +87,13 @@ export function fulfilsTheContract(create: (seed: number) => TimestepSampler, op
   }
 
   it('refuses a batch of nothing and a step that is none', () => {
-    expect(() => create(0).draw(0, 0)).to.throw(RangeError, /\.draw: expected count to be an integer >= 1, got 0/)
-    expect(() => create(0).draw(1, -1)).to.throw(RangeError, /expected step to be an integer in \[0, 4294967295\], got -1/)
+    expect(() => create(0).draw(0, 0)).to.throw(
+      RangeError,
+      /\.draw: expected count to be an integer >= 1, got 0/,
+    )
+    expect(() => create(0).draw(1, -1)).to.throw(
+      RangeError,
+      /expected step to be an integer in \[0, 4294967295\], got -1/,
+    )
   })
 }

@@ -1,6 +1,9 @@
 import { readFileSync } from 'node:fs'
 import { expect } from 'chai'
-import { type LossSecondMomentOptions, lossSecondMomentSampler } from '../../lib/timesteps/loss-second-moment.ts'
+import {
+  type LossSecondMomentOptions,
+  lossSecondMomentSampler,
+} from '../../lib/timesteps/loss-second-moment.ts'
 import type { StepLosses } from '../../lib/timesteps/sampler.ts'
 import { fulfilsTheContract } from './contract.ts'
 
@@ -47,7 +50,12 @@ describe('lossSecondMomentSampler', () => {
 
   it('has the probabilities of the original for four full histories', () => {
     const sampler = lossSecondMomentSampler({ timestepCount: 4, historyLength: 2 })
-    const rows = [[2, 5], [3, 4], [0.5, 0.1], [7, 9]] as const
+    const rows = [
+      [2, 5],
+      [3, 4],
+      [0.5, 0.1],
+      [7, 9],
+    ] as const
     for (const [t, row] of rows.entries()) sampler.observe!(losses(row.map((loss) => [t, loss])))
     const expected = [0.24153012, 0.22427297, 0.02309595, 0.51110096]
     for (const [t, p] of sampler.probabilities().entries()) expect(p).to.be.closeTo(expected[t]!, 5e-9)
@@ -71,7 +79,15 @@ describe('lossSecondMomentSampler', () => {
 
   it('draws uniformly with weights of 1 until every timestep has its history', () => {
     const sampler = lossSecondMomentSampler({ timestepCount: 3, historyLength: 2 })
-    sampler.observe!(losses([[0, 9], [0, 9], [1, 1], [1, 1], [2, 1]]))
+    sampler.observe!(
+      losses([
+        [0, 9],
+        [0, 9],
+        [1, 1],
+        [1, 1],
+        [2, 1],
+      ]),
+    )
     expect(sampler.warmedUp).to.equal(false)
     expect([...sampler.probabilities()]).to.deep.equal([1 / 3, 1 / 3, 1 / 3])
     expect([...sampler.draw(3, 0).weight]).to.deep.equal([1, 1, 1])
@@ -82,20 +98,37 @@ describe('lossSecondMomentSampler', () => {
 
   it('forgets the oldest loss', () => {
     const sampler = warmed({ timestepCount: 2, historyLength: 2 })
-    sampler.observe!(losses([[0, 3], [0, 3], [1, 3], [1, 3]]))
+    sampler.observe!(
+      losses([
+        [0, 3],
+        [0, 3],
+        [1, 3],
+        [1, 3],
+      ]),
+    )
     expect([...sampler.probabilities()]).to.deep.equal([0.5, 0.5])
   })
 
   it('leaves losses out that are not finite', () => {
     const sampler = warmed({ timestepCount: 2, historyLength: 2 })
     const before = sampler.state!()
-    sampler.observe!(losses([[0, Number.NaN], [1, Number.POSITIVE_INFINITY]]))
+    sampler.observe!(
+      losses([
+        [0, Number.NaN],
+        [1, Number.POSITIVE_INFINITY],
+      ]),
+    )
     expect(sampler.state!()).to.deep.equal(before)
   })
 
   it('is uniform when every loss is zero', () => {
     const sampler = lossSecondMomentSampler({ timestepCount: 2, historyLength: 1 })
-    sampler.observe!(losses([[0, 0], [1, 0]]))
+    sampler.observe!(
+      losses([
+        [0, 0],
+        [1, 0],
+      ]),
+    )
     expect([...sampler.probabilities()]).to.deep.equal([0.5, 0.5])
   })
 

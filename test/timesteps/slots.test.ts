@@ -1,7 +1,14 @@
 import { expect } from 'chai'
 import { partitionEvenly } from '../../lib/curriculum/partition.ts'
-import { allSlots, customPlan, oneSlot, roundRobin, sequential, weightedRandom } from '../../lib/curriculum/plan.ts'
 import type { SlotPlan } from '../../lib/curriculum/plan.ts'
+import {
+  allSlots,
+  customPlan,
+  oneSlot,
+  roundRobin,
+  sequential,
+  weightedRandom,
+} from '../../lib/curriculum/plan.ts'
 import { slotSampler } from '../../lib/timesteps/slots.ts'
 import { fulfilsTheContract } from './contract.ts'
 
@@ -32,7 +39,10 @@ describe('slotSampler', () => {
   }
 
   describe('as in the paper', () => {
-    fulfilsTheContract((seed) => slotSampler({ slots, plan: roundRobin(3), seed }), { timestepCount: 12, steps: 300 })
+    fulfilsTheContract((seed) => slotSampler({ slots, plan: roundRobin(3), seed }), {
+      timestepCount: 12,
+      steps: 300,
+    })
   })
 
   it('draws a batch from the open slot only, uniformly inside it', () => {
@@ -76,6 +86,9 @@ describe('slotSampler', () => {
       RangeError,
       'slotSampler.draw: expected plan.openAt(8) to be one or more slots in [0, 2], got [3]',
     )
-    expect(() => slotSampler({ slots, plan: customPlan(3, () => []) }).draw(1, 8)).to.throw(RangeError, 'got []')
+    expect(() => slotSampler({ slots, plan: customPlan(3, () => []) }).draw(1, 8)).to.throw(
+      RangeError,
+      'got []',
+    )
   })
 })

@@ -15,7 +15,10 @@ function variance(sampler: TimestepSampler, f: (t: number) => number): number {
 }
 
 describe('stratifiedSampler', () => {
-  fulfilsTheContract((seed) => stratifiedSampler({ timestepCount: 19, seed }), { timestepCount: 19, steps: 2000 })
+  fulfilsTheContract((seed) => stratifiedSampler({ timestepCount: 19, seed }), {
+    timestepCount: 19,
+    steps: 2000,
+  })
 
   it('draws one timestep from each stratum', () => {
     for (let step = 0; step < 50; step++) {
@@ -27,12 +30,17 @@ describe('stratifiedSampler', () => {
   it('estimates the mean of a smooth loss with far less variance than uniform draws', () => {
     const options = { timestepCount: 1000, seed: 3 }
     const smooth = (t: number) => Math.exp(-t / 300)
-    expect(variance(stratifiedSampler(options), smooth)).to.be.below(variance(uniformSampler(options), smooth) / 20)
+    expect(variance(stratifiedSampler(options), smooth)).to.be.below(
+      variance(uniformSampler(options), smooth) / 20,
+    )
   })
 })
 
 describe('systematicSampler', () => {
-  fulfilsTheContract((seed) => systematicSampler({ timestepCount: 19, seed }), { timestepCount: 19, steps: 2000 })
+  fulfilsTheContract((seed) => systematicSampler({ timestepCount: 19, seed }), {
+    timestepCount: 19,
+    steps: 2000,
+  })
 
   it('spaces the batch evenly around the circle of timesteps', () => {
     const t = [...systematicSampler({ timestepCount: 1000, seed: 1 }).draw(4, 7).t].sort((a, b) => a - b)
@@ -47,6 +55,8 @@ describe('systematicSampler', () => {
   it('estimates the mean of a smooth loss with far less variance than uniform draws', () => {
     const options = { timestepCount: 1000, seed: 3 }
     const smooth = (t: number) => Math.exp(-t / 300)
-    expect(variance(systematicSampler(options), smooth)).to.be.below(variance(uniformSampler(options), smooth) / 5)
+    expect(variance(systematicSampler(options), smooth)).to.be.below(
+      variance(uniformSampler(options), smooth) / 5,
+    )
   })
 })

@@ -3,7 +3,10 @@ import { uniformSampler } from '../../lib/timesteps/uniform.ts'
 import { fulfilsTheContract } from './contract.ts'
 
 describe('uniformSampler', () => {
-  fulfilsTheContract((seed) => uniformSampler({ timestepCount: 20, seed }), { timestepCount: 20, steps: 2000 })
+  fulfilsTheContract((seed) => uniformSampler({ timestepCount: 20, seed }), {
+    timestepCount: 20,
+    steps: 2000,
+  })
 
   it('weighs every example with 1', () => {
     expect([...uniformSampler({ timestepCount: 10 }).draw(3, 0).weight]).to.deep.equal([1, 1, 1])

@@ -1,0 +1,385 @@
+// A checkpoint is a folder, written beside its final name, made durable, and only then renamed: it is there whole or
+// not at all, and a failed save leaves the ones before it alone.
+import { createHash, randomUUID } from 'node:crypto'
+import { createReadStream } from 'node:fs'
+import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
+import { argumentError, checkInteger, show } from '../check.ts'
+import { type Device, runtimeInfo } from '../device.ts'
+import { CheckpointError } from '../errors.ts'
+import { UNet, type UNetConfig } from '../model/unet.ts'
+import { NoiseSchedule } from '../schedule/noise-schedule.ts'
+import { packageVersion } from '../setup/paths.ts'
+import type { JsonValue, TimestepSampler } from '../timesteps/sampler.ts'
+import { Trainer, type TrainerConfig } from './trainer.ts'
+
+/** Version of the layout below; another one is refused. */
+const FORMAT = 1
+const STATE_FILE = 'state.json'
+const STEP_FOLDER = /^step-(\d{8,})$/
+
+/** A file of a checkpoint. */
+export interface CheckpointFile {
+  readonly name: string
+  readonly bytes: number
+  readonly sha256: string
+}
+
+/** What state.json of a checkpoint holds; the tensors lie beside it in safetensors files. */
+export interface CheckpointState {
+  readonly format: number
+  /** Steps done, which is also the number of the next one. */
+  readonly step: number
+  readonly imagesSeen: number
+  readonly network: UNetConfig
+  readonly schedule: {
+    readonly name: string
+    readonly timestepCount: number
+    readonly zeroTerminalSnr: boolean
+    /** [T], exact; they decide when a named schedule should ever differ. */
+    readonly betas: readonly number[]
+  }
+  readonly trainer: TrainerConfig
+  /** What the timestep sampler has learned; null for samplers that learn nothing. */
+  readonly sampler: { readonly name: string; readonly state: JsonValue } | null
+  /** Whatever the caller wants to find again. */
+  readonly extra: JsonValue
+  readonly versions: { readonly trislot: string; readonly libtorch: string; readonly node: string }
+  /** Threads of LibTorch: results differ in their last bits from one count to another. */
+  readonly threads: number
+  readonly files: readonly CheckpointFile[]
+}
+
+export interface SaveOptions {
+  /** Its name and state are kept with the weights. */
+  readonly sampler?: TimestepSampler
+  readonly imagesSeen?: number
+  /** JSON of your own, found again as `state.extra`. */
+  readonly extra?: JsonValue
+  /** Checkpoints to keep, the new one among them; 0, all of them, by default. */
+  readonly keep?: number
+}
+
+/**
+ * Saves a trainer as `<run>/checkpoints/step-00001000`: weights, averages, optimizer, sampler, configuration, versions.
+ *
+ * The files are written into a temporary sibling, flushed to the disk with state.json last, and renamed, so that the
+ * checkpoint is there whole or not at all. Left-over temporaries of a killed process are removed.
+ *
+ * @param run - the folder of the run; made when it is not there
+ * @returns the checkpoint's folder
+ * @throws CheckpointError when the folder cannot be written or the disk is full; older checkpoints are untouched then
+ */
+export async function saveCheckpoint(trainer: Trainer, run: string, options: SaveOptions = {}): Promise<string> {
+  const call = 'saveCheckpoint'
+  const { sampler, imagesSeen = 0, extra = null, keep = 0 } = options
+  checkInteger(call, 'keep', keep, 0)
+  checkInteger(call, 'imagesSeen', imagesSeen, 0)
+  const { step, unet, schedule } = trainer
+  if (!unet.config) throw argumentError(call, 'trainer.unet', 'made by UNet.create', unet, { kind: 'type' })
+  const folder = join(run, 'checkpoints', `step-${String(step).padStart(8, '0')}`)
+  const partial = join(run, 'checkpoints', `.partial-${basename(folder)}-${randomUUID()}`)
+  try {
+    await removePartials(run)
+    await mkdir(partial, { recursive: true })
+    await trainer.saveTensors(partial)
+    const info = await runtimeInfo()
+    const state: CheckpointState = {
+      format: FORMAT,
+      step,
+      imagesSeen,
+      network: unet.config,
+      schedule: { ...schedule.options, betas: Array.from(schedule.tables.beta) },
+      trainer: trainer.config,
+      sampler: sampler ? { name: sampler.name, state: sampler.state?.() ?? null } : null,
+      extra,
+      versions: {
+        trislot: packageVersion(),
+        libtorch: info.libtorch ?? 'unknown',
+        node: process.version,
+      },
+      threads: Number(info.threads),
+      files: await describeFiles(partial),
+    }
+    await writeDurably(join(partial, STATE_FILE), `${JSON.stringify(state, undefined, 2)}\n`)
+    await syncFolder(partial)
+    await putInPlace(partial, folder)
+    await syncFolder(dirname(folder))
+  } catch (cause) {
+    await rm(partial, { recursive: true, force: true }).catch(() => {})
+    const { message } = cause as Error
+    throw new CheckpointError(
+      `${call}: expected ${folder} to be written, got ${message}; the checkpoints before it are untouched`,
+      folder,
+      {},
+      { cause },
+    )
+  }
+  if (keep > 0) await removeOldest(run, folder, keep)
+  return folder
+}
+
+/** The checkpoints of a run, by step, ascending; whether they can be read is not looked at. */
+export async function listCheckpoints(run: string): Promise<string[]> {
+  const folder = join(run, 'checkpoints')
+  const names = await readdir(folder).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return []
+    throw new CheckpointError(`listCheckpoints: expected ${folder} to be a folder, got ${error.code}`, folder)
+  })
+  const steps = names.flatMap((name) => STEP_FOLDER.exec(name)?.[1] ?? [])
+  return steps.sort((a, b) => Number(a) - Number(b)).map((step) => join(folder, `step-${step}`))
+}
+
+/**
+ * The newest checkpoint of a run that is whole; every byte of it is checked.
+ *
+ * @param options.onUnreadable - told of each newer one that is passed over, and why
+ * @returns undefined when the run has no checkpoint at all
+ * @throws CheckpointError when there are checkpoints and none can be read
+ */
+export async function latestCheckpoint(
+  run: string,
+  options: { readonly onUnreadable?: (folder: string, error: CheckpointError) => void } = {},
+): Promise<string | undefined> {
+  const folders = await listCheckpoints(run)
+  let last: CheckpointError | undefined
+  for (const folder of folders.reverse()) {
+    try {
+      await readCheckpoint(folder)
+      return folder
+    } catch (error) {
+      if (!(error instanceof CheckpointError)) throw error
+      last = error
+      options.onUnreadable?.(folder, error)
+    }
+  }
+  if (!last) return undefined
+  throw new CheckpointError(
+    `latestCheckpoint: expected one of ${folders.length} checkpoints in ${run} to be readable, got none; ${last.message}`,
+    run,
+    {},
+    { cause: last },
+  )
+}
+
+/**
+ * Reads state.json of a checkpoint and checks size and sha256 of every file it lists.
+ *
+ * @throws CheckpointError that lists everything that is wrong
+ */
+export async function readCheckpoint(folder: string): Promise<CheckpointState> {
+  const call = 'readCheckpoint'
+  const file = join(folder, STATE_FILE)
+  const text = await readFile(file, 'utf8').catch((cause: NodeJS.ErrnoException) => {
+    throw new CheckpointError(`${call}: expected ${file} to be readable, got ${cause.code}`, file, {}, { cause })
+  })
+  let state: CheckpointState
+  try {
+    state = JSON.parse(text) as CheckpointState
+  } catch (cause) {
+    throw new CheckpointError(
+      `${call}: expected ${file} to be JSON, got ${(cause as Error).message}`,
+      file,
+      {},
+      { cause },
+    )
+  }
+  if (state?.format !== FORMAT) {
+    throw new CheckpointError(`${call}: expected ${file} to have format ${FORMAT}, got ${show(state?.format)}`, file)
+  }
+  const wanted = ['step', 'imagesSeen', 'network', 'schedule', 'trainer', 'files', 'threads', 'versions'] as const
+  const absent = wanted.filter((key) => state[key] === undefined || state[key] === null)
+  if (absent.length > 0) {
+    throw new CheckpointError(`${call}: expected ${file} to hold ${absent.join(', ')}, got none`, file, {
+      missing: absent,
+    })
+  }
+  const problems = (await Promise.all(state.files.map((entry) => problemOf(folder, entry)))).flat()
+  if (problems.length > 0) {
+    throw new CheckpointError(
+      `${call}: expected ${folder} to hold the files that its state.json lists, got ${problems.join(', ')}`,
+      folder,
+    )
+  }
+  return state
+}
+
+/** A training state that can go on. */
+export interface LoadedCheckpoint {
+  readonly unet: UNet
+  readonly schedule: NoiseSchedule
+  readonly trainer: Trainer
+  readonly state: CheckpointState
+}
+
+/**
+ * Builds network, schedule and trainer of a checkpoint and fills them. Pass `state.sampler.state` to your sampler's `restore`.
+ *
+ * @throws CheckpointError for a damaged checkpoint or tensors that do not fit
+ *
+ * @example
+ * const { trainer, unet } = await loadCheckpoint('runs/digits/checkpoints/step-00001000')
+ */
+export async function loadCheckpoint(
+  folder: string,
+  { device = 'cpu' }: { readonly device?: Device } = {},
+): Promise<LoadedCheckpoint> {
+  const state = await readCheckpoint(folder)
+  const schedule = scheduleOf(state)
+  const unet = await UNet.create(state.network, { seed: state.trainer.seed, device })
+  const trainer = await Trainer.create(unet, schedule, state.trainer)
+  await trainer.loadTensors(folder)
+  return { unet, schedule, trainer, state }
+}
+
+/** Puts a checkpoint into a trainer, and into a sampler, of the same configuration. */
+export async function restoreCheckpoint(
+  folder: string,
+  trainer: Trainer,
+  sampler?: TimestepSampler,
+): Promise<CheckpointState> {
+  const state = await readCheckpoint(folder)
+  if (sampler && state.sampler && state.sampler.name !== sampler.name) {
+    throw new CheckpointError(
+      `restoreCheckpoint: expected a sampler named ${state.sampler.name}, which ${folder} was trained with, got ${sampler.name}`,
+      folder,
+    )
+  }
+  await trainer.loadTensors(folder)
+  if (sampler?.restore && state.sampler) sampler.restore(state.sampler.state)
+  return state
+}
+
+/** Which weights of a checkpoint are wanted: the first average, the weights themselves, or the average of a rate. */
+export type WeightsChoice = 'ema' | 'raw' | number
+
+/**
+ * Builds the network of a checkpoint for sampling or measuring, without optimizer.
+ *
+ * @param options.weights - `ema` by default, which is `raw` where no average was kept
+ * @throws CheckpointError for a damaged checkpoint; RangeError for an average that it does not have
+ */
+export async function loadForSampling(
+  folder: string,
+  { weights = 'ema', device = 'cpu' }: { readonly weights?: WeightsChoice; readonly device?: Device } = {},
+): Promise<{ unet: UNet; schedule: NoiseSchedule; state: CheckpointState }> {
+  const state = await readCheckpoint(folder)
+  const { emaRates } = state.trainer
+  const rate = weights === 'ema' ? emaRates[0] : weights === 'raw' ? undefined : weights
+  if (rate !== undefined && !emaRates.includes(rate)) {
+    const what = `raw, ema or an average that was kept (${emaRates.join(', ') || 'none'})`
+    throw argumentError('loadForSampling', 'weights', what, weights)
+  }
+  const file = rate === undefined ? 'model.safetensors' : emaFile(state, rate)
+  const unet = await UNet.create(state.network, { device })
+  await unet.loadWeights(join(folder, file))
+  return { unet, schedule: scheduleOf(state), state }
+}
+
+/** The file of an average; names carry the rate with six digits. */
+function emaFile(state: CheckpointState, rate: number): string {
+  const rounded = Number(rate.toPrecision(6))
+  const found = state.files.find(({ name }) => Number(/^ema-(.+)\.safetensors$/.exec(name)?.[1]) === rounded)
+  if (!found) {
+    throw new CheckpointError(`loadForSampling: expected a file of the average ${rate}, got none`, `ema-${rate}`)
+  }
+  return found.name
+}
+
+/** The stored schedule; its betas decide, so that a checkpoint means the same for good. */
+function scheduleOf(state: CheckpointState): NoiseSchedule {
+  const { betas, ...options } = state.schedule
+  const named = NoiseSchedule.create(options as NoiseSchedule['options'])
+  const same = named.tables.beta.length === betas.length && betas.every((beta, t) => named.tables.beta[t] === beta)
+  if (same) return named
+  named.dispose()
+  return NoiseSchedule.create({ ...(options as NoiseSchedule['options']), betas: Float64Array.from(betas) })
+}
+
+async function describeFiles(folder: string): Promise<CheckpointFile[]> {
+  const names = (await readdir(folder)).sort()
+  return Promise.all(
+    names.map(async (name) => {
+      const path = join(folder, name)
+      return { name, bytes: (await stat(path)).size, sha256: await sha256(path) }
+    }),
+  )
+}
+
+async function problemOf(folder: string, { name, bytes, sha256: expected }: CheckpointFile): Promise<string[]> {
+  const path = join(folder, basename(name))
+  try {
+    const { size } = await stat(path)
+    if (size !== bytes) return [`${name} with ${size} bytes instead of ${bytes}`]
+    return (await sha256(path)) === expected ? [] : [`${name} with another sha256`]
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    return [code === 'ENOENT' ? `${name} missing` : `${name} unreadable (${code})`]
+  }
+}
+
+async function sha256(path: string): Promise<string> {
+  const hash = createHash('sha256')
+  for await (const chunk of createReadStream(path, { highWaterMark: 2 ** 20 })) hash.update(chunk as Buffer)
+  return hash.digest('hex')
+}
+
+/** Replaces a checkpoint of the same step, if there is one, when the new one is complete. */
+async function putInPlace(partial: string, folder: string): Promise<void> {
+  const before = `${partial}-replaced`
+  const hadOne = await rename(folder, before).then(
+    () => true,
+    (error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT') return false
+      throw error
+    },
+  )
+  try {
+    await rename(partial, folder)
+  } catch (error) {
+    if (hadOne) await rename(before, folder)
+    throw error
+  }
+  if (hadOne) await rm(before, { recursive: true, force: true })
+}
+
+/** Removes what killed saves have left. */
+export async function removePartials(run: string): Promise<void> {
+  const folder = join(run, 'checkpoints')
+  const names: string[] = await readdir(folder).catch(() => [])
+  for (const name of names) {
+    if (!name.startsWith('.partial-')) continue
+    const step = /^\.partial-(step-\d+)-.*-replaced$/.exec(name)?.[1]
+    const isOnlyCopy = step !== undefined && !names.includes(step)
+    if (isOnlyCopy) await rename(join(folder, name), join(folder, step))
+    else await rm(join(folder, name), { recursive: true, force: true })
+  }
+}
+
+async function removeOldest(run: string, newest: string, keep: number): Promise<void> {
+  const others = (await listCheckpoints(run)).filter((folder) => folder !== newest)
+  const surplus = others.length - (keep - 1)
+  for (const folder of others.slice(0, Math.max(0, surplus))) await rm(folder, { recursive: true, force: true })
+}
+
+/** Writes a file and waits until the disk has it. */
+export async function writeDurably(path: string, text: string): Promise<void> {
+  const handle = await open(path, 'w')
+  try {
+    await handle.writeFile(text)
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+}
+
+/** Makes renames in a folder durable; Windows cannot open folders and does not need it. */
+async function syncFolder(folder: string): Promise<void> {
+  if (process.platform === 'win32') return
+  const handle = await open(folder, 'r')
+  try {
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+}

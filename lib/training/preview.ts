@@ -1,0 +1,82 @@
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { UNet } from '../model/unet.ts'
+import type { Precision } from '../native.ts'
+import { imageGrid } from '../report/grid.ts'
+import { writePng } from '../report/png.ts'
+import type { Combine } from '../sampling/denoiser.ts'
+import { Denoiser } from '../sampling/denoiser.ts'
+import { sample } from '../sampling/sample.ts'
+import type { NoiseSchedule } from '../schedule/noise-schedule.ts'
+import type { ImageBatch } from '../tensor.ts'
+
+/** What a preview shows. */
+export interface DrawOptions {
+  readonly schedule: NoiseSchedule
+  /** Images in all, and their channels, height and width. */
+  readonly count: number
+  readonly image: readonly [channels: number, height: number, width: number]
+  /** Images drawn at once; all by default. Image k is the same whatever it is. */
+  readonly batchSize?: number
+  readonly seed: number
+  /** Which timesteps are visited: `'250'`, `'ddim25'`, sections; the same words as `NoiseSchedule.respace`. */
+  readonly respacing: string
+  /** DDIM with this eta; without it the ancestral sampler. */
+  readonly eta?: number | undefined
+  readonly combine: Combine
+  readonly precision?: Precision
+  /** Class of image k, for class-conditional networks. */
+  readonly classOf?: ((k: number) => number) | undefined
+  readonly signal?: AbortSignal | undefined
+  readonly onProgress?: (done: number, total: number) => void
+}
+
+/** Draws images in batches; float32 in about [-1, 1], [count, C, H, W]. */
+export async function drawImages(unet: UNet, options: DrawOptions): Promise<ImageBatch> {
+  const { schedule, count, image, seed, respacing, eta, combine, precision = 'fp32', classOf, signal } = options
+  const batchSize = Math.min(options.batchSize ?? count, count)
+  const size = image[0] * image[1] * image[2]
+  const data = new Float32Array(count * size)
+  const labels = classOf && Int32Array.from({ length: count }, (_, k) => classOf(k))
+  const process = schedule.respace(respacing)
+  try {
+    for (let first = 0; first < count; first += batchSize) {
+      const n = Math.min(batchSize, count - first)
+      const y = labels?.slice(first, first + n)
+      const denoiser = new Denoiser(unet, process, { combine, precision, ...(y && { y }) })
+      const images = await sample({
+        denoiser,
+        shape: [n, ...image],
+        seed,
+        firstImage: first,
+        ...(eta !== undefined && { eta }),
+        ...(signal && { signal }),
+        onStep: ({ done, total }) => options.onProgress?.(first * total + n * done, count * total),
+      })
+      data.set(images, first * size)
+    }
+  } finally {
+    process.dispose()
+  }
+  return { data, shape: [count, ...image], ...(labels && { labels }) }
+}
+
+/** Writes a grid, enlarged so that small images can be seen. */
+export async function writeGrid(file: string, images: ImageBatch): Promise<void> {
+  const scale = Math.max(1, Math.min(8, Math.floor(96 / images.shape[2])))
+  await writePng(file, imageGrid(images, { scale, background: 128 }))
+}
+
+/** Writes `previews/step-XXXXXXXX-NAME.png` in a run's folder, from the same noise at every step. */
+export async function writePreview(
+  run: string,
+  step: number,
+  name: string,
+  unet: UNet,
+  options: DrawOptions,
+): Promise<string> {
+  await mkdir(join(run, 'previews'), { recursive: true })
+  const file = join(run, 'previews', `step-${String(step).padStart(8, '0')}-${name}.png`)
+  await writeGrid(file, await drawImages(unet, options))
+  return file
+}

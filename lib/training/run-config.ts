@@ -1,0 +1,217 @@
+import { createHash } from 'node:crypto'
+import { basename, join } from 'node:path'
+import { z } from 'zod'
+import { readLossCurve } from '../analysis/loss-curve-file.ts'
+import { argumentError } from '../check.ts'
+import { partitionByLoss, partitionEvenly } from '../curriculum/partition.ts'
+import type { Slot } from '../curriculum/slot.ts'
+import { NETWORK_PRESETS, type NetworkPreset } from '../model/presets.ts'
+import type { UNetOptions } from '../model/unet.ts'
+import { checkOptions, decimal, flag, integer, numbers, oneOf, text } from '../options.ts'
+import { HEADS } from '../prediction/heads.ts'
+import { SCHEDULE_NAMES } from '../schedule/noise-schedule.ts'
+import { LEARNING_RATE_KINDS } from './learning-rate.ts'
+import { PRECISIONS, SPACES } from './trainer.ts'
+
+/** Who draws the timesteps of a run. */
+export const SAMPLER_NAMES = ['uniform', 'stratified', 'antithetic', 'loss-second-moment', 'slots'] as const
+
+const device = z
+  .string()
+  .regex(/^(cpu|cuda(:\d+)?)$/, 'cpu, cuda or cuda:N') as unknown as z.ZodType<'cpu' | 'cuda' | `cuda:${number}`>
+
+const about = <T extends z.ZodType>(group: string, description: string, schema: T): T =>
+  schema.meta({ description, group }) as T
+
+/** Every option of a run: the single source of command-line options, help, the checks of config.json, and types. */
+export const RUN_SHAPE = {
+  data: about('data', 'digits, emoji, a folder of images, a .npz file, CIFAR-10 or an IDX file', text()),
+  size: about('data', 'height and width to which the images of a folder are cropped', integer(1).optional()),
+  channels: about('data', 'image channels of a folder: 1 grey, 3 RGB (2 and 4 with alpha)', integer(1, 4).optional()),
+  crop: about('data', 'part of a picture that is taken', oneOf(['center', 'random']).optional()),
+  badFiles: about('data', 'pictures that do not decode', oneOf(['error', 'skip']).optional()),
+  flip: about('data', 'mirror half of the images', flag().default(false)),
+  classes: about(
+    'data',
+    'train with classes: those of the data, or of folder names or file names (guided-diffusion)',
+    oneOf(['none', 'data', 'folder', 'prefix']).default('none'),
+  ),
+
+  preset: about(
+    'network',
+    'a network by name, whose options others override',
+    oneOf(Object.keys(NETWORK_PRESETS) as [NetworkPreset, ...NetworkPreset[]]).optional(),
+  ),
+  heads: about('network', 'what is predicted', z.array(oneOf(HEADS), `some of ${HEADS.join(', ')}`).optional()),
+  learnsVariance: about('network', 'predict the variance too', flag().optional()),
+  modelChannels: about('network', 'base width; 64 without a preset', integer(1).optional()),
+  channelMult: about(
+    'network',
+    'width of each level as a multiple; 1,2,2 without a preset',
+    numbers('a list of multiples').optional(),
+  ),
+  resBlockCount: about('network', 'residual blocks a level; 2 without a preset', integer(1).optional()),
+  attentionResolutions: about(
+    'network',
+    'down-sampling factors with attention, such as 2,4',
+    numbers('a list of factors').optional(),
+  ),
+  attentionHeads: about('network', 'attention heads', integer(1).optional()),
+  headChannels: about('network', 'channels of an attention head, instead of a number of heads', integer(-1).optional()),
+  dropout: about('network', 'share of activations that is dropped', decimal(0, 0.99).optional()),
+  convResample: about('network', 'convolutions resize', flag().optional()),
+  recompute: about('network', 'less memory, a third more time', flag().optional()),
+  scaleShiftNorm: about('network', 'timesteps scale and shift', flag().optional()),
+  resBlockUpDown: about('network', 'residual blocks resize', flag().optional()),
+  newAttentionOrder: about('network', 'channel order of attention', flag().optional()),
+  normGroups: about('network', 'groups of the normalisation; 32 without a preset', integer(1).optional()),
+
+  schedule: about('diffusion', 'noise schedule', oneOf(SCHEDULE_NAMES).default('linear')),
+  timestepCount: about('diffusion', 'diffusion timesteps T', integer(1, 1_000_000).default(1000)),
+  zeroTerminalSnr: about('diffusion', 'no signal at the last timestep', flag().default(false)),
+
+  sampler: about('timesteps', 'who draws timesteps', oneOf(SAMPLER_NAMES).default('uniform')),
+  slots: about('timesteps', 'number of timestep slots K', integer(1).optional()),
+  slotPlan: about(
+    'timesteps',
+    'which slot is open when: one:K, all, sequential:noisy-first:STEPS, round-robin[:STEPS], random',
+    text().optional(),
+  ),
+  slotEdges: about(
+    'timesteps',
+    'edges of the slots: 0,12,…,T; or leave them to lossCurve',
+    numbers('a list of timesteps').optional(),
+  ),
+  lossCurve: about('timesteps', 'file of measured losses, cut into slots of equal loss', text().optional()),
+  importanceWeights: about('timesteps', 'weights so that every timestep counts the same', flag().default(false)),
+
+  choose: about(
+    'loss',
+    'heads that enter the loss: min is the paper',
+    oneOf(['min', 'minBatch', 'mean', ...HEADS]).default('mean'),
+  ),
+  compare: about('loss', 'space in which heads are compared', oneOf(SPACES).default('own')),
+  space: about('loss', 'space of the error that is minimised', oneOf(SPACES).default('own')),
+  sigmaData: about('loss', 'standard deviation of pixels, for space F', decimal(1e-6).default(0.5)),
+  boundWeight: about('loss', 'weight of the variational bound', decimal(0).default(1)),
+
+  steps: about('training', 'optimizer updates in all; more of them continue a run', integer(1)),
+  batchSize: about('training', 'images a step', integer(1).default(32)),
+  microBatch: about('training', 'images a forward pass; 0 is the whole batch', integer(0).default(0)),
+  lr: about('training', 'learning rate', decimal(Number.MIN_VALUE).default(1e-4)),
+  lrSchedule: about('training', 'course of the learning rate', oneOf(LEARNING_RATE_KINDS).default('constant')),
+  lrSteps: about('training', 'step at which the learning rate is 0; steps by default', integer(1).optional()),
+  warmupSteps: about('training', 'steps of linear warm-up', integer(0).default(0)),
+  weightDecay: about('training', 'AdamW weight decay', decimal(0).default(0)),
+  decayAll: about('training', 'decay norms and biases too', flag().default(false)),
+  beta1: about('training', 'Adam', decimal(0, 1).default(0.9)),
+  beta2: about('training', 'Adam', decimal(0, 1).default(0.999)),
+  clipNorm: about('training', 'greatest gradient norm; 0 clips nothing', decimal(0).default(1)),
+  emaRates: about('training', 'rates of the moving averages', numbers('a list of rates').default([0.9999])),
+  emaWarmsUp: about('training', 'averages begin with small rates', flag().default(true)),
+  precision: about('training', 'of convolutions and attention', oneOf(PRECISIONS).default('fp32')),
+  nonFinite: about('training', 'what a loss that is not finite does', oneOf(['stop', 'skip']).default('stop')),
+  seed: about('training', 'keys weights, noise, timesteps, order and flips', integer(0).default(0)),
+
+  run: about('run', 'folder of the run; runs/DATA-HASH of the options by default', text().optional()),
+  device: about('run', 'cpu, cuda or cuda:N', device.default('cpu')),
+  threads: about('run', 'threads of LibTorch; as many as cores by default', integer(1, 1024).optional()),
+  keep: about('run', 'checkpoints that are kept; 0 keeps all', integer(0).default(3)),
+  saveEvery: about('run', 'steps between checkpoints; 0 saves at the end only', integer(0).default(1000)),
+  previewEvery: about('run', 'steps between preview pictures; 0 makes none', integer(0).default(1000)),
+  previewCount: about('run', 'images of a preview', integer(1, 1024).default(16)),
+  logEvery: about('run', 'steps between lines of stats.jsonl', integer(1).default(10)),
+  combine: about(
+    'run',
+    'what predicts xStart in previews: signal, mean, a head, or weights such as xStart=0.3,v=0.7',
+    text().default('signal'),
+  ),
+} as const satisfies Record<string, z.ZodType>
+
+/** Options of `run`; `data` and `steps` are required. */
+export type RunOptions = z.input<z.ZodObject<typeof RUN_SHAPE>>
+
+type Given = z.output<z.ZodObject<typeof RUN_SHAPE>>
+
+/** A run's options with presets, slots and defaults filled in, as config.json holds them. */
+export type RunConfig = Given & { readonly run: string }
+
+/** Options that may differ when a run is continued, because they change nothing of what is learned. */
+export const FREE_OPTIONS: readonly (keyof RunConfig)[] = [
+  'steps', 'run', 'keep', 'saveEvery', 'previewEvery', 'previewCount', 'combine',
+] // biome-ignore format: one list
+
+const NETWORK_KEYS = [
+  'heads', 'learnsVariance', 'modelChannels', 'channelMult', 'resBlockCount', 'attentionResolutions', 'attentionHeads',
+  'headChannels', 'dropout', 'convResample', 'recompute', 'scaleShiftNorm', 'resBlockUpDown', 'newAttentionOrder',
+  'normGroups',
+] as const satisfies readonly (keyof Given & keyof UNetOptions)[] // biome-ignore format: one list
+
+/**
+ * Checks options, fills in preset and defaults, cuts slots, and names the run's folder.
+ *
+ * @throws RangeError that lists unknown options (with the nearest name) and wrong values
+ */
+export async function runConfig(options: RunOptions, call = 'run'): Promise<RunConfig> {
+  const given = checkOptions(call, RUN_SHAPE, options)
+  const { preset, lossCurve: _, run, ...rest } = given
+  const config: Given = { ...rest, ...(preset && definedOver(NETWORK_PRESETS[preset], rest)) }
+  config.modelChannels ??= 64
+  if (config.lrSchedule !== 'constant') config.lrSteps ??= config.steps
+  const slots = await slotsOf(given, call)
+  if (slots) {
+    config.slots = slots.length
+    config.slotEdges = [...slots.map(({ begin }) => begin), slots.at(-1)?.end as number]
+    config.slotPlan ??= 'round-robin'
+  }
+  return { ...config, run: run ?? join('runs', runName(given)) }
+}
+
+/** Options of the network among those of a run. */
+export function networkOptions(config: RunConfig, imageChannels: number, classCount: number): UNetOptions {
+  const chosen = NETWORK_KEYS.filter((key) => config[key] !== undefined).map((key) => [key, config[key]])
+  return { ...Object.fromEntries(chosen), imageChannels, classCount } as UNetOptions
+}
+
+/** The slots that a configuration holds as edges. */
+export function slotsFromEdges(edges: readonly number[]): Slot[] {
+  return edges.slice(1).map((end, k) => ({ begin: edges[k] as number, end }))
+}
+
+/** Options of `base` that are not given otherwise. */
+function definedOver(base: UNetOptions, given: object): object {
+  const defined = Object.entries(given).filter(([, value]) => value !== undefined)
+  return { ...base, ...Object.fromEntries(defined) }
+}
+
+async function slotsOf(given: Given, call: string): Promise<Slot[] | undefined> {
+  const { sampler, slots, slotEdges, slotPlan, lossCurve, timestepCount, importanceWeights } = given
+  if (sampler !== 'slots') {
+    const stray = Object.entries({ slots, slotEdges, slotPlan, lossCurve }).find(([, value]) => value !== undefined)
+    const name = stray?.[0] ?? (importanceWeights ? 'importanceWeights' : undefined)
+    if (name) throw argumentError(call, name, 'absent unless sampler is slots', stray?.[1] ?? true)
+    return undefined
+  }
+  if (slotEdges) {
+    if (lossCurve) throw argumentError(call, 'lossCurve', 'absent when slotEdges are given', lossCurve)
+    const ascends = slotEdges.every((edge, k) => Number.isInteger(edge) && (k === 0 || edge > (slotEdges[k - 1] as number)))
+    if (!ascends || slotEdges.length < 2 || slotEdges[0] !== 0 || slotEdges.at(-1) !== timestepCount) {
+      throw argumentError(call, 'slotEdges', `ascending timesteps from 0 to ${timestepCount}`, slotEdges)
+    }
+    if (slots !== undefined && slots !== slotEdges.length - 1) {
+      throw argumentError(call, 'slots', `${slotEdges.length - 1}, as many as slotEdges has`, slots)
+    }
+    return slotsFromEdges(slotEdges)
+  }
+  if (lossCurve) return partitionByLoss(await readLossCurve(lossCurve, timestepCount), slots ?? 10)
+  return partitionEvenly(timestepCount, slots ?? 10)
+}
+
+/** `digits-1a2b3c4d`: the same options give the same folder, so that the same command continues its run. */
+function runName(given: Given): string {
+  const free = new Set<string>(FREE_OPTIONS)
+  const entries = Object.entries(given).filter(([key, value]) => value !== undefined && !free.has(key))
+  const hash = createHash('sha256').update(JSON.stringify(entries.sort(([a], [b]) => (a < b ? -1 : 1))))
+  const data = basename(given.data).replaceAll(/[^\w.-]+/g, '-').replace(/\.\w+$/, '')
+  return `${data || 'data'}-${hash.digest('hex').slice(0, 8)}`
+}

@@ -1,0 +1,81 @@
+// One process a run: two that write the same stats and checkpoints would ruin both.
+import { randomUUID } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { link, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { hostname } from 'node:os'
+import { join } from 'node:path'
+
+interface Owner {
+  readonly pid: number
+  readonly host: string
+  /** When the process began, in the kernel's ticks, so that another process with its number is not taken for it. */
+  readonly started: string
+}
+
+/**
+ * Locks a run's folder for this process.
+ *
+ * @returns the function that unlocks it
+ * @throws Error that names the process that holds it; the lock of a dead process on this machine is taken over
+ */
+export async function lockRun(folder: string): Promise<() => Promise<void>> {
+  const file = join(folder, 'lock.json')
+  const mine = join(folder, `.lock-${randomUUID()}`)
+  const owner: Owner = { pid: process.pid, host: hostname(), started: startOf(process.pid) }
+  await writeFile(mine, `${JSON.stringify(owner)}\n`)
+  try {
+    for (let attempt = 0; attempt < 10; attempt++) {
+      try {
+        await link(mine, file) // atomic: fails when there is a lock
+        return () => rm(file, { force: true })
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
+      }
+      const text = await readFile(file, 'utf8').catch(() => undefined)
+      if (text === undefined) continue
+      const holder = parse(text)
+      if (holder && (holder.host !== hostname() || isAlive(holder))) {
+        throw new Error(
+          `run: expected ${folder} to be used by no other process, got process ${holder.pid} on ${holder.host}; ` +
+            `wait for it, or remove ${file} if it is gone`,
+        )
+      }
+      // Renaming first means that of two that find the lock stale only one removes it.
+      const aside = join(folder, `.lock-${randomUUID()}`)
+      await rename(file, aside).catch(() => {})
+      if ((await readFile(aside, 'utf8').catch(() => text)) !== text) await rename(aside, file).catch(() => {})
+      await rm(aside, { force: true })
+    }
+    throw new Error(`run: expected ${file} to be free after ten attempts, got a lock each time`)
+  } finally {
+    await rm(mine, { force: true })
+  }
+}
+
+function parse(text: string): Owner | undefined {
+  try {
+    const owner = JSON.parse(text) as Owner
+    return Number.isInteger(owner.pid) ? owner : undefined
+  } catch {
+    return undefined
+  }
+}
+
+function isAlive({ pid, started }: Owner): boolean {
+  try {
+    process.kill(pid, 0)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EPERM') return false
+  }
+  return started === startOf(pid)
+}
+
+/** Field 22 of /proc/PID/stat; empty where there is no /proc. */
+function startOf(pid: number): string {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
+    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? ''
+  } catch {
+    return ''
+  }
+}

@@ -1,0 +1,93 @@
+import type { FileHandle } from 'node:fs/promises'
+import { open, readFile, truncate } from 'node:fs/promises'
+import type { Head } from '../prediction/heads.ts'
+import type { RunRow } from '../report/run-plots.ts'
+import type { StepReport } from './loop.ts'
+
+/** A line of stats.jsonl; a pure function of the run's options and the step, so that a resumed run writes the same bytes. */
+export interface StatsRow extends RunRow {
+  /** Steps done. */
+  readonly imagesSeen: number
+  readonly lr: number
+  /** The open slots, for slot samplers. */
+  readonly slot?: readonly number[]
+  /** The step was not finite, and nothing was changed. */
+  readonly skipped?: true
+}
+
+/** The line of one step. */
+export function statsRow(report: StepReport, heads: readonly Head[], slot?: readonly number[]): StatsRow {
+  const { step, loss, gradNorm, perHead, chosen, lr, t, skipped } = report
+  const count = t.length
+  const mean = (head: number): number => {
+    let sum = 0
+    for (let i = 0; i < count; i++) sum += perHead[i * heads.length + head] as number
+    return sum / count
+  }
+  const share = (head: number): number => chosen.filter((column) => column === head).length / count
+  const choosesHeads = chosen.some((column) => column >= 0)
+  const perName = (of: (head: number) => number) => Object.fromEntries(heads.map((name, head) => [name, of(head)]))
+  return {
+    step: step + 1,
+    imagesSeen: (step + 1) * count,
+    loss,
+    gradNorm,
+    perHead: perName(mean),
+    ...(choosesHeads && { chosen: perName(share) }),
+    lr,
+    ...(slot && { slot }),
+    ...(skipped && { skipped }),
+  }
+}
+
+/** A file of JSON lines that can be cut back to a step. */
+export class JsonLines {
+  readonly #handle: FileHandle
+  private constructor(handle: FileHandle) {
+    this.#handle = handle
+  }
+
+  /** Opens a file for appending, after removing every line beyond `lastStep` and a line that a killed process left unfinished. */
+  static async open<T extends { step: number }>(
+    file: string,
+    lastStep: number,
+  ): Promise<{ lines: JsonLines; rows: T[] }> {
+    const bytes = await readFile(file).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT') return Buffer.alloc(0)
+      throw error
+    })
+    const rows: T[] = []
+    let kept = 0
+    for (let begin = 0; ; ) {
+      const end = bytes.indexOf(10, begin)
+      if (end === -1) break
+      const row = parse<T>(bytes.toString('utf8', begin, end))
+      if (!row || row.step > lastStep) break
+      rows.push(row)
+      begin = kept = end + 1
+    }
+    if (kept < bytes.length) await truncate(file, kept)
+    return { lines: new JsonLines(await open(file, 'a')), rows }
+  }
+
+  async write(row: object): Promise<void> {
+    await this.#handle.appendFile(`${JSON.stringify(row)}\n`)
+  }
+
+  /** Waits until the disk has every line. */
+  async sync(): Promise<void> {
+    await this.#handle.sync()
+  }
+
+  async close(): Promise<void> {
+    await this.#handle.close()
+  }
+}
+
+function parse<T>(line: string): T | undefined {
+  try {
+    return JSON.parse(line) as T
+  } catch {
+    return undefined
+  }
+}

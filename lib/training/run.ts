@@ -1,0 +1,310 @@
+import { mkdir, readFile, rename, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { show } from '../check.ts'
+import { parsePlan, type SlotPlan } from '../curriculum/plan.ts'
+import { batches } from '../data/batches.ts'
+import type { ImageDataset } from '../data/dataset.ts'
+import { type OpenOptions, openDataset } from '../data/open.ts'
+import { checkDevice, runtimeInfo, setThreads } from '../device.ts'
+import { UNet } from '../model/unet.ts'
+import { writeRunPlots } from '../report/run-plots.ts'
+import { parseCombine } from '../sampling/combine.ts'
+import { NoiseSchedule } from '../schedule/noise-schedule.ts'
+import { lossSecondMomentSampler } from '../timesteps/loss-second-moment.ts'
+import type { JsonValue, TimestepSampler } from '../timesteps/sampler.ts'
+import { slotSampler } from '../timesteps/slots.ts'
+import { stratifiedSampler, systematicSampler } from '../timesteps/stratified.ts'
+import { uniformSampler } from '../timesteps/uniform.ts'
+import {
+  latestCheckpoint,
+  removePartials,
+  restoreCheckpoint,
+  saveCheckpoint,
+  writeDurably,
+} from './checkpoint.ts'
+import { learningRate } from './learning-rate.ts'
+import { type StepReport, train } from './loop.ts'
+import { drawImages, writePreview } from './preview.ts'
+import { FREE_OPTIONS, networkOptions, type RunConfig, type RunOptions, runConfig, slotsFromEdges } from './run-config.ts'
+import { lockRun } from './run-lock.ts'
+import { JsonLines, type StatsRow, statsRow } from './run-stats.ts'
+import { Trainer } from './trainer.ts'
+
+/** A step of a run. */
+export interface RunReport extends StepReport {
+  /** Steps done and to do. */
+  readonly done: number
+  readonly total: number
+  /** Of the last steps. */
+  readonly imagesPerSecond: number
+}
+
+/** Who watches a run, and what stops it. */
+export interface RunHooks {
+  /** Stops after the step under way and saves. */
+  readonly signal?: AbortSignal
+  readonly onReport?: (report: RunReport) => void
+  /** Told in one line what happens besides steps: where the run is, what it continues from, what it saves. */
+  readonly log?: (line: string) => void
+}
+
+/** How a run ended. */
+export interface RunResult {
+  /** The run's folder. */
+  readonly folder: string
+  /** Steps done. */
+  readonly step: number
+  /** The last checkpoint, if any step was done. */
+  readonly checkpoint: string | undefined
+  /** The signal stopped it before its last step. */
+  readonly wasStopped: boolean
+}
+
+/** What the checkpoints of a run say about its images. */
+export interface RunImages {
+  readonly channels: number
+  readonly height: number
+  readonly width: number
+  readonly classNames: readonly string[] | null
+}
+
+/**
+ * Trains into a folder: `config.json`, `stats.jsonl`, plots, `previews/` and `checkpoints/`. The same call continues a run
+ * that was stopped or killed, bit for bit as if it had never been; with more `steps` it goes on further.
+ *
+ * @throws RangeError for options that are wrong or differ from those that the run began with; DataError, CheckpointError
+ *
+ * @example
+ * const { checkpoint } = await run({ data: 'digits', steps: 2000, preset: 'digits', choose: 'min', run: 'runs/digits' })
+ */
+export async function run(options: RunOptions, hooks: RunHooks = {}): Promise<RunResult> {
+  const { log = () => {} } = hooks
+  const wanted = await runConfig(options)
+  const folder = wanted.run
+  if (wanted.device !== 'cpu') await checkDevice(wanted.device)
+  const dataset = await openImages(wanted)
+  await mkdir(folder, { recursive: true })
+  const unlock = await lockRun(folder)
+  try {
+    await removePartials(folder)
+    const resumed = await findCheckpoint(folder, log)
+    const stored = await readStoredConfig(folder)
+    if (stored && resumed) refuseChanges(folder, stored, wanted)
+    const threads = wanted.threads ?? (resumed ? stored?.threads : undefined) ?? Number((await runtimeInfo()).threads)
+    const config = { ...wanted, threads }
+    await setThreads(threads)
+    return await trainInto(config, dataset, resumed, { ...hooks, log })
+  } finally {
+    await unlock()
+  }
+}
+
+/** Opens the images that a run's options name; `classes` decides whether they have labels. */
+export async function openImages(config: RunConfig): Promise<ImageDataset> {
+  const { data, size, channels, crop, badFiles, classes } = config
+  const options = {
+    ...(size !== undefined && { size }),
+    ...(channels !== undefined && { channels }),
+    ...(crop !== undefined && { crop }),
+    ...(badFiles !== undefined && { badFiles }),
+    ...((classes === 'folder' || classes === 'prefix') && { labels: classes }),
+  } as OpenOptions
+  const dataset = await openDataset(data, options)
+  if (classes !== 'none' && !dataset.label) {
+    throw new RangeError(`run: expected data to have classes, because classes is ${classes}, got ${dataset.name} without`)
+  }
+  return dataset
+}
+
+async function trainInto(
+  config: RunConfig & { threads: number },
+  dataset: ImageDataset,
+  resumed: string | undefined,
+  hooks: RunHooks & { log: (line: string) => void },
+): Promise<RunResult> {
+  const { run: folder, batchSize, seed, steps, emaRates, precision, device } = config
+  const { signal, onReport, log } = hooks
+  const { channels, height, width, classNames } = dataset
+  const isConditional = config.classes !== 'none'
+  const schedule = NoiseSchedule.create({
+    name: config.schedule,
+    timestepCount: config.timestepCount,
+    zeroTerminalSnr: config.zeroTerminalSnr,
+  })
+  const classCount = isConditional ? (classNames?.length ?? 0) : 0
+  const unet = await UNet.create(networkOptions(config, channels, classCount), { seed, device })
+  unet.checkImageShape('run', [batchSize, channels, height, width])
+  const trainer = await Trainer.create(unet, schedule, trainerOptions(config))
+  const { heads } = unet.layout
+  const combine = parseCombine(config.combine, schedule, heads)
+  const { sampler, plan } = timestepSampler(config)
+  const lr = learningRate({
+    kind: config.lrSchedule,
+    base: config.lr,
+    warmupSteps: config.warmupSteps,
+    ...(config.lrSteps !== undefined && { totalSteps: config.lrSteps }),
+  })
+  const images: RunImages = { channels, height, width, classNames: classNames ?? null }
+  const average = emaRates.length > 0 ? await trainer.averaged() : undefined
+
+  if (resumed) await restoreCheckpoint(resumed, trainer, sampler)
+  await writeDurably(join(folder, 'config.json'), `${JSON.stringify(config, undefined, 2)}\n`)
+  const { lines: stats, rows } = await JsonLines.open<StatsRow>(join(folder, 'stats.jsonl'), trainer.step)
+  const { lines: timing } = await JsonLines.open(join(folder, 'timing.jsonl'), trainer.step)
+  const from = resumed ? `, from step ${trainer.step}` : ''
+  log(`run ${folder}: ${dataset.length} images of ${dataset.name}, ${unet.parameterCount} weights, ${steps} steps${from}`)
+
+  let checkpoint = resumed
+  let savedStep = resumed ? trainer.step : 0
+  let imagesPerSecond = 0
+  const save = async (): Promise<void> => {
+    await stats.sync()
+    checkpoint = await saveCheckpoint(trainer, folder, {
+      sampler,
+      imagesSeen: trainer.step * batchSize,
+      extra: { run: config, images } as unknown as JsonValue,
+      keep: config.keep,
+    })
+    savedStep = trainer.step
+    if (rows.some((row) => row.loss > 0)) await writeRunPlots(folder, rows, dataset.name)
+    log(`saved ${checkpoint}`)
+  }
+  const preview = async (): Promise<void> => {
+    const drawing = {
+      schedule,
+      count: config.previewCount,
+      image: [channels, height, width] as const,
+      batchSize: Math.min(config.previewCount, batchSize),
+      seed,
+      respacing: String(Math.min(25, config.timestepCount)),
+      eta: 0,
+      combine,
+      precision,
+      classOf: isConditional ? (k: number) => k % classCount : undefined,
+      signal,
+    }
+    await writePreview(folder, trainer.step, 'raw', unet, drawing)
+    if (average) await writePreview(folder, trainer.step, 'ema', average, drawing)
+  }
+
+  try {
+    const source = batches(dataset, {
+      batchSize,
+      seed,
+      firstStep: trainer.step,
+      flip: config.flip,
+      withLabels: isConditional,
+    })
+    const loop = { trainer, sampler, batches: source, lr, stepCount: steps, ...(signal && { signal }) }
+    for await (const report of train(loop)) {
+      const done = report.step + 1
+      const speed = (1000 * batchSize) / (report.waitMs + report.stepMs)
+      imagesPerSecond = imagesPerSecond === 0 ? speed : 0.9 * imagesPerSecond + 0.1 * speed
+      if (done === 1 || done % config.logEvery === 0) {
+        const row = statsRow(report, heads, plan?.openAt(report.step))
+        rows.push(row)
+        await stats.write(row)
+        await timing.write({ step: done, stepMs: report.stepMs, waitMs: report.waitMs, imagesPerSecond, at: new Date() })
+      }
+      onReport?.({ ...report, done, total: steps, imagesPerSecond })
+      if (done === steps || signal?.aborted) break
+      if (config.saveEvery > 0 && done % config.saveEvery === 0) await save()
+      if (config.previewEvery > 0 && done % config.previewEvery === 0) await unlessStopped(preview, signal)
+    }
+    if (trainer.step > savedStep) await save()
+    if (trainer.step === steps && config.previewEvery > 0) await unlessStopped(preview, signal)
+    return { folder, step: trainer.step, checkpoint, wasStopped: trainer.step < steps }
+  } finally {
+    await stats.close()
+    await timing.close()
+    average?.dispose()
+    trainer.dispose()
+    unet.dispose()
+    schedule.dispose()
+  }
+}
+
+/** A preview that the signal cuts short is simply not written. */
+async function unlessStopped(work: () => Promise<void>, signal: AbortSignal | undefined): Promise<void> {
+  try {
+    await work()
+  } catch (error) {
+    if (!signal?.aborted) throw error
+  }
+}
+
+function trainerOptions(config: RunConfig) {
+  const { seed, boundWeight, beta1, beta2, weightDecay, decayAll, emaRates, emaWarmsUp, clipNorm } = config
+  const { microBatch, precision, nonFinite, choose, compare, space, sigmaData } = config
+  return {
+    loss: { choose, compare, space, sigmaData },
+    ...{ seed, boundWeight, beta1, beta2, weightDecay, decayAll, emaRates, emaWarmsUp, clipNorm },
+    ...{ microBatch, precision, nonFinite },
+  }
+}
+
+/** The sampler that a run's options ask for, and its plan where it has slots. */
+export function timestepSampler(config: RunConfig): { sampler: TimestepSampler; plan?: SlotPlan } {
+  const { timestepCount, seed, slotEdges, slotPlan = 'round-robin', importanceWeights } = config
+  const shared = { timestepCount, seed }
+  switch (config.sampler) {
+    case 'uniform':
+      return { sampler: uniformSampler(shared) }
+    case 'stratified':
+      return { sampler: stratifiedSampler(shared) }
+    case 'antithetic':
+      return { sampler: systematicSampler(shared) }
+    case 'loss-second-moment':
+      return { sampler: lossSecondMomentSampler(shared) }
+    case 'slots': {
+      const slots = slotsFromEdges(slotEdges ?? [])
+      const plan = parsePlan(slotPlan, slots, { seed })
+      return { sampler: slotSampler({ slots, plan, seed, importanceWeights }), plan }
+    }
+  }
+}
+
+/** The newest readable checkpoint; unreadable newer ones are set aside, so that they are never counted as one again. */
+async function findCheckpoint(folder: string, log: (line: string) => void): Promise<string | undefined> {
+  const unreadable: string[] = []
+  const found = await latestCheckpoint(folder, {
+    onUnreadable(path, error) {
+      unreadable.push(path)
+      log(`warning: ${error.message}; the checkpoint before it is used`)
+    },
+  })
+  for (const path of unreadable) {
+    await rm(`${path}.unreadable`, { recursive: true, force: true })
+    await rename(path, `${path}.unreadable`)
+  }
+  return found
+}
+
+async function readStoredConfig(folder: string): Promise<RunConfig | undefined> {
+  const file = join(folder, 'config.json')
+  const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return undefined
+    throw error
+  })
+  if (text === undefined) return undefined
+  try {
+    return JSON.parse(text) as RunConfig
+  } catch {
+    throw new RangeError(`run: expected ${file} to be JSON, got a damaged file; restore it, or use another folder`)
+  }
+}
+
+/** A continued run must be the run that it continues. */
+function refuseChanges(folder: string, stored: RunConfig, wanted: RunConfig): void {
+  const keys = [...new Set([...Object.keys(stored), ...Object.keys(wanted)])] as (keyof RunConfig)[]
+  const changed = keys.filter((key) => {
+    if (FREE_OPTIONS.includes(key) || (key === 'threads' && wanted.threads === undefined)) return false
+    return JSON.stringify(stored[key]) !== JSON.stringify(wanted[key])
+  })
+  if (changed.length === 0) return
+  const parts = changed.map((key) => `${key} to be ${show(stored[key])}, as when ${folder} began, got ${show(wanted[key])}`)
+  const hint = changed.includes('lrSteps') ? `give lrSteps ${stored.lrSteps} to train on with more steps, or ` : ''
+  throw new RangeError(`run: expected ${parts.join('; ')}; ${hint}use another folder (option run) for another run`)
+}
+
+export { drawImages }

@@ -1,0 +1,12 @@
+// npm run build: lib/ to dist/esm and dist/cjs, both with types.
+import { execFileSync } from 'node:child_process'
+import { rmSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+
+const tsc = createRequire(import.meta.url).resolve('typescript/bin/tsc')
+rmSync('dist', { recursive: true, force: true })
+for (const kind of ['esm', 'cjs']) {
+  execFileSync(process.execPath, [tsc, '-p', `tsconfig.${kind}.json`], { stdio: 'inherit' })
+}
+// The package is of type module, so the CommonJS half says for itself what it is.
+writeFileSync('dist/cjs/package.json', '{ "type": "commonjs" }\n')
