@@ -18,6 +18,11 @@ export function decimal(min: number, max: number = Number.POSITIVE_INFINITY) {
   return max === Number.POSITIVE_INFINITY ? number : number.max(max, what)
 }
 
+/** Number greater than 0. */
+export function positive() {
+  return z.number('a number > 0').positive('a number > 0')
+}
+
 /** One of some words. */
 export function oneOf<const W extends readonly [string, ...string[]]>(words: W) {
   return z.enum(words, `one of ${words.join(', ')}`)

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { dirname, join, posix, win32 } from 'node:path'
 import { SetupError } from '../errors.ts'
-import { setupFolder } from './root.cts'
+import setupFolder from './root.cts'
 
 /** Folder of trislot's package.json, found upwards from this file: a source checkout or an installed package. */
 export function packageRoot(): string {

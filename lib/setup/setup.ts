@@ -50,13 +50,17 @@ export interface SetupReport {
 
 /** The machine as setup sees it; tests put their own in. */
 export interface Surroundings {
+  /** Folder of the package whose native sources are built. */
   readonly root: string
+  /** Cache folder, as `cacheHome` gives it. */
   readonly home: string
   readonly env: NodeJS.ProcessEnv
   readonly platform: NodeJS.Platform
   readonly arch: string
+  /** Version of glibc; undefined on musl and outside Linux. */
   readonly glibc: string | undefined
   readonly reporter: Reporter
+  /** Finds the active Python; called only when the cache holds no LibTorch. */
   readonly python: () => Promise<Python | undefined>
   /** Replaces pins and addresses of the fetch in tests. */
   readonly fetch?: Pick<FetchContext, 'pins' | 'archiveAddress'>

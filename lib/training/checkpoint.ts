@@ -362,14 +362,21 @@ async function removeOldest(run: string, newest: string, keep: number): Promise<
   for (const folder of others.slice(0, Math.max(0, surplus))) await rm(folder, { recursive: true, force: true })
 }
 
-/** Writes a file and waits until the disk has it. */
+/** Writes a file whole or not at all, and waits until the disk has it. */
 export async function writeDurably(path: string, text: string): Promise<void> {
-  const handle = await open(path, 'w')
+  const partial = `${path}.${randomUUID()}.partial`
   try {
-    await handle.writeFile(text)
-    await handle.sync()
-  } finally {
-    await handle.close()
+    const handle = await open(partial, 'wx')
+    try {
+      await handle.writeFile(text)
+      await handle.sync()
+    } finally {
+      await handle.close()
+    }
+    await rename(partial, path)
+  } catch (error) {
+    await rm(partial, { force: true }).catch(() => {})
+    throw error
   }
 }
 

@@ -7,7 +7,7 @@ import { partitionByLoss, partitionEvenly } from '../curriculum/partition.ts'
 import type { Slot } from '../curriculum/slot.ts'
 import { NETWORK_PRESETS, type NetworkPreset } from '../model/presets.ts'
 import type { UNetOptions } from '../model/unet.ts'
-import { checkOptions, decimal, flag, integer, numbers, oneOf, text } from '../options.ts'
+import { checkOptions, decimal, flag, integer, numbers, oneOf, positive, text } from '../options.ts'
 import { HEADS } from '../prediction/heads.ts'
 import { SCHEDULE_NAMES } from '../schedule/noise-schedule.ts'
 import { LEARNING_RATE_KINDS } from './learning-rate.ts'
@@ -98,7 +98,7 @@ export const RUN_SHAPE = {
   steps: about('training', 'optimizer updates in all; more of them continue a run', integer(1)),
   batchSize: about('training', 'images a step', integer(1).default(32)),
   microBatch: about('training', 'images a forward pass; 0 is the whole batch', integer(0).default(0)),
-  lr: about('training', 'learning rate', decimal(Number.MIN_VALUE).default(1e-4)),
+  lr: about('training', 'learning rate', positive().default(1e-4)),
   lrSchedule: about('training', 'course of the learning rate', oneOf(LEARNING_RATE_KINDS).default('constant')),
   lrSteps: about('training', 'step at which the learning rate is 0; steps by default', integer(1).optional()),
   warmupSteps: about('training', 'steps of linear warm-up', integer(0).default(0)),

@@ -24,7 +24,7 @@ import {
 } from './checkpoint.ts'
 import { learningRate } from './learning-rate.ts'
 import { type StepReport, train } from './loop.ts'
-import { drawImages, writePreview } from './preview.ts'
+import { writePreview } from './preview.ts'
 import { FREE_OPTIONS, networkOptions, type RunConfig, type RunOptions, runConfig, slotsFromEdges } from './run-config.ts'
 import { lockRun } from './run-lock.ts'
 import { JsonLines, type StatsRow, statsRow } from './run-stats.ts'
@@ -152,7 +152,7 @@ async function trainInto(
   const { lines: stats, rows } = await JsonLines.open<StatsRow>(join(folder, 'stats.jsonl'), trainer.step)
   const { lines: timing } = await JsonLines.open(join(folder, 'timing.jsonl'), trainer.step)
   const from = resumed ? `, from step ${trainer.step}` : ''
-  log(`run ${folder}: ${dataset.length} images of ${dataset.name}, ${unet.parameterCount} weights, ${steps} steps${from}`)
+  log(`${dataset.length} images of ${dataset.name}, ${unet.parameterCount} weights, ${steps} steps${from}`)
 
   let checkpoint = resumed
   let savedStep = resumed ? trainer.step : 0
@@ -306,5 +306,3 @@ function refuseChanges(folder: string, stored: RunConfig, wanted: RunConfig): vo
   const hint = changed.includes('lrSteps') ? `give lrSteps ${stored.lrSteps} to train on with more steps, or ` : ''
   throw new RangeError(`run: expected ${parts.join('; ')}; ${hint}use another folder (option run) for another run`)
 }
-
-export { drawImages }

@@ -55,13 +55,15 @@ class StateDict {
   std::optional<std::pair<std::string, Ref>> find_root(Ref top) {
     for (const std::string_view wrapper : {"model", "state_dict", "model_state_dict", "ema"}) {
       const auto& items = unpickler_[top].items;
-      for (size_t i = 0; i < items.size(); i += 2) {
-        const auto &key = unpickler_[items[i]], &value = unpickler_[items[i + 1]];
-        if (key.kind != Kind::kString || key.text != wrapper || value.kind != Kind::kDict) continue;
-        for (size_t j = 1; j < value.items.size(); j += 2) {
-          if (unpickler_[value.items[j]].kind == Kind::kTensor)
-            return std::pair(std::string(wrapper), items[i + 1]);
-        }
+      const auto is_wrapper = [&](size_t i) {
+        const auto& key = unpickler_[items[i]];
+        return key.kind == Kind::kString && key.text == wrapper;
+      };
+      size_t i = 0;
+      while (i < items.size() && !is_wrapper(i)) i += 2;
+      if (i == items.size() || unpickler_[items[i + 1]].kind != Kind::kDict) continue;
+      for (const auto inner : unpickler_[items[i + 1]].items) {
+        if (unpickler_[inner].kind == Kind::kTensor) return std::pair(std::string(wrapper), items[i + 1]);
       }
     }
     return std::nullopt;

@@ -118,7 +118,7 @@ at::Tensor UNet::run(const Block& block, at::Tensor h, const at::Tensor& emb, co
 at::Tensor UNet::forward(const UNetInput& input, const ForwardContext& context) const {
   auto emb = timestep_embedding(input.t, config_.model_channels);
   emb = time_embed_out_(at::silu(time_embed_in_(emb)));
-  if (label_emb_.defined()) emb = emb + at::embedding(label_emb_, input.y);
+  if (label_emb_.defined()) emb = emb + at::index(label_emb_, {input.y});
 
   auto x = input.x;
   if (config_.low_res) {

@@ -699,25 +699,29 @@ void fuzz(const std::string& path, int count) {
 int main(int argc, char** argv) {
   at::set_num_threads(1);
   const std::vector<std::string> arguments(argv + 1, argv + argc);
-  char name[] = "/tmp/checkpoint_test.XXXXXX";
-  folder = mkdtemp(name);
-  if (arguments.empty()) {
-    test_round_trip();
-    test_escapes();
-    test_failed_writes();
-    test_hostile_safetensors();
-    test_torch_files();
-    test_hostile_torch();
-    test_state();
-  } else if (arguments[0] == "formula") {
-    for (size_t i = 1; i < arguments.size(); ++i) test_formula(arguments[i]);
-  } else if (arguments[0] == "convert") {
-    const auto file = read_any(arguments.at(1));
-    write_safetensors(arguments.at(2), file.tensors, file.metadata);
-  } else if (arguments[0] == "fuzz") {
-    for (size_t i = 2; i < arguments.size(); ++i) fuzz(arguments[i], std::stoi(arguments[1]));
+  auto name = (fs::temp_directory_path() / "checkpoint_test.XXXXXX").string();
+  folder = mkdtemp(name.data());
+  try {
+    if (arguments.empty()) {
+      test_round_trip();
+      test_escapes();
+      test_failed_writes();
+      test_hostile_safetensors();
+      test_torch_files();
+      test_hostile_torch();
+      test_state();
+    } else if (arguments[0] == "formula") {
+      for (size_t i = 1; i < arguments.size(); ++i) test_formula(arguments[i]);
+    } else if (arguments[0] == "convert") {
+      const auto file = read_any(arguments.at(1));
+      write_safetensors(arguments.at(2), file.tensors, file.metadata);
+    } else if (arguments[0] == "fuzz") {
+      for (size_t i = 2; i < arguments.size(); ++i) fuzz(arguments[i], std::stoi(arguments[1]));
+    }
+  } catch (const std::exception& e) {
+    check(false, e.what());
   }
-  fs::remove_all(folder);
+  if (!failures) fs::remove_all(folder);
   std::cout << (failures ? std::to_string(failures) + " failed\n" : "passed\n");
   return failures != 0;
 }

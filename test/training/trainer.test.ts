@@ -64,7 +64,7 @@ describe('Trainer', () => {
   it('learns', async () => {
     const { trainer } = await tinyTrainer({ loss: { space: 'v', choose: 'v' } })
     const losses: number[] = []
-    for (let step = 0; step < 60; step++) {
+    for (let step = 0; step < 120; step++) {
       losses.push((await trainer.trainStep({ images: tinyBatch(8), t: tinyTimesteps(8), lr: 3e-3 })).loss)
     }
     const mean = (list: number[]) => list.reduce((a, b) => a + b, 0) / list.length

@@ -1,0 +1,100 @@
+import { readFile } from 'node:fs/promises'
+import { z } from 'zod'
+import { show } from '../check.ts'
+import { readTensors, writeTensors } from '../checkpoint-file.ts'
+import { setThreads } from '../device.ts'
+import { DataError } from '../errors.ts'
+import { type RawUNetOptions, UNet } from '../model/unet.ts'
+import type { HostData } from '../native.ts'
+import { flag, integer, oneOf, text } from '../options.ts'
+import { elementCount, type HostTensor } from '../tensor.ts'
+import { PRECISIONS } from '../training/trainer.ts'
+import { helpText, parseOptions } from './options.ts'
+
+const about = <T extends z.ZodType>(description: string, schema: T): T => schema.meta({ description }) as T
+
+const SHAPE = {
+  config: about('JSON with guided-diffusion’s constructor options; "superres": true for SuperResModel', text()),
+  weights: about('.safetensors or .pt file', text()),
+  inputs: about('safetensors with x, t, and y, low_res, probe where they apply', text()),
+  out: about('safetensors file to write', text()),
+  grad: about('gradients of mean(out * probe) too: grad_x and grad_norms; probe is 1 by default', flag().default(false)),
+  precision: about('of convolutions and attention', oneOf(PRECISIONS).default('fp32')),
+  device: about('cpu, cuda or cuda:N', z.string().regex(/^(cpu|cuda(:\d+)?)$/, 'cpu, cuda or cuda:N').default('cpu')),
+  threads: about('threads of LibTorch', integer(1, 1024).optional()),
+} satisfies Record<string, z.ZodType>
+
+/** `trislot forward`: a network on tensors from a file. */
+export async function forwardCommand(argv: readonly string[]): Promise<number> {
+  const call = 'trislot forward'
+  const { options, wantsHelp } = parseOptions(call, argv, SHAPE)
+  if (wantsHelp) {
+    const usage = `${call} --config net.json --weights w.safetensors --inputs in.safetensors --out out.safetensors`
+    console.log(helpText('Runs a network on tensors.', usage, SHAPE))
+    return 0
+  }
+  if (options.threads !== undefined) await setThreads(options.threads)
+  const raw = await readNetwork(call, options.config)
+  const { tensors } = await readTensors(options.inputs)
+  const wanted = (name: string): HostTensor => {
+    const found = tensors.get(name)
+    if (found) return found
+    throw new DataError(
+      `${call}: expected ${options.inputs} to hold ${name}, got ${[...tensors.keys()].join(', ') || 'nothing'}`,
+      options.inputs,
+    )
+  }
+  const y = tensors.get('y')
+  const lowRes = tensors.get('low_res')
+  const input = {
+    x: asFloat(wanted('x')),
+    t: wanted('t') as HostData,
+    ...(y && { y: y as HostData }),
+    ...(lowRes && { lowRes: asFloat(lowRes) }),
+  }
+  const unet = await UNet.fromGuidedDiffusion(raw, { device: options.device as 'cpu' })
+  try {
+    await unet.loadWeights(options.weights)
+    if (!options.grad) {
+      await writeTensors(options.out, { out: await unet.forward(input, options.precision) })
+      return 0
+    }
+    const shape = [input.x.shape[0] as number, raw.out_channels, ...input.x.shape.slice(2)]
+    const given = tensors.get('probe')
+    const probe = given ? asFloat(given) : { data: new Float32Array(elementCount(shape)).fill(1), shape }
+    const { out, gradX, gradNorms } = await unet.forwardGrad(input, probe, options.precision)
+    const names = unet.parameters().map(({ name }) => name)
+    await writeTensors(
+      options.out,
+      { out, grad_x: gradX, grad_norms: { data: gradNorms, shape: [gradNorms.length] } },
+      { parameters: JSON.stringify(names) },
+    )
+    return 0
+  } finally {
+    unet.dispose()
+  }
+}
+
+/** Constructor options, alone or inside `{ "config": …, "constructor": "SuperResModel" }`. */
+async function readNetwork(call: string, file: string): Promise<RawUNetOptions> {
+  const content = await readFile(file, 'utf8').catch((cause: NodeJS.ErrnoException) => {
+    throw new DataError(`${call}: expected ${file} to be readable, got ${cause.code}`, file, { cause })
+  })
+  let json: unknown
+  try {
+    json = JSON.parse(content)
+  } catch (cause) {
+    throw new DataError(`${call}: expected ${file} to be JSON, got ${(cause as Error).message}`, file, { cause })
+  }
+  if (json === null || typeof json !== 'object' || Array.isArray(json)) {
+    throw new DataError(`${call}: expected ${file} to hold the options of a network, got ${show(json)}`, file)
+  }
+  if (!('config' in json)) return json as RawUNetOptions
+  const wrapper = json as { config: RawUNetOptions; constructor: unknown }
+  return wrapper.constructor === 'SuperResModel' ? { ...wrapper.config, superres: true } : wrapper.config
+}
+
+function asFloat({ data, shape, dtype }: HostTensor): HostData {
+  if (dtype === 'float32') return { data: data as Float32Array, shape }
+  return { data: Float32Array.from(data as ArrayLike<number | bigint>, Number), shape }
+}

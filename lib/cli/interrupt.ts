@@ -1,0 +1,30 @@
+/** What a first and a second Ctrl-C do. */
+export interface Interrupts {
+  readonly signal: AbortSignal
+  /** Exit code of the signal that arrived, 130 for Ctrl-C, 143 for SIGTERM; undefined when none did. */
+  code(): number | undefined
+  stop(): void
+}
+
+/** The first SIGINT or SIGTERM aborts the signal and says `notice`; the second ends the process at once. */
+export function onInterrupt(notice: (text: string) => void, text: string): Interrupts {
+  const controller = new AbortController()
+  let code: number | undefined
+  const handle = (name: NodeJS.Signals): void => {
+    const own = name === 'SIGINT' ? 130 : 143
+    if (code !== undefined) process.exit(own)
+    code = own
+    notice(text)
+    controller.abort(new Error('interrupted'))
+  }
+  process.on('SIGINT', handle)
+  process.on('SIGTERM', handle)
+  return {
+    signal: controller.signal,
+    code: () => code,
+    stop() {
+      process.off('SIGINT', handle)
+      process.off('SIGTERM', handle)
+    },
+  }
+}

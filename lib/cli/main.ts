@@ -1,0 +1,86 @@
+// The command line. Commands are loaded when they are asked for: help, setup and doctor must run without the addon.
+import { nearest } from '../check.ts'
+import { packageVersion } from '../setup/paths.ts'
+import { UsageError } from './usage.ts'
+
+type Command = (argv: string[]) => Promise<number>
+
+const COMMANDS: Record<string, { readonly about: string; readonly load: () => Promise<Command> }> = {
+  quickstart: {
+    about: 'measure, cut slots, train on digits, sample: a few minutes',
+    load: async () => (await import('./quickstart.ts')).quickstartCommand,
+  },
+  train: { about: 'train a network on images', load: async () => (await import('./train.ts')).trainCommand },
+  sample: { about: 'draw images', load: async () => (await import('./sample.ts')).sampleCommand },
+  measure: {
+    about: 'measure the loss over the timesteps',
+    load: async () => (await import('./measure.ts')).measureCommand,
+  },
+  forward: { about: 'run a network on tensors', load: async () => (await import('./forward.ts')).forwardCommand },
+  setup: {
+    about: 'find LibTorch and build the native addon',
+    load: async () => (await import('../setup/commands.ts')).runSetup,
+  },
+  doctor: {
+    about: 'say what works and what is missing',
+    load: async () => (await import('../setup/commands.ts')).runDoctor,
+  },
+}
+
+function help(): string {
+  const lines = Object.entries(COMMANDS).map(([name, { about }]) => `  ${name.padEnd(12)}${about}`)
+  return `trislot ${packageVersion()}: trains and samples image diffusion models with timestep slots and three prediction types
+
+Usage: trislot COMMAND [options]
+
+${lines.join('\n')}
+  help        this text; trislot COMMAND --help explains a command
+
+  --version   the version
+  --debug     show the stack of an error (or set TRISLOT_DEBUG)`
+}
+
+/**
+ * Runs a command line.
+ *
+ * @returns the exit code: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C
+ */
+export async function main(argv: string[]): Promise<number> {
+  const isDebug = argv.includes('--debug') || Boolean(process.env.TRISLOT_DEBUG)
+  const [word, ...rest] = argv.filter((argument) => argument !== '--debug')
+  try {
+    if (word === undefined) {
+      console.error(help())
+      return 2
+    }
+    if (word === '--version' || word === '-v' || word === 'version') {
+      console.log(packageVersion())
+      return 0
+    }
+    const isHelp = word === 'help' || word === '--help' || word === '-h'
+    if (isHelp && rest[0] === undefined) {
+      console.log(help())
+      return 0
+    }
+    const name = isHelp ? (rest[0] as string) : word
+    const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined
+    if (!command) {
+      const known = [...Object.keys(COMMANDS), 'help']
+      const guess = nearest(name, known)
+      throw new UsageError(
+        `trislot: expected a command among ${known.join(', ')}, got ${JSON.stringify(name)}${guess ? ` (did you mean ${guess}?)` : ''}`,
+      )
+    }
+    return await (await command.load())(isHelp ? ['--help'] : rest)
+  } catch (error) {
+    console.error(isDebug || !(error instanceof Error) ? error : error.message)
+    return error instanceof UsageError ? 2 : 1
+  }
+}
+
+// `npx tsx lib/cli/main.ts`; the package's own command is bin/trislot.js.
+if (/[\\/]cli[\\/]main\.[jt]s$/.test(process.argv[1] ?? '')) {
+  main(process.argv.slice(2)).then((code) => {
+    process.exitCode = code
+  })
+}

@@ -1,0 +1,67 @@
+import { readFileSync } from 'node:fs'
+import { z } from 'zod'
+import { argumentError } from '../check.ts'
+import { text } from '../options.ts'
+import { run } from '../training/run.ts'
+import { RUN_SHAPE, type RunOptions, runConfig } from '../training/run-config.ts'
+import { onInterrupt } from './interrupt.ts'
+import { helpText, parseOptions } from './options.ts'
+import { streamProgress } from './progress.ts'
+import { asUsage } from './usage.ts'
+
+const SHAPE = {
+  ...RUN_SHAPE,
+  config: text().optional().meta({ description: 'config.json of a run, whose options others override', group: 'run' }),
+} satisfies Record<string, z.ZodType>
+
+const NOTES = `The folder of a run holds config.json, stats.jsonl, plots, previews/ and checkpoints/. The same command
+continues a run that was stopped or killed, bit for bit; more --steps go on further.
+Ctrl-C stops after the step under way and saves (exit code 130); a second one leaves at once.`
+
+/** `trislot train`. */
+export async function trainCommand(argv: readonly string[]): Promise<number> {
+  const call = 'trislot train'
+  let fromFile: Record<string, unknown> = {}
+  const { options, wantsHelp } = await asUsage(() =>
+    parseOptions(call, argv, SHAPE, (given) => {
+      fromFile = given.config === undefined ? {} : readConfig(call, String(given.config))
+      return { ...fromFile, ...given }
+    }),
+  )
+  if (wantsHelp) {
+    console.log(helpText('Trains a network on images.', `${call} --data digits --steps 2000`, SHAPE, NOTES))
+    return 0
+  }
+  const { config: _, ...runOptions } = options
+  const config = await asUsage(() => runConfig(runOptions as RunOptions, call))
+  const progress = streamProgress()
+  progress.line(`run ${config.run}`)
+  const interrupts = onInterrupt(progress.line, 'stopping after this step, then saving; Ctrl-C again leaves at once')
+  let loss: number | undefined
+  try {
+    const result = await run(config, {
+      signal: interrupts.signal,
+      log: progress.line,
+      onReport(report) {
+        if (Number.isFinite(report.loss)) loss = loss === undefined ? report.loss : 0.95 * loss + 0.05 * report.loss
+        const speed = report.imagesPerSecond.toPrecision(3)
+        progress.update(report.done, report.total, `loss ${(loss ?? report.loss).toPrecision(4)}  ${speed} images/s`)
+      },
+    })
+    progress.end()
+    if (result.wasStopped) progress.line(`stopped at step ${result.step} of ${config.steps}; the same command goes on`)
+    else progress.line(`done: ${result.step} steps; next: trislot sample --run ${result.folder}`)
+    return interrupts.code() ?? 0
+  } finally {
+    progress.end()
+    interrupts.stop()
+  }
+}
+
+function readConfig(call: string, file: string): Record<string, unknown> {
+  try {
+    return { config: file, ...(JSON.parse(readFileSync(file, 'utf8')) as object) }
+  } catch (error) {
+    throw argumentError(call, '--config', 'a JSON file', file, { hint: (error as Error).message })
+  }
+}
