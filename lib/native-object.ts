@@ -19,6 +19,7 @@ export abstract class NativeObject<K extends string> {
     return this.#handle
   }
 
+  /** Whether `dispose` has been called. */
   get isDisposed(): boolean {
     return this.#handle === undefined
   }

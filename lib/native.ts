@@ -111,6 +111,7 @@ export interface NativeStepResult {
   readonly chosen: Int32Array
 }
 
+/** What a block of noise is drawn for; the same key gives the same numbers. */
 export interface NoiseKey {
   readonly seed: number
   readonly purpose: 'noise' | 'startNoise' | 'stepNoise' | 'probe'

@@ -78,7 +78,8 @@ export function kindOf(schema: z.core.$ZodType): OptionKind {
   }
   const def = inner._zod.def as Definition
   const words = Object.values(def.entries ?? (def.element?._zod.def as Definition | undefined)?.entries ?? {})
-  const type = def.type === 'array' ? (def.element?._zod.def.type === 'number' ? 'numberList' : 'list') : def.type
+  const type =
+    def.type === 'array' ? (def.element?._zod.def.type === 'number' ? 'numberList' : 'list') : def.type
   return {
     type: type as OptionKind['type'],
     words,
@@ -112,7 +113,10 @@ export function checkOptions<S extends OptionShape>(
   const result = z.object(shape).safeParse(options)
   for (const { path, message } of result.error?.issues ?? []) {
     const key = String(path[0])
-    const value = path.reduce<unknown>((at, part) => (at as Record<PropertyKey, unknown> | undefined)?.[part], options)
+    const value = path.reduce<unknown>(
+      (at, part) => (at as Record<PropertyKey, unknown> | undefined)?.[part],
+      options,
+    )
     const name = path.slice(1).reduce<string>((at, part) => `${at}[${String(part)}]`, nameOf(key))
     problems.push(
       value === undefined

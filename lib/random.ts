@@ -19,6 +19,7 @@ export const PURPOSES = {
   labels: 22,
 } as const
 
+/** A name among `PURPOSES`. */
 export type Purpose = keyof typeof PURPOSES
 
 /** A stream of numbers for one (seed, purpose, step, sample). */

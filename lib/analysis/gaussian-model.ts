@@ -1,5 +1,6 @@
 import { argumentError, checkInteger, checkKnownOptions, checkNumber } from '../check.ts'
 
+/** Images and process of `gaussianEpsLoss`. */
 export interface GaussianModelOptions {
   /** Side of the square images in pixels. */
   readonly size: number

@@ -3,7 +3,11 @@ import { DataError } from '../errors.ts'
 import { lossCurve, type TimestepLoss } from './timestep-loss.ts'
 
 /** Writes a measured loss over the timesteps as JSON, for `readLossCurve` and the option `lossCurve` of a run. */
-export async function writeLossCurve(file: string, measured: TimestepLoss, timestepCount: number): Promise<void> {
+export async function writeLossCurve(
+  file: string,
+  measured: TimestepLoss,
+  timestepCount: number,
+): Promise<void> {
   const { heads, t, perHead, loss, standardError } = measured
   const json = {
     timestepCount,
@@ -24,9 +28,13 @@ export async function writeLossCurve(file: string, measured: TimestepLoss, times
  */
 export async function readLossCurve(file: string, timestepCount: number): Promise<Float64Array> {
   const fail = (what: string, cause?: unknown) =>
-    new DataError(`readLossCurve: expected ${file} to hold a loss of each of ${timestepCount} timesteps, got ${what}`, file, {
-      cause,
-    })
+    new DataError(
+      `readLossCurve: expected ${file} to hold a loss of each of ${timestepCount} timesteps, got ${what}`,
+      file,
+      {
+        cause,
+      },
+    )
   const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
     throw fail(error.code ?? error.message, error)
   })

@@ -14,13 +14,25 @@ import { helpText, parseOptions } from './options.ts'
 const about = <T extends z.ZodType>(description: string, schema: T): T => schema.meta({ description }) as T
 
 const SHAPE = {
-  config: about('JSON with guided-diffusion’s constructor options; "superres": true for SuperResModel', text()),
+  config: about(
+    'JSON with guided-diffusion’s constructor options; "superres": true for SuperResModel',
+    text(),
+  ),
   weights: about('.safetensors or .pt file', text()),
   inputs: about('safetensors with x, t, and y, low_res, probe where they apply', text()),
   out: about('safetensors file to write', text()),
-  grad: about('gradients of mean(out * probe) too: grad_x and grad_norms; probe is 1 by default', flag().default(false)),
+  grad: about(
+    'gradients of mean(out * probe) too: grad_x and grad_norms; probe is 1 by default',
+    flag().default(false),
+  ),
   precision: about('of convolutions and attention', oneOf(PRECISIONS).default('fp32')),
-  device: about('cpu, cuda or cuda:N', z.string().regex(/^(cpu|cuda(:\d+)?)$/, 'cpu, cuda or cuda:N').default('cpu')),
+  device: about(
+    'cpu, cuda or cuda:N',
+    z
+      .string()
+      .regex(/^(cpu|cuda(:\d+)?)$/, 'cpu, cuda or cuda:N')
+      .default('cpu'),
+  ),
   threads: about('threads of LibTorch', integer(1, 1024).optional()),
 } satisfies Record<string, z.ZodType>
 
@@ -84,7 +96,9 @@ async function readNetwork(call: string, file: string): Promise<RawUNetOptions> 
   try {
     json = JSON.parse(content)
   } catch (cause) {
-    throw new DataError(`${call}: expected ${file} to be JSON, got ${(cause as Error).message}`, file, { cause })
+    throw new DataError(`${call}: expected ${file} to be JSON, got ${(cause as Error).message}`, file, {
+      cause,
+    })
   }
   if (json === null || typeof json !== 'object' || Array.isArray(json)) {
     throw new DataError(`${call}: expected ${file} to hold the options of a network, got ${show(json)}`, file)

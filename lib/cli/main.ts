@@ -16,7 +16,10 @@ const COMMANDS: Record<string, { readonly about: string; readonly load: () => Pr
     about: 'measure the loss over the timesteps',
     load: async () => (await import('./measure.ts')).measureCommand,
   },
-  forward: { about: 'run a network on tensors', load: async () => (await import('./forward.ts')).forwardCommand },
+  forward: {
+    about: 'run a network on tensors',
+    load: async () => (await import('./forward.ts')).forwardCommand,
+  },
   setup: {
     about: 'find LibTorch and build the native addon',
     load: async () => (await import('../setup/commands.ts')).runSetup,
@@ -74,7 +77,8 @@ export async function main(argv: string[]): Promise<number> {
     return await (await command.load())(isHelp ? ['--help'] : rest)
   } catch (error) {
     console.error(isDebug || !(error instanceof Error) ? error : error.message)
-    return error instanceof UsageError ? 2 : 1
+    // By name, because loaders may give a module loaded with import() classes of its own.
+    return error instanceof Error && error.name === 'UsageError' ? 2 : 1
   }
 }
 

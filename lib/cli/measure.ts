@@ -1,6 +1,6 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import { dirname, extname } from 'node:path'
-import { z } from 'zod'
+import type { z } from 'zod'
 import { writeLossCurve } from '../analysis/loss-curve-file.ts'
 import { lossCurve, measureTimestepLoss } from '../analysis/timestep-loss.ts'
 import { partitionByLoss } from '../curriculum/partition.ts'
@@ -28,7 +28,10 @@ const SHAPE = {
   seed: about('keys images and noise', integer(0).default(1)),
   slots: about('slots of equal cumulative loss that are printed', integer(1).default(10)),
   head: about('the head whose loss is cut; the training loss by default', oneOf(HEADS).optional()),
-  out: about('JSON file to write, for train --loss-curve; a plot is put beside it', text().default('timestep-loss.json')),
+  out: about(
+    'JSON file to write, for train --loss-curve; a plot is put beside it',
+    text().default('timestep-loss.json'),
+  ),
   threads: about('threads of LibTorch', integer(1, 1024).optional()),
 } satisfies Record<string, z.ZodType>
 
@@ -46,10 +49,12 @@ export async function measureCommand(argv: readonly string[]): Promise<number> {
   try {
     if (options.threads !== undefined) await setThreads(options.threads)
     const checkpoint = options.checkpoint ?? (await latestCheckpoint(options.run as string))
-    if (!checkpoint) throw new Error(`${call}: expected a checkpoint in ${options.run}, got none; train first`)
+    if (!checkpoint)
+      throw new Error(`${call}: expected a checkpoint in ${options.run}, got none; train first`)
     const { unet, schedule, state } = await loadForSampling(checkpoint, { weights: options.weights })
     const config = (state.extra as { run?: RunConfig } | null)?.run
-    if (!config) throw new DataError(`${call}: expected ${checkpoint} to be of a run, got none that names its data`)
+    if (!config)
+      throw new DataError(`${call}: expected ${checkpoint} to be of a run, got none that names its data`)
     const { count, seed, timestepStride } = options
     const source = batches(await openImages(config), {
       batchSize: count,

@@ -50,12 +50,19 @@ export function parseOptions<S extends OptionShape>(
   const problems: string[] = []
   const given: Record<string, unknown> = {}
   let wantsHelp = false
-  const { tokens } = parseArgs({ args: [...argv], options: table, strict: false, allowPositionals: true, tokens: true })
+  const { tokens } = parseArgs({
+    args: [...argv],
+    options: table,
+    strict: false,
+    allowPositionals: true,
+    tokens: true,
+  })
   let unknownAt = -2
   for (const token of tokens) {
     // The word after an unknown option is most likely its value.
     if (token.kind === 'positional' && token.index === unknownAt + 1) continue
-    if (token.kind === 'positional') problems.push(`expected options only, got ${JSON.stringify(token.value)}`)
+    if (token.kind === 'positional')
+      problems.push(`expected options only, got ${JSON.stringify(token.value)}`)
     if (token.kind !== 'option') continue
     const { name, value } = token
     const key = keys.get(name) ?? (name.startsWith('no-') ? keys.get(name.slice(3)) : undefined)
@@ -65,8 +72,9 @@ export function parseOptions<S extends OptionShape>(
       problems.push(unknownOption(token.rawName, known))
       unknownAt = token.index
     } else if (table[name].type === 'boolean') {
-      if (value !== undefined) problems.push(`expected --${name} without a value, got ${JSON.stringify(value)}`)
-      given[key] = name.startsWith('no-') && !keys.has(name) ? false : true
+      if (value !== undefined)
+        problems.push(`expected --${name} without a value, got ${JSON.stringify(value)}`)
+      given[key] = keys.has(name) // else it is the --no- form
     } else if (value === undefined || (value.startsWith('--') && !token.inlineValue)) {
       problems.push(`expected --${name} to be given a value, got none`)
     } else given[key] = fromText(value, shape[key] as z.ZodType)
@@ -100,7 +108,14 @@ export function helpText(title: string, usage: string, shape: OptionShape, notes
   const groups = new Map<string, string[]>()
   for (const [key, schema] of Object.entries(shape)) {
     const { type, words, isRequired, standard, description, group } = kindOf(schema as z.ZodType)
-    const metavar = { boolean: '', number: ' N', numberList: ' N,N', list: ' A,B', enum: ' WORD', string: ' TEXT' }[type]
+    const metavar = {
+      boolean: '',
+      number: ' N',
+      numberList: ' N,N',
+      list: ' A,B',
+      enum: ' WORD',
+      string: ' TEXT',
+    }[type]
     const isOnByDefault = type === 'boolean' && standard === true
     const name = `--${isOnByDefault ? 'no-' : ''}${kebab(key)}${metavar}`
     const facts = [

@@ -34,7 +34,9 @@ export function streamProgress(stream: NodeJS.WriteStream = process.stderr, labe
       if (!isLast && now - shownAt < (stream.isTTY ? MOVING_EVERY_MS : PLAIN_EVERY_MS)) return
       shownAt = now
       const leftMs = ((now - began) / Math.max(1, done - first)) * (total - done)
-      const parts = [`${done}/${total}`, details, isLast ? '' : `${duration(leftMs)} left`].filter((part) => part !== '')
+      const parts = [`${done}/${total}`, details, isLast ? '' : `${duration(leftMs)} left`].filter(
+        (part) => part !== '',
+      )
       if (!stream.isTTY) {
         stream.write(`${[label, ...parts].filter((part) => part !== '').join('  ')}\n`)
         return

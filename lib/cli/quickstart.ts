@@ -1,7 +1,7 @@
 // The main job in small: measure the loss over timesteps, cut slots of equal loss, train three heads slot by slot, sample.
 import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { z } from 'zod'
+import type { z } from 'zod'
 import { writeLossCurve } from '../analysis/loss-curve-file.ts'
 import { lossCurve, measureTimestepLoss } from '../analysis/timestep-loss.ts'
 import { partitionByLoss } from '../curriculum/partition.ts'
@@ -34,13 +34,31 @@ const SHAPE = {
   short: flag().default(false).meta({ description: 'the same in under a minute; its digits are blurred' }),
   out: text().default('runs/quickstart').meta({ description: 'folder for pictures, plots and checkpoint' }),
   seed: integer(0).default(0).meta({ description: 'keys weights, noise, timesteps and order' }),
-  threads: integer(1, 1024).optional().meta({ description: 'threads of LibTorch; as many as cores by default' }),
+  threads: integer(1, 1024)
+    .optional()
+    .meta({ description: 'threads of LibTorch; as many as cores by default' }),
 } satisfies Record<string, z.ZodType>
 
 /** Sizes of the full quickstart and of the short one. */
 const SIZES = {
-  full: { uniformSteps: 250, slotSteps: 1000, batchSize: 32, probeImages: 32, stride: 20, count: 64, respacing: '50' },
-  short: { uniformSteps: 60, slotSteps: 120, batchSize: 32, probeImages: 32, stride: 50, count: 16, respacing: '25' },
+  full: {
+    uniformSteps: 250,
+    slotSteps: 1000,
+    batchSize: 32,
+    probeImages: 32,
+    stride: 20,
+    count: 64,
+    respacing: '50',
+  },
+  short: {
+    uniformSteps: 60,
+    slotSteps: 120,
+    batchSize: 32,
+    probeImages: 32,
+    stride: 50,
+    count: 16,
+    respacing: '25',
+  },
 } as const
 
 const SLOT_COUNT = 10
@@ -52,7 +70,9 @@ export async function quickstartCommand(argv: readonly string[]): Promise<number
   const call = 'trislot quickstart'
   const { options, wantsHelp } = parseOptions(call, argv, SHAPE)
   if (wantsHelp) {
-    console.log(helpText('Trains on handwritten digits with slots and three heads, and draws some.', call, SHAPE))
+    console.log(
+      helpText('Trains on handwritten digits with slots and three heads, and draws some.', call, SHAPE),
+    )
     return 0
   }
   const { out, seed, short } = options
@@ -66,7 +86,11 @@ export async function quickstartCommand(argv: readonly string[]): Promise<number
     const { train: images, heldOut } = holdOut(await digits(), size.probeImages, seed)
     const schedule = NoiseSchedule.create({ name: 'cosine', timestepCount: 1000 })
     const unet = await UNet.create({ ...NETWORK_PRESETS.digits, imageChannels: 1 }, { seed })
-    const training = { seed, loss: { choose: 'mean', compare: 'own', space: 'own' }, emaRates: [EMA_RATE] } as const
+    const training = {
+      seed,
+      loss: { choose: 'mean', compare: 'own', space: 'own' },
+      emaRates: [EMA_RATE],
+    } as const
     const trainer = await Trainer.create(unet, schedule, training)
     const average = await trainer.averaged()
     await mkdir(out, { recursive: true })
@@ -119,7 +143,9 @@ export async function quickstartCommand(argv: readonly string[]): Promise<number
     await trainUntil(totalSteps, slotSampler({ slots, plan, seed }), plan.openAt)
     await stats.close()
 
-    progress.line(`5. ${size.count} digits in ${size.respacing} steps of DDIM, from the average of the weights`)
+    progress.line(
+      `5. ${size.count} digits in ${size.respacing} steps of DDIM, from the average of the weights`,
+    )
     const drawn = await drawImages(average, {
       schedule,
       count: size.count,

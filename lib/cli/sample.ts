@@ -27,17 +27,32 @@ const SHAPE = {
   batchSize: about('images at once; image k is the same whatever it is', integer(1).default(16)),
   seed: about('keys the noise: image k of a seed is always the same', integer(0).default(0)),
   steps: about('timesteps that are visited, evenly spread', integer(1).optional()),
-  respacing: about('timesteps that are visited: 250, ddim25, or counts of sections 10,15,20', text().optional()),
+  respacing: about(
+    'timesteps that are visited: 250, ddim25, or counts of sections 10,15,20',
+    text().optional(),
+  ),
   eta: about('noise of DDIM: 0 none, 1 as much as DDPM', decimal(0, 1).default(0)),
   ddpm: about('the ancestral sampler of DDPM instead of DDIM', flag().default(false)),
-  combine: about('what predicts xStart: signal, mean, a head, or weights such as xStart=0.3,v=0.7', text().default('signal')),
+  combine: about(
+    'what predicts xStart: signal, mean, a head, or weights such as xStart=0.3,v=0.7',
+    text().default('signal'),
+  ),
   class: about('class of all images, a number or a name; by default they take turns', text().optional()),
-  format: about('one picture, single pictures, or guided-diffusion’s npz', oneOf(['grid', 'png', 'npz']).default('grid')),
+  format: about(
+    'one picture, single pictures, or guided-diffusion’s npz',
+    oneOf(['grid', 'png', 'npz']).default('grid'),
+  ),
   out: about('file or folder; samples/ of the run by default', text().optional()),
   height: about('height, for checkpoints that were not made by a run', integer(1).optional()),
   width: about('width, as height', integer(1).optional()),
   precision: about('of convolutions and attention', oneOf(PRECISIONS).default('fp32')),
-  device: about('cpu, cuda or cuda:N', z.string().regex(/^(cpu|cuda(:\d+)?)$/, 'cpu, cuda or cuda:N').default('cpu')),
+  device: about(
+    'cpu, cuda or cuda:N',
+    z
+      .string()
+      .regex(/^(cpu|cuda(:\d+)?)$/, 'cpu, cuda or cuda:N')
+      .default('cpu'),
+  ),
   threads: about('threads of LibTorch', integer(1, 1024).optional()),
 } satisfies Record<string, z.ZodType>
 
@@ -66,7 +81,9 @@ export async function sampleCommand(argv: readonly string[]): Promise<number> {
     const images = (state.extra as { images?: RunImages } | null)?.images
     const [height, width] = [options.height ?? images?.height, options.width ?? images?.width]
     if (height === undefined || width === undefined) {
-      throw new UsageError(`${call}: expected --height and --width to be given, because ${checkpoint} does not hold them`)
+      throw new UsageError(
+        `${call}: expected --height and --width to be given, because ${checkpoint} does not hold them`,
+      )
     }
     const chosen = chosenClass(call, options.class, classCount, images?.classNames ?? null)
     const respacing = options.respacing ?? String(options.steps ?? Math.min(50, schedule.timestepCount))
@@ -86,7 +103,9 @@ export async function sampleCommand(argv: readonly string[]): Promise<number> {
     })
     progress.end()
     const folder = options.run !== undefined ? join(options.run, 'samples') : 'samples'
-    console.log(await write(batch, options.format, options.out ?? folder, `step-${state.step}-seed-${options.seed}`))
+    console.log(
+      await write(batch, options.format, options.out ?? folder, `step-${state.step}-seed-${options.seed}`),
+    )
     unet.dispose()
     schedule.dispose()
     return 0
@@ -110,7 +129,9 @@ function weightsChoice(call: string, weights: string): WeightsChoice {
   if (weights === 'ema' || weights === 'raw') return weights
   const rate = Number(weights)
   if (weights.trim() !== '' && rate >= 0 && rate <= 1) return rate
-  throw new UsageError(argumentError(call, '--weights', 'ema, raw or the rate of an average', weights).message)
+  throw new UsageError(
+    argumentError(call, '--weights', 'ema, raw or the rate of an average', weights).message,
+  )
 }
 
 function chosenClass(
@@ -123,7 +144,8 @@ function chosenClass(
   const byName = names?.indexOf(text) ?? -1
   const index = byName !== -1 ? byName : /^\d+$/.test(text) ? Number(text) : -1
   if (index >= 0 && index < classCount) return index
-  const what = classCount === 0 ? 'absent, the network has no classes' : `a class in [0, ${classCount - 1}] or its name`
+  const what =
+    classCount === 0 ? 'absent, the network has no classes' : `a class in [0, ${classCount - 1}] or its name`
   throw new UsageError(argumentError(call, '--class', what, text).message)
 }
 

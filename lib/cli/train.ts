@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs'
-import { z } from 'zod'
+import type { z } from 'zod'
 import { argumentError } from '../check.ts'
 import { text } from '../options.ts'
 import { run } from '../training/run.ts'
@@ -11,7 +11,9 @@ import { asUsage } from './usage.ts'
 
 const SHAPE = {
   ...RUN_SHAPE,
-  config: text().optional().meta({ description: 'config.json of a run, whose options others override', group: 'run' }),
+  config: text()
+    .optional()
+    .meta({ description: 'config.json of a run, whose options others override', group: 'run' }),
 } satisfies Record<string, z.ZodType>
 
 const NOTES = `The folder of a run holds config.json, stats.jsonl, plots, previews/ and checkpoints/. The same command
@@ -36,20 +38,29 @@ export async function trainCommand(argv: readonly string[]): Promise<number> {
   const config = await asUsage(() => runConfig(runOptions as RunOptions, call))
   const progress = streamProgress()
   progress.line(`run ${config.run}`)
-  const interrupts = onInterrupt(progress.line, 'stopping after this step, then saving; Ctrl-C again leaves at once')
+  const interrupts = onInterrupt(
+    progress.line,
+    'stopping after this step, then saving; Ctrl-C again leaves at once',
+  )
   let loss: number | undefined
   try {
     const result = await run(config, {
       signal: interrupts.signal,
       log: progress.line,
       onReport(report) {
-        if (Number.isFinite(report.loss)) loss = loss === undefined ? report.loss : 0.95 * loss + 0.05 * report.loss
+        if (Number.isFinite(report.loss))
+          loss = loss === undefined ? report.loss : 0.95 * loss + 0.05 * report.loss
         const speed = report.imagesPerSecond.toPrecision(3)
-        progress.update(report.done, report.total, `loss ${(loss ?? report.loss).toPrecision(4)}  ${speed} images/s`)
+        progress.update(
+          report.done,
+          report.total,
+          `loss ${(loss ?? report.loss).toPrecision(4)}  ${speed} images/s`,
+        )
       },
     })
     progress.end()
-    if (result.wasStopped) progress.line(`stopped at step ${result.step} of ${config.steps}; the same command goes on`)
+    if (result.wasStopped)
+      progress.line(`stopped at step ${result.step} of ${config.steps}; the same command goes on`)
     else progress.line(`done: ${result.step} steps; next: trislot sample --run ${result.folder}`)
     return interrupts.code() ?? 0
   } finally {

@@ -19,6 +19,7 @@ export interface SlotPlan {
 
 /** Which end of the timesteps a sequential plan starts from. */
 export const PLAN_DIRECTIONS = ['noisyFirst', 'cleanFirst'] as const
+/** One of `PLAN_DIRECTIONS`. */
 export type PlanDirection = (typeof PLAN_DIRECTIONS)[number]
 
 /** Keeps one slot open for good: the paper's separate fine-tuning of slot k. */
@@ -37,6 +38,7 @@ export function allSlots(slotCount: number): SlotPlan {
   return { name: 'all', text: 'all', slotCount, shares: equalShares(slotCount), openAt: () => open }
 }
 
+/** Options of `sequential`. */
 export interface SequentialOptions {
   /** Training steps spent in a slot before the next one opens. */
   readonly stepsPerSlot: number
@@ -88,6 +90,7 @@ export function roundRobin(slotCount: number, options: { readonly stepsPerSlot?:
   }
 }
 
+/** Options of `weightedRandom`. */
 export interface WeightedRandomOptions {
   /** How often each slot opens, shape [slots], relative; equally often by default. */
   readonly weights?: readonly number[]

@@ -53,6 +53,7 @@ export interface UNetOptions {
   readonly lowRes?: boolean
 }
 
+/** `UNetOptions` with every default filled in. */
 export type UNetConfig = Required<Omit<UNetOptions, 'attentionHeadsUp' | 'headChannels'>> & {
   readonly attentionHeadsUp: number
   readonly headChannels: number

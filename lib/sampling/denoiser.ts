@@ -14,6 +14,7 @@ export type HeadWeights = Partial<Record<Head, number>>
  */
 export type Combine = Head | HeadWeights | ((t: number) => Head | HeadWeights)
 
+/** How a denoiser reads the network. */
 export interface DenoiserOptions {
   /** All heads in equal parts by default, which is the head itself where there is only one. */
   readonly combine?: Combine
@@ -94,8 +95,8 @@ export class Denoiser {
   /**
    * One step to less noise.
    *
-   * @param eta - DDIM's eta: 0 is deterministic, 1 has DDPM's variance; undefined is the ancestral step of DDPM
-   * @param variance - of the ancestral step
+   * @param step.eta - DDIM's eta: 0 is deterministic, 1 has DDPM's variance; undefined is the ancestral step of DDPM
+   * @param step.variance - of the ancestral step
    */
   async reverseStep(step: {
     readonly xt: DeviceTensor

@@ -4,6 +4,7 @@ import type { VarianceType } from '../native.ts'
 import type { ImageShape } from '../tensor.ts'
 import type { Denoiser } from './denoiser.ts'
 
+/** Options of `sample`. */
 export interface SampleOptions {
   readonly denoiser: Denoiser
   /** Images to draw, as [N, C, H, W]. */

@@ -5,8 +5,10 @@ import { spaceTimesteps } from './spacing.ts'
 
 /** Named noise schedules: linear and cosine are guided-diffusion's, exact; scaledLinear is latent diffusion's. */
 export const SCHEDULE_NAMES = ['linear', 'cosine', 'scaledLinear', 'sigmoid'] as const
+/** One of `SCHEDULE_NAMES`. */
 export type ScheduleName = (typeof SCHEDULE_NAMES)[number]
 
+/** Options of `NoiseSchedule.create`. */
 export interface NoiseScheduleOptions {
   /** `linear` by default. */
   readonly name?: ScheduleName
@@ -59,6 +61,7 @@ export class NoiseSchedule extends NativeObject<'schedule'> {
     this.options = options
   }
 
+  /** Computes the tables in float64. Throws a RangeError or TypeError that names the option. */
   static create(options: NoiseScheduleOptions = {}): NoiseSchedule {
     const call = 'NoiseSchedule.create'
     checkKnownOptions(call, options, ['name', 'timestepCount', 'zeroTerminalSnr', 'betas'])

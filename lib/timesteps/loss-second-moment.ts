@@ -3,6 +3,7 @@ import { keyedRandom } from '../random.ts'
 import { checkDraw, type JsonValue, type TimestepSampler } from './sampler.ts'
 import { checkUniformOptions, type UniformSamplerOptions } from './uniform.ts'
 
+/** Options of `lossSecondMomentSampler`. */
 export interface LossSecondMomentOptions extends UniformSamplerOptions {
   /** Losses remembered for each timestep; 10 by default. */
   readonly historyLength?: number

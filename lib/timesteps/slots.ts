@@ -4,6 +4,7 @@ import { checkSlots, type Slot } from '../curriculum/slot.ts'
 import { keyedRandom } from '../random.ts'
 import { checkDraw, type TimestepSampler } from './sampler.ts'
 
+/** Options of `slotSampler`. */
 export interface SlotSamplerOptions {
   /** Ascending, not overlapping; of `partitionByLoss` as a rule. */
   readonly slots: readonly Slot[]

@@ -2,6 +2,7 @@ import { checkInteger, checkKnownOptions } from '../check.ts'
 import { keyedRandom } from '../random.ts'
 import { checkDraw, type TimestepSampler } from './sampler.ts'
 
+/** What all samplers over [0, T) need. */
 export interface UniformSamplerOptions {
   /** Timesteps T of the noise schedule. */
   readonly timestepCount: number

@@ -50,6 +50,7 @@ export interface CheckpointState {
   readonly files: readonly CheckpointFile[]
 }
 
+/** What is kept beside the weights. */
 export interface SaveOptions {
   /** Its name and state are kept with the weights. */
   readonly sampler?: TimestepSampler
@@ -70,7 +71,11 @@ export interface SaveOptions {
  * @returns the checkpoint's folder
  * @throws CheckpointError when the folder cannot be written or the disk is full; older checkpoints are untouched then
  */
-export async function saveCheckpoint(trainer: Trainer, run: string, options: SaveOptions = {}): Promise<string> {
+export async function saveCheckpoint(
+  trainer: Trainer,
+  run: string,
+  options: SaveOptions = {},
+): Promise<string> {
   const call = 'saveCheckpoint'
   const { sampler, imagesSeen = 0, extra = null, keep = 0 } = options
   checkInteger(call, 'keep', keep, 0)
@@ -171,7 +176,12 @@ export async function readCheckpoint(folder: string): Promise<CheckpointState> {
   const call = 'readCheckpoint'
   const file = join(folder, STATE_FILE)
   const text = await readFile(file, 'utf8').catch((cause: NodeJS.ErrnoException) => {
-    throw new CheckpointError(`${call}: expected ${file} to be readable, got ${cause.code}`, file, {}, { cause })
+    throw new CheckpointError(
+      `${call}: expected ${file} to be readable, got ${cause.code}`,
+      file,
+      {},
+      { cause },
+    )
   })
   let state: CheckpointState
   try {
@@ -185,9 +195,21 @@ export async function readCheckpoint(folder: string): Promise<CheckpointState> {
     )
   }
   if (state?.format !== FORMAT) {
-    throw new CheckpointError(`${call}: expected ${file} to have format ${FORMAT}, got ${show(state?.format)}`, file)
+    throw new CheckpointError(
+      `${call}: expected ${file} to have format ${FORMAT}, got ${show(state?.format)}`,
+      file,
+    )
   }
-  const wanted = ['step', 'imagesSeen', 'network', 'schedule', 'trainer', 'files', 'threads', 'versions'] as const
+  const wanted = [
+    'step',
+    'imagesSeen',
+    'network',
+    'schedule',
+    'trainer',
+    'files',
+    'threads',
+    'versions',
+  ] as const
   const absent = wanted.filter((key) => state[key] === undefined || state[key] === null)
   if (absent.length > 0) {
     throw new CheckpointError(`${call}: expected ${file} to hold ${absent.join(', ')}, got none`, file, {
@@ -255,8 +277,8 @@ export type WeightsChoice = 'ema' | 'raw' | number
 
 /**
  * Builds the network of a checkpoint for sampling or measuring, without optimizer.
+ * `weights` is `ema` by default, which is `raw` where no average was kept.
  *
- * @param options.weights - `ema` by default, which is `raw` where no average was kept
  * @throws CheckpointError for a damaged checkpoint; RangeError for an average that it does not have
  */
 export async function loadForSampling(
@@ -281,7 +303,10 @@ function emaFile(state: CheckpointState, rate: number): string {
   const rounded = Number(rate.toPrecision(6))
   const found = state.files.find(({ name }) => Number(/^ema-(.+)\.safetensors$/.exec(name)?.[1]) === rounded)
   if (!found) {
-    throw new CheckpointError(`loadForSampling: expected a file of the average ${rate}, got none`, `ema-${rate}`)
+    throw new CheckpointError(
+      `loadForSampling: expected a file of the average ${rate}, got none`,
+      `ema-${rate}`,
+    )
   }
   return found.name
 }
@@ -290,7 +315,8 @@ function emaFile(state: CheckpointState, rate: number): string {
 function scheduleOf(state: CheckpointState): NoiseSchedule {
   const { betas, ...options } = state.schedule
   const named = NoiseSchedule.create(options as NoiseSchedule['options'])
-  const same = named.tables.beta.length === betas.length && betas.every((beta, t) => named.tables.beta[t] === beta)
+  const same =
+    named.tables.beta.length === betas.length && betas.every((beta, t) => named.tables.beta[t] === beta)
   if (same) return named
   named.dispose()
   return NoiseSchedule.create({ ...(options as NoiseSchedule['options']), betas: Float64Array.from(betas) })
@@ -306,7 +332,10 @@ async function describeFiles(folder: string): Promise<CheckpointFile[]> {
   )
 }
 
-async function problemOf(folder: string, { name, bytes, sha256: expected }: CheckpointFile): Promise<string[]> {
+async function problemOf(
+  folder: string,
+  { name, bytes, sha256: expected }: CheckpointFile,
+): Promise<string[]> {
   const path = join(folder, basename(name))
   try {
     const { size } = await stat(path)
@@ -359,7 +388,8 @@ export async function removePartials(run: string): Promise<void> {
 async function removeOldest(run: string, newest: string, keep: number): Promise<void> {
   const others = (await listCheckpoints(run)).filter((folder) => folder !== newest)
   const surplus = others.length - (keep - 1)
-  for (const folder of others.slice(0, Math.max(0, surplus))) await rm(folder, { recursive: true, force: true })
+  for (const folder of others.slice(0, Math.max(0, surplus)))
+    await rm(folder, { recursive: true, force: true })
 }
 
 /** Writes a file whole or not at all, and waits until the disk has it. */

@@ -2,6 +2,7 @@ import { argumentError, checkInteger, checkKnownOptions, checkNumber, checkOneOf
 
 /** How the learning rate falls after warm-up. */
 export const LEARNING_RATE_KINDS = ['constant', 'linear', 'cosine', 'guidedDiffusionAnneal'] as const
+/** One of `LEARNING_RATE_KINDS`. */
 export type LearningRateKind = (typeof LEARNING_RATE_KINDS)[number]
 
 /** A learning rate over training, as JSON. */

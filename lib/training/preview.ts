@@ -28,12 +28,24 @@ export interface DrawOptions {
   /** Class of image k, for class-conditional networks. */
   readonly classOf?: ((k: number) => number) | undefined
   readonly signal?: AbortSignal | undefined
+  /** Called after each timestep; counts images times timesteps. */
   readonly onProgress?: (done: number, total: number) => void
 }
 
 /** Draws images in batches; float32 in about [-1, 1], [count, C, H, W]. */
 export async function drawImages(unet: UNet, options: DrawOptions): Promise<ImageBatch> {
-  const { schedule, count, image, seed, respacing, eta, combine, precision = 'fp32', classOf, signal } = options
+  const {
+    schedule,
+    count,
+    image,
+    seed,
+    respacing,
+    eta,
+    combine,
+    precision = 'fp32',
+    classOf,
+    signal,
+  } = options
   const batchSize = Math.min(options.batchSize ?? count, count)
   const size = image[0] * image[1] * image[2]
   const data = new Float32Array(count * size)

@@ -16,9 +16,9 @@ import { PRECISIONS, SPACES } from './trainer.ts'
 /** Who draws the timesteps of a run. */
 export const SAMPLER_NAMES = ['uniform', 'stratified', 'antithetic', 'loss-second-moment', 'slots'] as const
 
-const device = z
-  .string()
-  .regex(/^(cpu|cuda(:\d+)?)$/, 'cpu, cuda or cuda:N') as unknown as z.ZodType<'cpu' | 'cuda' | `cuda:${number}`>
+const device = z.string().regex(/^(cpu|cuda(:\d+)?)$/, 'cpu, cuda or cuda:N') as unknown as z.ZodType<
+  'cpu' | 'cuda' | `cuda:${number}`
+>
 
 const about = <T extends z.ZodType>(group: string, description: string, schema: T): T =>
   schema.meta({ description, group }) as T
@@ -27,7 +27,11 @@ const about = <T extends z.ZodType>(group: string, description: string, schema: 
 export const RUN_SHAPE = {
   data: about('data', 'digits, emoji, a folder of images, a .npz file, CIFAR-10 or an IDX file', text()),
   size: about('data', 'height and width to which the images of a folder are cropped', integer(1).optional()),
-  channels: about('data', 'image channels of a folder: 1 grey, 3 RGB (2 and 4 with alpha)', integer(1, 4).optional()),
+  channels: about(
+    'data',
+    'image channels of a folder: 1 grey, 3 RGB (2 and 4 with alpha)',
+    integer(1, 4).optional(),
+  ),
   crop: about('data', 'part of a picture that is taken', oneOf(['center', 'random']).optional()),
   badFiles: about('data', 'pictures that do not decode', oneOf(['error', 'skip']).optional()),
   flip: about('data', 'mirror half of the images', flag().default(false)),
@@ -42,7 +46,11 @@ export const RUN_SHAPE = {
     'a network by name, whose options others override',
     oneOf(Object.keys(NETWORK_PRESETS) as [NetworkPreset, ...NetworkPreset[]]).optional(),
   ),
-  heads: about('network', 'what is predicted', z.array(oneOf(HEADS), `some of ${HEADS.join(', ')}`).optional()),
+  heads: about(
+    'network',
+    'what is predicted',
+    z.array(oneOf(HEADS), `some of ${HEADS.join(', ')}`).optional(),
+  ),
   learnsVariance: about('network', 'predict the variance too', flag().optional()),
   modelChannels: about('network', 'base width; 64 without a preset', integer(1).optional()),
   channelMult: about(
@@ -57,7 +65,11 @@ export const RUN_SHAPE = {
     numbers('a list of factors').optional(),
   ),
   attentionHeads: about('network', 'attention heads', integer(1).optional()),
-  headChannels: about('network', 'channels of an attention head, instead of a number of heads', integer(-1).optional()),
+  headChannels: about(
+    'network',
+    'channels of an attention head, instead of a number of heads',
+    integer(-1).optional(),
+  ),
   dropout: about('network', 'share of activations that is dropped', decimal(0, 0.99).optional()),
   convResample: about('network', 'convolutions resize', flag().optional()),
   recompute: about('network', 'less memory, a third more time', flag().optional()),
@@ -83,7 +95,11 @@ export const RUN_SHAPE = {
     numbers('a list of timesteps').optional(),
   ),
   lossCurve: about('timesteps', 'file of measured losses, cut into slots of equal loss', text().optional()),
-  importanceWeights: about('timesteps', 'weights so that every timestep counts the same', flag().default(false)),
+  importanceWeights: about(
+    'timesteps',
+    'weights so that every timestep counts the same',
+    flag().default(false),
+  ),
 
   choose: about(
     'loss',
@@ -99,7 +115,11 @@ export const RUN_SHAPE = {
   batchSize: about('training', 'images a step', integer(1).default(32)),
   microBatch: about('training', 'images a forward pass; 0 is the whole batch', integer(0).default(0)),
   lr: about('training', 'learning rate', positive().default(1e-4)),
-  lrSchedule: about('training', 'course of the learning rate', oneOf(LEARNING_RATE_KINDS).default('constant')),
+  lrSchedule: about(
+    'training',
+    'course of the learning rate',
+    oneOf(LEARNING_RATE_KINDS).default('constant'),
+  ),
   lrSteps: about('training', 'step at which the learning rate is 0; steps by default', integer(1).optional()),
   warmupSteps: about('training', 'steps of linear warm-up', integer(0).default(0)),
   weightDecay: about('training', 'AdamW weight decay', decimal(0).default(0)),
@@ -110,7 +130,11 @@ export const RUN_SHAPE = {
   emaRates: about('training', 'rates of the moving averages', numbers('a list of rates').default([0.9999])),
   emaWarmsUp: about('training', 'averages begin with small rates', flag().default(true)),
   precision: about('training', 'of convolutions and attention', oneOf(PRECISIONS).default('fp32')),
-  nonFinite: about('training', 'what a loss that is not finite does', oneOf(['stop', 'skip']).default('stop')),
+  nonFinite: about(
+    'training',
+    'what a loss that is not finite does',
+    oneOf(['stop', 'skip']).default('stop'),
+  ),
   seed: about('training', 'keys weights, noise, timesteps, order and flips', integer(0).default(0)),
 
   run: about('run', 'folder of the run; runs/DATA-HASH of the options by default', text().optional()),
@@ -187,14 +211,18 @@ function definedOver(base: UNetOptions, given: object): object {
 async function slotsOf(given: Given, call: string): Promise<Slot[] | undefined> {
   const { sampler, slots, slotEdges, slotPlan, lossCurve, timestepCount, importanceWeights } = given
   if (sampler !== 'slots') {
-    const stray = Object.entries({ slots, slotEdges, slotPlan, lossCurve }).find(([, value]) => value !== undefined)
+    const stray = Object.entries({ slots, slotEdges, slotPlan, lossCurve }).find(
+      ([, value]) => value !== undefined,
+    )
     const name = stray?.[0] ?? (importanceWeights ? 'importanceWeights' : undefined)
     if (name) throw argumentError(call, name, 'absent unless sampler is slots', stray?.[1] ?? true)
     return undefined
   }
   if (slotEdges) {
     if (lossCurve) throw argumentError(call, 'lossCurve', 'absent when slotEdges are given', lossCurve)
-    const ascends = slotEdges.every((edge, k) => Number.isInteger(edge) && (k === 0 || edge > (slotEdges[k - 1] as number)))
+    const ascends = slotEdges.every(
+      (edge, k) => Number.isInteger(edge) && (k === 0 || edge > (slotEdges[k - 1] as number)),
+    )
     if (!ascends || slotEdges.length < 2 || slotEdges[0] !== 0 || slotEdges.at(-1) !== timestepCount) {
       throw argumentError(call, 'slotEdges', `ascending timesteps from 0 to ${timestepCount}`, slotEdges)
     }
@@ -212,6 +240,8 @@ function runName(given: Given): string {
   const free = new Set<string>(FREE_OPTIONS)
   const entries = Object.entries(given).filter(([key, value]) => value !== undefined && !free.has(key))
   const hash = createHash('sha256').update(JSON.stringify(entries.sort(([a], [b]) => (a < b ? -1 : 1))))
-  const data = basename(given.data).replaceAll(/[^\w.-]+/g, '-').replace(/\.\w+$/, '')
+  const data = basename(given.data)
+    .replaceAll(/[^\w.-]+/g, '-')
+    .replace(/\.\w+$/, '')
   return `${data || 'data'}-${hash.digest('hex').slice(0, 8)}`
 }

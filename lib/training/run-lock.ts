@@ -43,7 +43,8 @@ export async function lockRun(folder: string): Promise<() => Promise<void>> {
       // Renaming first means that of two that find the lock stale only one removes it.
       const aside = join(folder, `.lock-${randomUUID()}`)
       await rename(file, aside).catch(() => {})
-      if ((await readFile(aside, 'utf8').catch(() => text)) !== text) await rename(aside, file).catch(() => {})
+      if ((await readFile(aside, 'utf8').catch(() => text)) !== text)
+        await rename(aside, file).catch(() => {})
       await rm(aside, { force: true })
     }
     throw new Error(`run: expected ${file} to be free after ten attempts, got a lock each time`)

@@ -26,7 +26,8 @@ export function statsRow(report: StepReport, heads: readonly Head[], slot?: read
   }
   const share = (head: number): number => chosen.filter((column) => column === head).length / count
   const choosesHeads = chosen.some((column) => column >= 0)
-  const perName = (of: (head: number) => number) => Object.fromEntries(heads.map((name, head) => [name, of(head)]))
+  const perName = (of: (head: number) => number) =>
+    Object.fromEntries(heads.map((name, head) => [name, of(head)]))
   return {
     step: step + 1,
     imagesSeen: (step + 1) * count,

@@ -25,7 +25,14 @@ import {
 import { learningRate } from './learning-rate.ts'
 import { type StepReport, train } from './loop.ts'
 import { writePreview } from './preview.ts'
-import { FREE_OPTIONS, networkOptions, type RunConfig, type RunOptions, runConfig, slotsFromEdges } from './run-config.ts'
+import {
+  FREE_OPTIONS,
+  networkOptions,
+  type RunConfig,
+  type RunOptions,
+  runConfig,
+  slotsFromEdges,
+} from './run-config.ts'
 import { lockRun } from './run-lock.ts'
 import { JsonLines, type StatsRow, statsRow } from './run-stats.ts'
 import { Trainer } from './trainer.ts'
@@ -43,6 +50,7 @@ export interface RunReport extends StepReport {
 export interface RunHooks {
   /** Stops after the step under way and saves. */
   readonly signal?: AbortSignal
+  /** Called after each step. */
   readonly onReport?: (report: RunReport) => void
   /** Told in one line what happens besides steps: where the run is, what it continues from, what it saves. */
   readonly log?: (line: string) => void
@@ -90,7 +98,8 @@ export async function run(options: RunOptions, hooks: RunHooks = {}): Promise<Ru
     const resumed = await findCheckpoint(folder, log)
     const stored = await readStoredConfig(folder)
     if (stored && resumed) refuseChanges(folder, stored, wanted)
-    const threads = wanted.threads ?? (resumed ? stored?.threads : undefined) ?? Number((await runtimeInfo()).threads)
+    const threads =
+      wanted.threads ?? (resumed ? stored?.threads : undefined) ?? Number((await runtimeInfo()).threads)
     const config = { ...wanted, threads }
     await setThreads(threads)
     return await trainInto(config, dataset, resumed, { ...hooks, log })
@@ -111,7 +120,9 @@ export async function openImages(config: RunConfig): Promise<ImageDataset> {
   } as OpenOptions
   const dataset = await openDataset(data, options)
   if (classes !== 'none' && !dataset.label) {
-    throw new RangeError(`run: expected data to have classes, because classes is ${classes}, got ${dataset.name} without`)
+    throw new RangeError(
+      `run: expected data to have classes, because classes is ${classes}, got ${dataset.name} without`,
+    )
   }
   return dataset
 }
@@ -204,7 +215,13 @@ async function trainInto(
         const row = statsRow(report, heads, plan?.openAt(report.step))
         rows.push(row)
         await stats.write(row)
-        await timing.write({ step: done, stepMs: report.stepMs, waitMs: report.waitMs, imagesPerSecond, at: new Date() })
+        await timing.write({
+          step: done,
+          stepMs: report.stepMs,
+          waitMs: report.waitMs,
+          imagesPerSecond,
+          at: new Date(),
+        })
       }
       onReport?.({ ...report, done, total: steps, imagesPerSecond })
       if (done === steps || signal?.aborted) break
@@ -290,7 +307,9 @@ async function readStoredConfig(folder: string): Promise<RunConfig | undefined> 
   try {
     return JSON.parse(text) as RunConfig
   } catch {
-    throw new RangeError(`run: expected ${file} to be JSON, got a damaged file; restore it, or use another folder`)
+    throw new RangeError(
+      `run: expected ${file} to be JSON, got a damaged file; restore it, or use another folder`,
+    )
   }
 }
 
@@ -302,7 +321,13 @@ function refuseChanges(folder: string, stored: RunConfig, wanted: RunConfig): vo
     return JSON.stringify(stored[key]) !== JSON.stringify(wanted[key])
   })
   if (changed.length === 0) return
-  const parts = changed.map((key) => `${key} to be ${show(stored[key])}, as when ${folder} began, got ${show(wanted[key])}`)
-  const hint = changed.includes('lrSteps') ? `give lrSteps ${stored.lrSteps} to train on with more steps, or ` : ''
-  throw new RangeError(`run: expected ${parts.join('; ')}; ${hint}use another folder (option run) for another run`)
+  const parts = changed.map(
+    (key) => `${key} to be ${show(stored[key])}, as when ${folder} began, got ${show(wanted[key])}`,
+  )
+  const hint = changed.includes('lrSteps')
+    ? `give lrSteps ${stored.lrSteps} to train on with more steps, or `
+    : ''
+  throw new RangeError(
+    `run: expected ${parts.join('; ')}; ${hint}use another folder (option run) for another run`,
+  )
 }

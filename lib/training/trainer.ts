@@ -34,6 +34,7 @@ export interface LossOptions {
   readonly sigmaData?: number
 }
 
+/** Options of `Trainer.create`. */
 export interface TrainerOptions {
   /** Keys noise and dropout; 0 by default. */
   readonly seed?: number
@@ -64,6 +65,7 @@ export interface TrainerOptions {
   readonly nonFiniteLimit?: number
 }
 
+/** `TrainerOptions` with every default filled in. */
 export type TrainerConfig = Required<Omit<TrainerOptions, 'loss'>> & { readonly loss: Required<LossOptions> }
 
 const KNOWN = [
@@ -181,6 +183,7 @@ export class Trainer extends NativeObject<'trainer'> {
     this.config = config
   }
 
+  /** A trainer at step 0. Throws a RangeError or TypeError that names the option. */
   static async create(unet: UNet, schedule: NoiseSchedule, options: TrainerOptions = {}): Promise<Trainer> {
     const call = 'Trainer.create'
     const config = trainerConfig(options)
@@ -190,9 +193,18 @@ export class Trainer extends NativeObject<'trainer'> {
       throw argumentError(call, 'loss.choose', `a head that the network has (${heads.join(', ')})`, choose)
     }
     if (choose === 'minBatch' && config.microBatch > 0) {
-      throw argumentError(call, 'microBatch', '0 when the smallest head of the whole batch is chosen', config.microBatch)
+      throw argumentError(
+        call,
+        'microBatch',
+        '0 when the smallest head of the whole batch is chosen',
+        config.microBatch,
+      )
     }
-    const handle = await native().trainerCreate(unet.handle, schedule.handle, nativeTrainerConfig(unet, config))
+    const handle = await native().trainerCreate(
+      unet.handle,
+      schedule.handle,
+      nativeTrainerConfig(unet, config),
+    )
     return new Trainer(handle, unet, schedule, config)
   }
 
@@ -245,7 +257,12 @@ export class Trainer extends NativeObject<'trainer'> {
   async averaged(rate: number = this.config.emaRates[0] ?? 0): Promise<UNet> {
     const index = this.config.emaRates.indexOf(rate)
     if (index === -1) {
-      throw argumentError('trainer.averaged', 'rate', `one of ${this.config.emaRates.join(', ') || 'none'}`, rate)
+      throw argumentError(
+        'trainer.averaged',
+        'rate',
+        `one of ${this.config.emaRates.join(', ') || 'none'}`,
+        rate,
+      )
     }
     return this.unet.over(await native().trainerAveraged(this.handle, index))
   }

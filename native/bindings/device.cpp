@@ -18,12 +18,13 @@ Napi::Value version(const Napi::CallbackInfo& info) { return Napi::String::New(i
 
 // runtimeInfo(): Promise<Record<string, string>>
 Napi::Value runtime_info(const Napi::CallbackInfo& info) {
-  return submit(info.Env(), [] { return trislot::runtime_info(); },
-                [](Napi::Env env, const std::map<std::string, std::string>& facts) -> Napi::Value {
-                  auto object = Napi::Object::New(env);
-                  for (const auto& [name, value] : facts) object.Set(name, value);
-                  return object;
-                });
+  return submit(
+      info.Env(), [] { return trislot::runtime_info(); },
+      [](Napi::Env env, const std::map<std::string, std::string>& facts) -> Napi::Value {
+        auto object = Napi::Object::New(env);
+        for (const auto& [name, value] : facts) object.Set(name, value);
+        return object;
+      });
 }
 
 // selfTest(device): Promise<{ loss, gradNorm }>, a forward and backward pass of a tiny convolution
@@ -50,7 +51,8 @@ Napi::Value self_test(const Napi::CallbackInfo& info) {
 // threadsSet(count): Promise<void>
 Napi::Value threads_set(const Napi::CallbackInfo& info) {
   const auto count = decode_integer(info[0]);
-  return submit(info.Env(), [count] { at::set_num_threads(static_cast<int>(count)); }, encode_nothing);
+  return submit(
+      info.Env(), [count] { at::set_num_threads(static_cast<int>(count)); }, encode_nothing);
 }
 
 // memoryCount(): { liveBytes, peakBytes, liveAllocations, handles }
@@ -66,13 +68,15 @@ Napi::Value memory_count(const Napi::CallbackInfo& info) {
 
 // memoryResetPeak(): Promise<void>
 Napi::Value memory_reset_peak(const Napi::CallbackInfo& info) {
-  return submit(info.Env(), [] { reset_peak_memory(); }, encode_nothing);
+  return submit(
+      info.Env(), [] { reset_peak_memory(); }, encode_nothing);
 }
 
 // deviceCheck(name): Promise<void>, rejected with what is missing
 Napi::Value device_check(const Napi::CallbackInfo& info) {
   const auto name = decode_string(info[0]);
-  return submit(info.Env(), [name] { device_named(name); }, encode_nothing);
+  return submit(
+      info.Env(), [name] { device_named(name); }, encode_nothing);
 }
 
 }  // namespace trislot

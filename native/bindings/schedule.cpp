@@ -20,8 +20,8 @@ Napi::Value wrap_schedule(Napi::Env env, Schedule schedule) {
 
 // scheduleCreate(name, timestepCount, zeroTerminal, betas?): handle
 Napi::Value schedule_create(const Napi::CallbackInfo& info) {
-  auto betas = info[3].IsUndefined() ? named_betas(decode_string(info[0]), decode_integer(info[1]))
-                                     : decode_numbers(info[3]);
+  auto betas =
+      info[3].IsUndefined() ? named_betas(decode_string(info[0]), decode_integer(info[1])) : decode_numbers(info[3]);
   if (info[2].ToBoolean()) betas = rescale_to_zero_terminal_snr(betas);
   return wrap_schedule(info.Env(), Schedule(std::move(betas)));
 }
@@ -59,11 +59,12 @@ Napi::Value schedule_tables(const Napi::CallbackInfo& info) {
 
 // scheduleQSample(schedule, xStart, noise, t): Promise<tensor>
 Napi::Value schedule_q_sample(const Napi::CallbackInfo& info) {
-  return submit(info.Env(),
-                [schedule = unwrap<const Schedule>(info[0]), x_start = unwrap<at::Tensor>(info[1]),
-                 noise = unwrap<at::Tensor>(info[2]),
-                 t = decode_integers(info[3])] { return schedule->q_sample(*x_start, *noise, t); },
-                wrap_tensor);
+  return submit(
+      info.Env(),
+      [schedule = unwrap<const Schedule>(info[0]), x_start = unwrap<at::Tensor>(info[1]),
+       noise = unwrap<at::Tensor>(info[2]),
+       t = decode_integers(info[3])] { return schedule->q_sample(*x_start, *noise, t); },
+      wrap_tensor);
 }
 
 // scheduleLossFactors(schedule, layout, loss): { compare, space }, each Float64Array [T * heads]
@@ -72,7 +73,8 @@ Napi::Value schedule_loss_factors(const Napi::CallbackInfo& info) {
   const auto layout = decode_layout(info[1].As<Napi::Object>());
   const auto loss = decode_loss_config(info[2].As<Napi::Object>(), layout);
   auto object = Napi::Object::New(info.Env());
-  object.Set("compare", encode_numbers(info.Env(), space_factors(*schedule, layout.heads, loss.compare, loss.sigma_data)));
+  object.Set("compare",
+             encode_numbers(info.Env(), space_factors(*schedule, layout.heads, loss.compare, loss.sigma_data)));
   object.Set("space", encode_numbers(info.Env(), space_factors(*schedule, layout.heads, loss.space, loss.sigma_data)));
   return object;
 }

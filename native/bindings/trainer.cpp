@@ -34,133 +34,133 @@ Napi::Value encode_losses(Napi::Env env, const BatchLoss& loss) {
 
 // trainerCreate(unet, schedule, config): Promise<handle>
 Napi::Value trainer_create(const Napi::CallbackInfo& info) {
-  return submit(info.Env(),
-                [unet = unwrap<UNet>(info[0]), schedule = unwrap<const Schedule>(info[1]),
-                 config = decode_trainer_config(info[2].As<Napi::Object>())] {
-                  return std::make_shared<Trainer>(unet, schedule, config);
-                },
-                [](Napi::Env env, const std::shared_ptr<Trainer>& trainer) {
-                  int64_t bytes = 0;  // Adam's two averages
-                  for (const auto& weight : trainer->unet().weights()) bytes += 2 * static_cast<int64_t>(weight.nbytes());
-                  return wrap(env, trainer, bytes);
-                });
+  return submit(
+      info.Env(),
+      [unet = unwrap<UNet>(info[0]), schedule = unwrap<const Schedule>(info[1]),
+       config = decode_trainer_config(info[2].As<Napi::Object>())] {
+        return std::make_shared<Trainer>(unet, schedule, config);
+      },
+      [](Napi::Env env, const std::shared_ptr<Trainer>& trainer) {
+        int64_t bytes = 0;  // Adam's two averages
+        for (const auto& weight : trainer->unet().weights()) bytes += 2 * static_cast<int64_t>(weight.nbytes());
+        return wrap(env, trainer, bytes);
+      });
 }
 
 // trainerStep(trainer, { images, t, weight, y?, lowRes?, lr }): Promise<StepResult>
 Napi::Value trainer_step(const Napi::CallbackInfo& info) {
-  return submit(info.Env(),
-                [trainer = unwrap<Trainer>(info[0]), batch = decode_batch(info[1].As<Napi::Object>())] {
-                  return trainer->step(prepared(batch));
-                },
-                encode_step_result);
+  return submit(
+      info.Env(),
+      [trainer = unwrap<Trainer>(info[0]), batch = decode_batch(info[1].As<Napi::Object>())] {
+        return trainer->step(prepared(batch));
+      },
+      encode_step_result);
 }
 
 // trainerStepCount(trainer): Promise<number>, in call order with the steps
 Napi::Value trainer_step_count(const Napi::CallbackInfo& info) {
-  return submit(info.Env(), [trainer = unwrap<Trainer>(info[0])] { return trainer->step_count(); },
-                [](Napi::Env env, int64_t count) -> Napi::Value {
-                  return Napi::Number::New(env, static_cast<double>(count));
-                });
+  return submit(
+      info.Env(), [trainer = unwrap<Trainer>(info[0])] { return trainer->step_count(); },
+      [](Napi::Env env, int64_t count) -> Napi::Value { return Napi::Number::New(env, static_cast<double>(count)); });
 }
 
 // trainerSave(trainer, folder): Promise<void>
 Napi::Value trainer_save(const Napi::CallbackInfo& info) {
-  return submit(info.Env(),
-                [trainer = unwrap<Trainer>(info[0]), folder = decode_string(info[1])] { trainer->save(folder); },
-                encode_nothing);
+  return submit(
+      info.Env(), [trainer = unwrap<Trainer>(info[0]), folder = decode_string(info[1])] { trainer->save(folder); },
+      encode_nothing);
 }
 
 // trainerLoad(trainer, folder): Promise<void>
 Napi::Value trainer_load(const Napi::CallbackInfo& info) {
-  return submit(info.Env(),
-                [trainer = unwrap<Trainer>(info[0]), folder = decode_string(info[1])] { trainer->load(folder); },
-                encode_nothing);
+  return submit(
+      info.Env(), [trainer = unwrap<Trainer>(info[0]), folder = decode_string(info[1])] { trainer->load(folder); },
+      encode_nothing);
 }
 
 // trainerAveraged(trainer, index): Promise<unet handle>, which shares the averages
 Napi::Value trainer_averaged(const Napi::CallbackInfo& info) {
-  return submit(info.Env(),
-                [trainer = unwrap<Trainer>(info[0]), index = decode_integer(info[1])] {
-                  return trainer->averaged(static_cast<size_t>(index));
-                },
-                [](Napi::Env env, const std::shared_ptr<UNet>& unet) { return wrap(env, unet, 0); });
+  return submit(
+      info.Env(),
+      [trainer = unwrap<Trainer>(info[0]), index = decode_integer(info[1])] {
+        return trainer->averaged(static_cast<size_t>(index));
+      },
+      [](Napi::Env env, const std::shared_ptr<UNet>& unet) { return wrap(env, unet, 0); });
 }
 
 // lossEvaluate(unet, schedule, config, batch, key): Promise<{ loss, perHead, chosen }>, without gradient
 Napi::Value loss_evaluate(const Napi::CallbackInfo& info) {
   const auto config = info[2].As<Napi::Object>();
   const auto layout = decode_layout(config);
-  return submit(info.Env(),
-                [unet = unwrap<UNet>(info[0]), schedule = unwrap<const Schedule>(info[1]), layout,
-                 loss = decode_loss_config(config.Get("loss").As<Napi::Object>(), layout),
-                 variance = decode_variance_type(config.Get("variance")),
-                 bound_weight = decode_number(config.Get("boundWeight")),
-                 dtype = decode_precision(config.Get("precision")),
-                 host_batch = decode_batch(info[3].As<Napi::Object>()),
-                 key = decode_noise_key(info[4].As<Napi::Object>())] {
-                  c10::NoGradGuard no_grad;
-                  const ThreeHeadLossFunction function(*schedule, layout, loss);
-                  auto batch = prepared(host_batch);
-                  const auto noise = keyed_normal(batch.images.sizes(), key).to(unet->device());
-                  batch.images = batch.images.to(unet->device());
-                  if (batch.y.defined()) batch.y = batch.y.to(unet->device());
-                  if (batch.low_res.defined()) batch.low_res = batch.low_res.to(unet->device());
-                  const LossSetting setting{*unet, *schedule, layout, function, variance, bound_weight};
-                  return to_host(batch_loss(setting, batch, noise, {dtype, /*training=*/false, {}}));
-                },
-                encode_losses);
+  return submit(
+      info.Env(),
+      [unet = unwrap<UNet>(info[0]), schedule = unwrap<const Schedule>(info[1]), layout,
+       loss = decode_loss_config(config.Get("loss").As<Napi::Object>(), layout),
+       variance = decode_variance_type(config.Get("variance")), bound_weight = decode_number(config.Get("boundWeight")),
+       dtype = decode_precision(config.Get("precision")), host_batch = decode_batch(info[3].As<Napi::Object>()),
+       key = decode_noise_key(info[4].As<Napi::Object>())] {
+        c10::NoGradGuard no_grad;
+        const ThreeHeadLossFunction function(*schedule, layout, loss);
+        auto batch = prepared(host_batch);
+        const auto noise = keyed_normal(batch.images.sizes(), key).to(unet->device());
+        batch.images = batch.images.to(unet->device());
+        if (batch.y.defined()) batch.y = batch.y.to(unet->device());
+        if (batch.low_res.defined()) batch.low_res = batch.low_res.to(unet->device());
+        const LossSetting setting{*unet, *schedule, layout, function, variance, bound_weight};
+        return to_host(batch_loss(setting, batch, noise, {dtype, /*training=*/false, {}}));
+      },
+      encode_losses);
 }
 
 // lossShapes(unetConfig, schedule, config, imageShape): Promise<{ loss, perHead, gradientCount }>: forward, loss and
 // backward without numbers, on LibTorch's meta device, where a tensor made on a wrong device is an error
 Napi::Value loss_shapes(const Napi::CallbackInfo& info) {
-  return submit(info.Env(),
-                [unet_config = decode_unet_config(info[0].As<Napi::Object>()),
-                 schedule = unwrap<const Schedule>(info[1]),
-                 config = decode_trainer_config(info[2].As<Napi::Object>()), shape = decode_integers(info[3])] {
-                  const at::Device meta(at::kMeta);
-                  const auto options = at::TensorOptions(at::kFloat).device(meta);
-                  const UNet unet(unet_config, meta, config.seed);
-                  const ThreeHeadLossFunction function(*schedule, config.layout, config.loss);
-                  TrainingBatch batch;
-                  batch.images = at::empty(shape, options);
-                  batch.t.assign(shape[0], 0);
-                  batch.weight = at::ones({shape[0]}, options);
-                  if (unet_config.num_classes > 0) batch.y = at::zeros({shape[0]}, options.dtype(at::kLong));
-                  if (unet_config.low_res) batch.low_res = at::empty_like(batch.images);
-                  const LossSetting setting{unet,     *schedule,       config.layout,
-                                            function, config.variance, config.bound_weight};
-                  const NoiseKey key{config.seed, Purpose::Noise, 0, 0};
-                  const auto noise = keyed_normal(shape, key).to(meta);
-                  const auto loss = batch_loss(setting, batch, noise, {config.dtype, /*training=*/true, key});
-                  (loss.loss * batch.weight).sum().backward();
-                  int64_t gradients = 0;
-                  for (const auto& weight : unet.weights()) gradients += weight.grad().defined() ? 1 : 0;
-                  return std::tuple(loss.loss.sizes().vec(), loss.per_head.sizes().vec(), gradients);
-                },
-                [](Napi::Env env, const auto& result) -> Napi::Value {
-                  auto object = Napi::Object::New(env);
-                  object.Set("loss", encode_shape(env, std::get<0>(result)));
-                  object.Set("perHead", encode_shape(env, std::get<1>(result)));
-                  object.Set("gradientCount", static_cast<double>(std::get<2>(result)));
-                  return object;
-                });
+  return submit(
+      info.Env(),
+      [unet_config = decode_unet_config(info[0].As<Napi::Object>()), schedule = unwrap<const Schedule>(info[1]),
+       config = decode_trainer_config(info[2].As<Napi::Object>()), shape = decode_integers(info[3])] {
+        const at::Device meta(at::kMeta);
+        const auto options = at::TensorOptions(at::kFloat).device(meta);
+        const UNet unet(unet_config, meta, config.seed);
+        const ThreeHeadLossFunction function(*schedule, config.layout, config.loss);
+        TrainingBatch batch;
+        batch.images = at::empty(shape, options);
+        batch.t.assign(shape[0], 0);
+        batch.weight = at::ones({shape[0]}, options);
+        if (unet_config.num_classes > 0) batch.y = at::zeros({shape[0]}, options.dtype(at::kLong));
+        if (unet_config.low_res) batch.low_res = at::empty_like(batch.images);
+        const LossSetting setting{unet, *schedule, config.layout, function, config.variance, config.bound_weight};
+        const NoiseKey key{config.seed, Purpose::Noise, 0, 0};
+        const auto noise = keyed_normal(shape, key).to(meta);
+        const auto loss = batch_loss(setting, batch, noise, {config.dtype, /*training=*/true, key});
+        (loss.loss * batch.weight).sum().backward();
+        int64_t gradients = 0;
+        for (const auto& weight : unet.weights()) gradients += weight.grad().defined() ? 1 : 0;
+        return std::tuple(loss.loss.sizes().vec(), loss.per_head.sizes().vec(), gradients);
+      },
+      [](Napi::Env env, const auto& result) -> Napi::Value {
+        auto object = Napi::Object::New(env);
+        object.Set("loss", encode_shape(env, std::get<0>(result)));
+        object.Set("perHead", encode_shape(env, std::get<1>(result)));
+        object.Set("gradientCount", static_cast<double>(std::get<2>(result)));
+        return object;
+      });
 }
 
 // lossOfOutput(schedule, config, output, xStart, noise, t): Promise<{ loss, perHead, chosen }> of a given output
 Napi::Value loss_of_output(const Napi::CallbackInfo& info) {
   const auto config = info[1].As<Napi::Object>();
   const auto layout = decode_layout(config);
-  return submit(info.Env(),
-                [schedule = unwrap<const Schedule>(info[0]), layout,
-                 loss = decode_loss_config(config.Get("loss").As<Napi::Object>(), layout),
-                 output = unwrap<at::Tensor>(info[2]), x_start = unwrap<at::Tensor>(info[3]),
-                 noise = unwrap<at::Tensor>(info[4]), t = decode_integers(info[5])] {
-                  const ThreeHeadLossFunction function(*schedule, layout, loss);
-                  const auto result = function(split_output(layout, *output), *x_start, *noise, t);
-                  return to_host(BatchLoss{result.loss, result.per_head, result.chosen});
-                },
-                encode_losses);
+  return submit(
+      info.Env(),
+      [schedule = unwrap<const Schedule>(info[0]), layout,
+       loss = decode_loss_config(config.Get("loss").As<Napi::Object>(), layout), output = unwrap<at::Tensor>(info[2]),
+       x_start = unwrap<at::Tensor>(info[3]), noise = unwrap<at::Tensor>(info[4]), t = decode_integers(info[5])] {
+        const ThreeHeadLossFunction function(*schedule, layout, loss);
+        const auto result = function(split_output(layout, *output), *x_start, *noise, t);
+        return to_host(BatchLoss{result.loss, result.per_head, result.chosen});
+      },
+      encode_losses);
 }
 
 }  // namespace trislot

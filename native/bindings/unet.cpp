@@ -49,12 +49,13 @@ struct ForwardGrad {
 
 // unetCreate(config, seed, device): Promise<handle>
 Napi::Value unet_create(const Napi::CallbackInfo& info) {
-  return submit(info.Env(),
-                [config = decode_unet_config(info[0].As<Napi::Object>()), seed = decode_integer(info[1]),
-                 device = decode_string(info[2])] {
-                  return std::make_shared<UNet>(config, device_named(device), static_cast<uint64_t>(seed));
-                },
-                wrap_unet);
+  return submit(
+      info.Env(),
+      [config = decode_unet_config(info[0].As<Napi::Object>()), seed = decode_integer(info[1]),
+       device = decode_string(info[2])] {
+        return std::make_shared<UNet>(config, device_named(device), static_cast<uint64_t>(seed));
+      },
+      wrap_unet);
 }
 
 // unetParameters(unet): { name, shape }[] in state-dict order
@@ -72,59 +73,63 @@ Napi::Value unet_parameters(const Napi::CallbackInfo& info) {
 
 // unetForward(unet, { x, t, y?, lowRes? }, precision): Promise<tensor in host memory>
 Napi::Value unet_forward(const Napi::CallbackInfo& info) {
-  return submit(info.Env(),
-                [unet = unwrap<UNet>(info[0]), input = decode_input(info[1].As<Napi::Object>()),
-                 dtype = decode_precision(info[2])] {
-                  c10::NoGradGuard no_grad;
-                  return to_host(unet->forward(on_device(input, unet->device()), {dtype, false, {}}));
-                },
-                encode_tensor);
+  return submit(
+      info.Env(),
+      [unet = unwrap<UNet>(info[0]), input = decode_input(info[1].As<Napi::Object>()),
+       dtype = decode_precision(info[2])] {
+        c10::NoGradGuard no_grad;
+        return to_host(unet->forward(on_device(input, unet->device()), {dtype, false, {}}));
+      },
+      encode_tensor);
 }
 
 // unetForwardGrad(unet, input, precision, probe): Promise<{ out, gradX, gradNorms }> of mean(out * probe)
 Napi::Value unet_forward_grad(const Napi::CallbackInfo& info) {
-  return submit(info.Env(),
-                [unet = unwrap<UNet>(info[0]), host_input = decode_input(info[1].As<Napi::Object>()),
-                 dtype = decode_precision(info[2]), probe = decode_tensor(info[3])] {
-                  const auto input = on_device(host_input, unet->device());
-                  input.x.requires_grad_(true);
-                  for (auto weight : unet->weights()) weight.mutable_grad().reset();
-                  const auto out = unet->forward(input, {dtype, false, {}});
-                  (out * probe.to(out.device())).mean().backward();
-                  ForwardGrad result{to_host(out), to_host(input.x.grad()), {}};
-                  for (auto weight : unet->weights()) {
-                    const auto grad = weight.grad();
-                    result.grad_norms.push_back(grad.defined() ? grad.norm().item<double>() : 0);
-                    weight.mutable_grad().reset();
-                  }
-                  return result;
-                },
-                [](Napi::Env env, const ForwardGrad& result) -> Napi::Value {
-                  auto object = Napi::Object::New(env);
-                  object.Set("out", encode_tensor(env, result.out));
-                  object.Set("gradX", encode_tensor(env, result.grad_x));
-                  object.Set("gradNorms", encode_numbers(env, result.grad_norms));
-                  return object;
-                });
+  return submit(
+      info.Env(),
+      [unet = unwrap<UNet>(info[0]), host_input = decode_input(info[1].As<Napi::Object>()),
+       dtype = decode_precision(info[2]), probe = decode_tensor(info[3])] {
+        const auto input = on_device(host_input, unet->device());
+        input.x.requires_grad_(true);
+        for (auto weight : unet->weights()) weight.mutable_grad().reset();
+        const auto out = unet->forward(input, {dtype, false, {}});
+        (out * probe.to(out.device())).mean().backward();
+        ForwardGrad result{to_host(out), to_host(input.x.grad()), {}};
+        for (auto weight : unet->weights()) {
+          const auto grad = weight.grad();
+          result.grad_norms.push_back(grad.defined() ? grad.norm().item<double>() : 0);
+          weight.mutable_grad().reset();
+        }
+        return result;
+      },
+      [](Napi::Env env, const ForwardGrad& result) -> Napi::Value {
+        auto object = Napi::Object::New(env);
+        object.Set("out", encode_tensor(env, result.out));
+        object.Set("gradX", encode_tensor(env, result.grad_x));
+        object.Set("gradNorms", encode_numbers(env, result.grad_norms));
+        return object;
+      });
 }
 
 // unetLoad(unet, path): Promise<void>, strict, from .safetensors or .pt
 Napi::Value unet_load(const Napi::CallbackInfo& info) {
-  return submit(info.Env(),
-                [unet = unwrap<UNet>(info[0]), path = decode_string(info[1])] {
-                  const auto file = path.ends_with(".safetensors") ? read_safetensors(path) : read_torch_file(path);
-                  load_into(named_parameters(*unet), file, "loadWeights(\"" + path + "\")");
-                },
-                encode_nothing);
+  return submit(
+      info.Env(),
+      [unet = unwrap<UNet>(info[0]), path = decode_string(info[1])] {
+        const auto file = path.ends_with(".safetensors") ? read_safetensors(path) : read_torch_file(path);
+        load_into(named_parameters(*unet), file, "loadWeights(\"" + path + "\")");
+      },
+      encode_nothing);
 }
 
 // unetSave(unet, path): Promise<void>
 Napi::Value unet_save(const Napi::CallbackInfo& info) {
-  return submit(info.Env(),
-                [unet = unwrap<UNet>(info[0]), path = decode_string(info[1])] {
-                  write_safetensors(path, named_parameters(*unet), {{"format", "trislot"}});
-                },
-                encode_nothing);
+  return submit(
+      info.Env(),
+      [unet = unwrap<UNet>(info[0]), path = decode_string(info[1])] {
+        write_safetensors(path, named_parameters(*unet), {{"format", "trislot"}});
+      },
+      encode_nothing);
 }
 
 }  // namespace trislot

@@ -53,8 +53,7 @@ inline std::optional<uint64_t> byte_count(c10::ArrayRef<int64_t> shape, at::Scal
   for (const auto size : shape) {
     if (size < 0) return std::nullopt;
     empty |= size == 0;
-    if (size > 0 && (__builtin_mul_overflow(bytes, size, &bytes) || bytes >= int64_t{1} << 62))
-      return std::nullopt;
+    if (size > 0 && (__builtin_mul_overflow(bytes, size, &bytes) || bytes >= int64_t{1} << 62)) return std::nullopt;
   }
   return empty ? 0 : static_cast<uint64_t>(bytes);
 }

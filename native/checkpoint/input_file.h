@@ -27,9 +27,7 @@ static_assert(std::endian::native == std::endian::little,
 // The length of the UTF-8 character at the start of `text`, or 0 if there is none (RFC 3629: no overlong
 // forms, no surrogates).
 inline size_t utf8_length(std::string_view text) {
-  const auto byte = [&](size_t i) -> unsigned {
-    return i < text.size() ? static_cast<unsigned char>(text[i]) : 0;
-  };
+  const auto byte = [&](size_t i) -> unsigned { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0; };
   const auto follows = [&](size_t i) { return (byte(i) & 0xc0) == 0x80; };
   const auto first = byte(0);
   if (first < 0x80) return 1;
@@ -85,9 +83,7 @@ class InputFile {
     const int code = errno;
     if (!known || !S_ISREG(status.st_mode)) {
       ::close(descriptor_);
-      fail("a readable file", !known                    ? error_text(code)
-                              : S_ISDIR(status.st_mode) ? "a directory"
-                                                        : "a device or pipe");
+      fail("a readable file", !known ? error_text(code) : S_ISDIR(status.st_mode) ? "a directory" : "a device or pipe");
     }
     size_ = static_cast<uint64_t>(status.st_size);
   }
@@ -117,8 +113,7 @@ class InputFile {
   }
 
   // A new tensor straight from the file; the caller has checked that the shape's bytes are there.
-  at::Tensor read_tensor(at::IntArrayRef shape, at::ScalarType dtype, uint64_t offset,
-                         std::string_view name) const {
+  at::Tensor read_tensor(at::IntArrayRef shape, at::ScalarType dtype, uint64_t offset, std::string_view name) const {
     auto tensor = at::empty(shape, at::TensorOptions(dtype));
     const auto bytes = tensor.nbytes();
     read(tensor.mutable_data_ptr(), bytes, offset);

@@ -52,8 +52,7 @@ class HeaderParser {
     members([&](const std::string& key) {
       skip_space();
       if (peek() != '"') file_.fail("metadata " + show(key) + " to be a string", here());
-      if (!metadata.emplace(key, string()).second)
-        file_.fail("every metadata key once", show(key) + " twice");
+      if (!metadata.emplace(key, string()).second) file_.fail("every metadata key once", show(key) + " twice");
     });
   }
 
@@ -122,8 +121,7 @@ class HeaderParser {
       const auto begin = at_;
       int64_t value = 0;
       for (; peek() >= '0' && peek() <= '9'; ++at_) {
-        if (__builtin_mul_overflow(value, int64_t{10}, &value) ||
-            __builtin_add_overflow(value, peek() - '0', &value)) {
+        if (__builtin_mul_overflow(value, int64_t{10}, &value) || __builtin_add_overflow(value, peek() - '0', &value)) {
           file_.fail(what + " to hold numbers below 2^63", show(text_.substr(begin, 24)));
         }
       }
@@ -222,8 +220,7 @@ void check_ranges(const InputFile& file, const SafetensorsHeader& header) {
     const auto range = "[" + std::to_string(info.begin) + ", " + std::to_string(info.end) + "]";
     if (info.begin > info.end) file.fail("data_offsets of " + show(info.name) + " to be in order", range);
     if (info.end > data_size) {
-      file.fail("data_offsets of " + show(info.name) + " to lie in the " + std::to_string(data_size) +
-                    " bytes of data",
+      file.fail("data_offsets of " + show(info.name) + " to lie in the " + std::to_string(data_size) + " bytes of data",
                 range);
     }
     const auto bytes = byte_count(info.shape, info.dtype);
@@ -332,9 +329,9 @@ std::string make_header(const std::string& path, const std::vector<NamedTensor>&
     const auto end = begin + *byte_count(tensor.sizes(), row->dtype);
     std::string shape;
     for (const auto size : tensor.sizes()) shape += (shape.empty() ? "" : ",") + std::to_string(size);
-    header += (header.size() == 1 ? "" : ",") + quote(name) + ":{\"dtype\":\"" +
-              std::string(row->safetensors) + "\",\"shape\":[" + shape + "],\"data_offsets\":[" +
-              std::to_string(begin) + "," + std::to_string(end) + "]}";
+    header += (header.size() == 1 ? "" : ",") + quote(name) + ":{\"dtype\":\"" + std::string(row->safetensors) +
+              "\",\"shape\":[" + shape + "],\"data_offsets\":[" + std::to_string(begin) + "," + std::to_string(end) +
+              "]}";
     begin = end;
   }
   header += "}";

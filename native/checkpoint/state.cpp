@@ -47,11 +47,10 @@ LoadReport compare_names(const std::vector<NamedTensor>& expected, const std::ve
     const bool converts =
         file.scalar_type() == model.scalar_type() || (file.is_floating_point() && model.is_floating_point());
     if (!converts) {
-      report.misshapen.push_back(name + ": file " + dtype_text(file) + " " + shape_text(file.sizes()) +
-                                 ", model " + dtype_text(model) + " " + shape_text(model.sizes()));
+      report.misshapen.push_back(name + ": file " + dtype_text(file) + " " + shape_text(file.sizes()) + ", model " +
+                                 dtype_text(model) + " " + shape_text(model.sizes()));
     } else if (file.sizes() != model.sizes()) {
-      report.misshapen.push_back(name + ": file " + shape_text(file.sizes()) + ", model " +
-                                 shape_text(model.sizes()));
+      report.misshapen.push_back(name + ": file " + shape_text(file.sizes()) + ", model " + shape_text(model.sizes()));
     }
   }
   for (const auto& [name, tensor] : found) {
@@ -70,8 +69,7 @@ void load_into(const std::vector<NamedTensor>& destination, const TensorFile& fi
     add(report.missing, "missing");
     add(report.unexpected, "unexpected");
     add(report.misshapen, "misshapen");
-    throw StateError(call + ": expected the names and shapes of the model, got " + message,
-                     std::move(report));
+    throw StateError(call + ": expected the names and shapes of the model, got " + message, std::move(report));
   }
   const c10::NoGradGuard no_grad;
   const auto in_file = by_name(file.tensors);

@@ -76,8 +76,7 @@ class StateDict {
     const auto& value = unpickler_[container];
     const auto name_of = [&](const std::string& key) {
       const auto name = prefix.empty() ? key : prefix + "." + key;
-      if (name.size() > kMaxName)
-        file_.fail("names of at most " + std::to_string(kMaxName) + " bytes", show(name));
+      if (name.size() > kMaxName) file_.fail("names of at most " + std::to_string(kMaxName) + " bytes", show(name));
       if (++visits_ > kMaxSteps) file_.fail("at most " + std::to_string(kMaxSteps) + " values", "more");
       return name;
     };
@@ -110,10 +109,8 @@ class StateDict {
       case Kind::kDict:
       case Kind::kList:
       case Kind::kTuple:
-        if (depth > kMaxDepth)
-          file_.fail("at most " + std::to_string(kMaxDepth) + " dicts in one another", "more");
-        for_each(ref, name,
-                 [&](const std::string& inner, Ref item) { collect(item, inner, depth + 1, with_tensors); });
+        if (depth > kMaxDepth) file_.fail("at most " + std::to_string(kMaxDepth) + " dicts in one another", "more");
+        for_each(ref, name, [&](const std::string& inner, Ref item) { collect(item, inner, depth + 1, with_tensors); });
         break;
       case Kind::kBool:
         add_metadata(name, value.integer ? "true" : "false");
@@ -123,8 +120,7 @@ class StateDict {
         break;
       case Kind::kFloat: {
         char text[32];
-        const auto end =
-            std::to_chars(text, text + sizeof text, value.real).ptr;  // the shortest that reads back
+        const auto end = std::to_chars(text, text + sizeof text, value.real).ptr;  // the shortest that reads back
         add_metadata(name, {text, static_cast<size_t>(end - text)});
         break;
       }
@@ -139,9 +135,8 @@ class StateDict {
   void add_metadata(const std::string& name, std::string_view value) {
     metadata_size_ += name.size() + value.size();
     if (metadata_size_ > kMaxMetadata) {
-      file_.fail(
-          "at most " + std::to_string(kMaxMetadata) + " bytes of numbers and strings beside the tensors",
-          "more");
+      file_.fail("at most " + std::to_string(kMaxMetadata) + " bytes of numbers and strings beside the tensors",
+                 "more");
     }
     result_.metadata.insert_or_assign(name, std::string(value));
   }
@@ -158,15 +153,13 @@ class StateDict {
     if (std::count(view.shape.begin(), view.shape.end(), 0) > 0)
       return at::empty(view.shape, at::TensorOptions(storage.dtype));
     if (!storage.data.defined()) {
-      storage.data =
-          file_.read_tensor({static_cast<int64_t>(storage.count)}, storage.dtype, storage.begin, name);
+      storage.data = file_.read_tensor({static_cast<int64_t>(storage.count)}, storage.dtype, storage.begin, name);
     }
     auto tensor = at::as_strided(storage.data, view.shape, view.strides, view.offset);
     if (view.contiguous) return tensor;
     copied_ += tensor.nbytes();
     if (copied_ > kMaxCopies * file_.size()) {
-      file_.fail("transposed tensors to take at most " + std::to_string(kMaxCopies) + " times the file",
-                 "more");
+      file_.fail("transposed tensors to take at most " + std::to_string(kMaxCopies) + " times the file", "more");
     }
     return tensor.contiguous();
   }
@@ -218,12 +211,10 @@ TensorFile read_zip_file(const InputFile& file) {
 TensorFile read_legacy_file(const InputFile& file) {
   Unpickler unpickler(file, 0, file.size());
   constexpr std::string_view kMagic("\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19", 10);
-  if (const auto& magic = unpickler[unpickler.next()];
-      magic.kind != Kind::kLongInteger || magic.text != kMagic) {
+  if (const auto& magic = unpickler[unpickler.next()]; magic.kind != Kind::kLongInteger || magic.text != kMagic) {
     file.fail("a pickle that torch.save wrote", "another magic number");
   }
-  if (const auto& version = unpickler[unpickler.next()];
-      version.kind != Kind::kInteger || version.integer != 1001) {
+  if (const auto& version = unpickler[unpickler.next()]; version.kind != Kind::kInteger || version.integer != 1001) {
     file.fail("torch.save's protocol 1001", "another");
   }
   const auto& system = unpickler[unpickler.next()];
@@ -273,8 +264,7 @@ TensorFile read_torch_file(const std::string& path) {
   file.read(start, std::min<uint64_t>(file.size(), 4), 0);
   if (load<uint32_t>(start) == 0x04034b50) return read_zip_file(file);
   if (start[0] == '\x80') return read_legacy_file(file);
-  file.fail("a zip archive or pickle that torch.save wrote",
-            file.size() == 0 ? "an empty file" : show({start, 4}));
+  file.fail("a zip archive or pickle that torch.save wrote", file.size() == 0 ? "an empty file" : show({start, 4}));
 }
 
 }  // namespace trislot

@@ -71,8 +71,7 @@ std::vector<Ref> Unpickler::pop_to_mark() {
 
 void Unpickler::recall(uint32_t index) {
   const auto entry = memo_.find(index);
-  if (entry == memo_.end())
-    file_.fail("a valid pickle", "memo " + std::to_string(index) + " before it is set");
+  if (entry == memo_.end()) file_.fail("a valid pickle", "memo " + std::to_string(index) + " before it is set");
   stack_.push_back(entry->second);
 }
 
@@ -111,8 +110,7 @@ void Unpickler::global() {
     value.text = name;
   } else {
     const auto full = std::string(module) + "." + std::string(name);
-    file_.fail("only tensors and plain values (a file can name code to run; none was run)",
-               "the global " + show(full));
+    file_.fail("only tensors and plain values (a file can name code to run; none was run)", "the global " + show(full));
   }
   push(std::move(value));
 }
@@ -129,8 +127,7 @@ void Unpickler::persistent() {
   constexpr auto kWhat = "storage";
   const auto id = pop();
   const auto& tuple = values_[id];
-  if (argument(tuple, 0, Kind::kString, kWhat).text != "storage")
-    file_.fail("a storage", "another persistent id");
+  if (argument(tuple, 0, Kind::kString, kWhat).text != "storage") file_.fail("a storage", "another persistent id");
   const auto dtype = kDtypes[argument(tuple, 1, Kind::kStorageType, kWhat).integer].dtype;
   const auto key = argument(tuple, 2, Kind::kString, kWhat).text;
   argument(tuple, 3, Kind::kString, kWhat);
@@ -227,8 +224,8 @@ View Unpickler::view(const Value& tensor) const {
     const auto size = view.shape[i];
     auto& stride = view.strides[i];
     int64_t step = 0;
-    if (stride < 0 || (size > 1 && (__builtin_mul_overflow(size - 1, stride, &step) ||
-                                    __builtin_add_overflow(last, step, &last)))) {
+    if (stride < 0 ||
+        (size > 1 && (__builtin_mul_overflow(size - 1, stride, &step) || __builtin_add_overflow(last, step, &last)))) {
       file_.fail(in_storage, described());
     }
     if (size <= 1) stride = elements;  // never used, and not always sensible
@@ -386,8 +383,8 @@ Ref Unpickler::next() {
         build();
         break;
       default:
-        file_.fail("an operation that state dicts need", show(std::string_view(bytes_.get() + where, 1)) +
-                                                             " at byte " + std::to_string(begin_ + where));
+        file_.fail("an operation that state dicts need",
+                   show(std::string_view(bytes_.get() + where, 1)) + " at byte " + std::to_string(begin_ + where));
     }
   }
 }

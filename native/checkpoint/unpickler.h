@@ -40,9 +40,9 @@ enum class Kind : uint8_t {
 
 struct Value {
   Kind kind = Kind::kNone;
-  int64_t integer = 0;      // kBool, kInteger; index of the storage type or storage; of kTensor its arguments
-  double real = 0;          // kFloat
-  std::string_view text{};  // kString, kLongInteger: a part of the pickle
+  int64_t integer = 0;       // kBool, kInteger; index of the storage type or storage; of kTensor its arguments
+  double real = 0;           // kFloat
+  std::string_view text{};   // kString, kLongInteger: a part of the pickle
   std::vector<Ref> items{};  // kTuple, kList; kDict: key, value, key, value, …
 };
 

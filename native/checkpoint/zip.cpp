@@ -52,8 +52,7 @@ ZipDirectory find_directory(const InputFile& file) {
               std::to_string(directory.size) + " bytes at byte " + std::to_string(directory.begin));
   }
   if (directory.size > kMaxDirectory) {
-    file.fail("a zip directory of at most " + std::to_string(kMaxDirectory) + " bytes",
-              std::to_string(directory.size));
+    file.fail("a zip directory of at most " + std::to_string(kMaxDirectory) + " bytes", std::to_string(directory.size));
   }
   return directory;
 }
@@ -89,8 +88,7 @@ ZipEntries read_zip(const InputFile& file) {
     while (extra.size() >= 4) {
       const auto id = load<uint16_t>(extra.data()), length = load<uint16_t>(extra.data() + 2);
       extra.remove_prefix(4);
-      if (length > extra.size())
-        file.fail("zip entry " + show(name) + " to have a whole extra field", "a part");
+      if (length > extra.size()) file.fail("zip entry " + show(name) + " to have a whole extra field", "a part");
       auto field = extra.substr(0, length);
       extra.remove_prefix(length);
       if (id != 1) continue;
@@ -114,15 +112,13 @@ ZipEntries read_zip(const InputFile& file) {
     }
     char local[kLocalHeader];
     if (position > directory.begin || directory.begin - position < kLocalHeader) {
-      file.fail("zip entry " + show(name) + " to lie before the directory",
-                "byte " + std::to_string(position));
+      file.fail("zip entry " + show(name) + " to lie before the directory", "byte " + std::to_string(position));
     }
     file.read(local, kLocalHeader, position);
     const uint64_t local_name = load<uint16_t>(local + 26), local_extra = load<uint16_t>(local + 28);
     const auto begin = position + kLocalHeader + local_name + local_extra;
     if (load<uint32_t>(local) != 0x04034b50 || local_name != name_size) {
-      file.fail("a local header of zip entry " + show(name) + " at byte " + std::to_string(position),
-                "other bytes");
+      file.fail("a local header of zip entry " + show(name) + " at byte " + std::to_string(position), "other bytes");
     }
     if (begin > directory.begin || size > directory.begin - begin) {
       file.fail("zip entry " + show(name) + " to lie before the directory",
@@ -130,10 +126,8 @@ ZipEntries read_zip(const InputFile& file) {
     }
     std::string repeated(name_size, '\0');
     file.read(repeated.data(), name_size, position + kLocalHeader);
-    if (repeated != name)
-      file.fail("zip entry " + show(name) + " to be named so in its local header", show(repeated));
-    if (!entries.emplace(name, ZipEntry{begin, size}).second)
-      file.fail("every zip entry once", show(name) + " twice");
+    if (repeated != name) file.fail("zip entry " + show(name) + " to be named so in its local header", show(repeated));
+    if (!entries.emplace(name, ZipEntry{begin, size}).second) file.fail("every zip entry once", show(name) + " twice");
     ranges.emplace_back(position, begin + size);
   }
   // Entries on the same bytes would let a small file ask for much memory.

@@ -12,9 +12,7 @@ Chosen one_head_each(const at::Tensor& index, const at::Tensor& compared) {
 
 }  // namespace
 
-Chosen choose_min(const at::Tensor& compared, int64_t) {
-  return one_head_each(compared.argmin(/*dim=*/1), compared);
-}
+Chosen choose_min(const at::Tensor& compared, int64_t) { return one_head_each(compared.argmin(/*dim=*/1), compared); }
 
 Chosen choose_min_batch(const at::Tensor& compared, int64_t) {
   return one_head_each(compared.mean(/*dim=*/0).argmin().expand({compared.size(0)}), compared);

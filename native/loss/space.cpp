@@ -7,7 +7,8 @@
 namespace trislot {
 namespace {
 
-// Bounds that keep every factor finite at a timestep without signal; no other timestep of a usual schedule reaches them.
+// Bounds that keep every factor finite at a timestep without signal; no other timestep of a usual schedule reaches
+// them.
 constexpr double kSmallestSnr = 1e-12;
 constexpr double kLargestSnr = 1e12;
 
@@ -28,9 +29,7 @@ double from_x_start(Space space, double snr, double sigma_data) {
   TORCH_CHECK(false, "the own space depends on the head");
 }
 
-Space own_space(Head head) {
-  return head == Head::XStart ? Space::XStart : head == Head::V ? Space::V : Space::Eps;
-}
+Space own_space(Head head) { return head == Head::XStart ? Space::XStart : head == Head::V ? Space::V : Space::Eps; }
 
 }  // namespace
 
@@ -40,9 +39,9 @@ std::vector<double> space_factors(const Schedule& schedule, const std::vector<He
   for (const double exact : schedule.snr) {
     const double snr = std::clamp(exact, kSmallestSnr, kLargestSnr);
     for (const auto head : heads) {
-      factors.push_back(space == Space::Own ? 1
-                                            : from_x_start(space, snr, sigma_data) /
-                                                  from_x_start(own_space(head), snr, sigma_data));
+      factors.push_back(space == Space::Own
+                            ? 1
+                            : from_x_start(space, snr, sigma_data) / from_x_start(own_space(head), snr, sigma_data));
     }
   }
   return factors;

@@ -14,8 +14,8 @@ at::Tensor like_or_undefined(bool wanted, const at::Tensor& tensor) {
 }
 
 at::Tensor convolution(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>&,
-                       at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation, bool,
-                       at::IntArrayRef, int64_t) {
+                       at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation, bool, at::IntArrayRef,
+                       int64_t) {
   std::vector<int64_t> shape = {input.size(0), weight.size(0)};
   for (int64_t i = 2; i < input.dim(); ++i) {
     const auto reach = dilation[i - 2] * (weight.size(i) - 1) + 1;

@@ -23,8 +23,8 @@ void for_each_block(float* out, int64_t sample_count, int64_t sample_size, uint6
     for (int64_t i = begin; i < end; ++i) {
       const int64_t sample = i / blocks;
       const int64_t block = i % blocks;
-      const auto words = philox4x32(
-          {static_cast<uint32_t>(block), first_sample + static_cast<uint32_t>(sample), step, purpose}, seed);
+      const auto words =
+          philox4x32({static_cast<uint32_t>(block), first_sample + static_cast<uint32_t>(sample), step, purpose}, seed);
       float values[4];
       fill(words, values);
       const int64_t first = block * 4;
@@ -44,9 +44,7 @@ void normals(const PhiloxBlock& words, float* values) {
   }
 }
 
-int64_t sample_size_of(const at::Tensor& tensor) {
-  return tensor.size(0) == 0 ? 0 : tensor.numel() / tensor.size(0);
-}
+int64_t sample_size_of(const at::Tensor& tensor) { return tensor.size(0) == 0 ? 0 : tensor.numel() / tensor.size(0); }
 
 }  // namespace
 
@@ -71,8 +69,8 @@ at::Tensor keyed_dropout_mask(at::IntArrayRef shape, double p, uint32_t layer, c
 
 at::Tensor keyed_uniform_weights(at::IntArrayRef shape, double bound, uint64_t seed, uint32_t index) {
   auto out = at::empty(shape, at::kFloat);
-  for_each_block(out.mutable_data_ptr<float>(), 1, out.numel(), seed, static_cast<uint32_t>(Purpose::Weights), 0,
-                 index, [&](const PhiloxBlock& words, float* values) {
+  for_each_block(out.mutable_data_ptr<float>(), 1, out.numel(), seed, static_cast<uint32_t>(Purpose::Weights), 0, index,
+                 [&](const PhiloxBlock& words, float* values) {
                    for (int i = 0; i < 4; ++i) {
                      values[i] = static_cast<float>(bound * (2 * ((words[i] + 0.5) / 4294967296.0) - 1));
                    }
@@ -82,8 +80,8 @@ at::Tensor keyed_uniform_weights(at::IntArrayRef shape, double bound, uint64_t s
 
 at::Tensor keyed_normal_weights(at::IntArrayRef shape, uint64_t seed, uint32_t index) {
   auto out = at::empty(shape, at::kFloat);
-  for_each_block(out.mutable_data_ptr<float>(), 1, out.numel(), seed, static_cast<uint32_t>(Purpose::Weights), 0,
-                 index, normals);
+  for_each_block(out.mutable_data_ptr<float>(), 1, out.numel(), seed, static_cast<uint32_t>(Purpose::Weights), 0, index,
+                 normals);
   return out;
 }
 

@@ -7,7 +7,8 @@
 
 namespace trislot {
 
-// name: linear and cosine (guided-diffusion, exact to the bit), scaledLinear (latent diffusion), sigmoid (Jabri et al. 2022).
+// name: linear and cosine (guided-diffusion, exact to the bit), scaledLinear (latent diffusion), sigmoid (Jabri et al.
+// 2022).
 std::vector<double> named_betas(const std::string& name, int64_t timestep_count);
 
 // Shifts and scales sqrt(alpha_bar) so that the last timestep holds no signal (Lin et al. 2023, algorithm 1).

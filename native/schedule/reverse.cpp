@@ -58,8 +58,7 @@ at::Tensor x_start_from(const Schedule& process, Head head, const at::Tensor& pr
   TORCH_CHECK(false, "no such head");
 }
 
-at::Tensor eps_from_x_start(const Schedule& process, const at::Tensor& x_start, const at::Tensor& x_t,
-                            const Steps& k) {
+at::Tensor eps_from_x_start(const Schedule& process, const at::Tensor& x_start, const at::Tensor& x_t, const Steps& k) {
   // The form without 1 / alpha_bar, which stays finite when the last timestep holds no signal at all.
   const auto mix = process.mixing(k, x_t);
   return (x_t - mix.signal * x_start) / mix.noise;
@@ -95,13 +94,12 @@ at::Tensor ancestral_step(const Schedule& process, const at::Tensor& x_start, co
   return posterior_mean(process, x_start, x_t, k) + nonzero(k, x_t) * at::exp(0.5 * log_variance) * noise;
 }
 
-at::Tensor ddim_step(const Schedule& process, const at::Tensor& x_start, const at::Tensor& x_t,
-                     const at::Tensor& noise, double eta, const Steps& k) {
+at::Tensor ddim_step(const Schedule& process, const at::Tensor& x_start, const at::Tensor& x_t, const at::Tensor& noise,
+                     double eta, const Steps& k) {
   const auto eps = eps_from_x_start(process, x_start, x_t, k);
   const auto alpha_bar = process.gather(process.alpha_bar, k, x_t);
   const auto alpha_bar_prev = process.gather(process.alpha_bar_prev, k, x_t);
-  const auto sigma =
-      eta * at::sqrt((1 - alpha_bar_prev) / (1 - alpha_bar)) * at::sqrt(1 - alpha_bar / alpha_bar_prev);
+  const auto sigma = eta * at::sqrt((1 - alpha_bar_prev) / (1 - alpha_bar)) * at::sqrt(1 - alpha_bar / alpha_bar_prev);
   const auto mean = x_start * at::sqrt(alpha_bar_prev) + at::sqrt(1 - alpha_bar_prev - at::square(sigma)) * eps;
   return eta == 0 ? mean : mean + nonzero(k, x_t) * sigma * noise;
 }

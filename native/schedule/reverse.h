@@ -38,8 +38,8 @@ at::Tensor ancestral_step(const Schedule& process, const at::Tensor& x_start, co
                           const at::Tensor& x_t, const at::Tensor& noise, const Steps& k);
 
 // One DDIM step (DDIM eq. 12): eta 0 is deterministic, eta 1 has the variance of DDPM.
-at::Tensor ddim_step(const Schedule& process, const at::Tensor& x_start, const at::Tensor& x_t,
-                     const at::Tensor& noise, double eta, const Steps& k);
+at::Tensor ddim_step(const Schedule& process, const at::Tensor& x_start, const at::Tensor& x_t, const at::Tensor& noise,
+                     double eta, const Steps& k);
 
 // The deterministic DDIM step towards more noise, for encoding an image.
 at::Tensor ddim_reverse_step(const Schedule& process, const at::Tensor& x_start, const at::Tensor& x_t, const Steps& k);

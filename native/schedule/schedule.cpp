@@ -69,8 +69,7 @@ Mixing Schedule::mixing(const std::vector<int64_t>& k, const at::Tensor& like) c
   return {gather(sqrt_alpha_bar, k, like), gather(sqrt_one_minus_alpha_bar, k, like)};
 }
 
-at::Tensor Schedule::q_sample(const at::Tensor& x_start, const at::Tensor& noise,
-                              const std::vector<int64_t>& k) const {
+at::Tensor Schedule::q_sample(const at::Tensor& x_start, const at::Tensor& noise, const std::vector<int64_t>& k) const {
   const auto mix = mixing(k, x_start);
   return mix.signal * x_start + mix.noise * noise;
 }

@@ -10,7 +10,8 @@
 
 namespace trislot {
 
-// Everything is indexed by the step k of this process; timestep_map says which timestep of the original process that is.
+// Everything is indexed by the step k of this process; timestep_map says which timestep of the original process that
+// is.
 class Schedule {
  public:
   explicit Schedule(std::vector<double> betas);

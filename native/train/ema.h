@@ -11,7 +11,8 @@ namespace trislot {
 struct Ema {
   Ema(double rate, bool warms_up, const std::vector<at::Tensor>& weights);
 
-  // average <- r * average + (1 - r) * weights, with r = min(rate, (1 + n) / (10 + n)) while warming up (math.md, "EMA").
+  // average <- r * average + (1 - r) * weights, with r = min(rate, (1 + n) / (10 + n)) while warming up (math.md,
+  // "EMA").
   void update(const std::vector<at::Tensor>& weights);
 
   double rate;

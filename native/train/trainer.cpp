@@ -83,8 +83,7 @@ StepResult Trainer::step(const TrainingBatch& host_batch) {
   const auto count = static_cast<int64_t>(host_batch.t.size());
   const auto micro_batch = config_.micro_batch > 0 ? config_.micro_batch : count;
   const auto step = static_cast<uint32_t>(step_count_);
-  const LossSetting setting{*unet_,           *schedule_,          config_.layout, loss_,
-                            config_.variance, config_.bound_weight};
+  const LossSetting setting{*unet_, *schedule_, config_.layout, loss_, config_.variance, config_.bound_weight};
 
   // Forward and backward, in micro-batches whose gradients add up to the gradient of the whole batch.
   for (auto& weight : weights_) weight.mutable_grad().reset();

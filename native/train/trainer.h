@@ -25,7 +25,7 @@ struct TrainerConfig {
   AdamWConfig optimizer;
   std::vector<double> ema_rates;
   bool ema_warms_up = true;
-  double clip_norm = 0;    // 0: no clipping
+  double clip_norm = 0;     // 0: no clipping
   int64_t micro_batch = 0;  // examples a forward pass; 0: all of the batch
   at::ScalarType dtype = at::kFloat;
   bool skips_non_finite = false;  // otherwise a non-finite step is an error
@@ -33,18 +33,18 @@ struct TrainerConfig {
 
 // One batch in host memory, already in [-1, 1].
 struct TrainingBatch {
-  at::Tensor images;               // [N, C, ...] float32
-  std::vector<int64_t> t;          // [N]
-  at::Tensor weight;               // [N] float32, factor on each example's loss
-  at::Tensor y;                    // [N] int64 or undefined
-  at::Tensor low_res;              // [N, C, h, w] or undefined
+  at::Tensor images;       // [N, C, ...] float32
+  std::vector<int64_t> t;  // [N]
+  at::Tensor weight;       // [N] float32, factor on each example's loss
+  at::Tensor y;            // [N] int64 or undefined
+  at::Tensor low_res;      // [N, C, h, w] or undefined
   double lr = 0;
 };
 
 struct StepResult {
-  double loss = 0;        // mean of weight * loss over the batch: what was differentiated
-  double grad_norm = 0;   // before clipping
-  bool skipped = false;   // the step was not finite and nothing was changed
+  double loss = 0;          // mean of weight * loss over the batch: what was differentiated
+  double grad_norm = 0;     // before clipping
+  bool skipped = false;     // the step was not finite and nothing was changed
   at::Tensor example_loss;  // [N] float32, before the timestep weight
   at::Tensor per_head;      // [N, heads] float32
   at::Tensor chosen;        // [N] int64

@@ -71,8 +71,8 @@ at::Tensor ResBlock::operator()(const at::Tensor& x, const at::Tensor& emb, cons
 }
 
 std::vector<at::Tensor> ResBlock::parameters() const {
-  std::vector<at::Tensor> list = {in_norm.weight,  in_norm.bias,  in_conv.weight,  in_conv.bias,  emb_proj.weight,
-                                  emb_proj.bias,   out_norm.weight, out_norm.bias, out_conv.weight, out_conv.bias};
+  std::vector<at::Tensor> list = {in_norm.weight, in_norm.bias,    in_conv.weight, in_conv.bias,    emb_proj.weight,
+                                  emb_proj.bias,  out_norm.weight, out_norm.bias,  out_conv.weight, out_conv.bias};
   if (skip) list.insert(list.end(), {skip->weight, skip->bias});
   return list;
 }

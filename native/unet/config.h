@@ -7,7 +7,7 @@
 namespace trislot {
 
 struct UNetConfig {
-  int64_t in_channels = 3;     // of the image; low_res doubles what the first convolution sees
+  int64_t in_channels = 3;  // of the image; low_res doubles what the first convolution sees
   int64_t model_channels = 128;
   int64_t out_channels = 3;
   int64_t num_res_blocks = 2;

@@ -18,8 +18,7 @@ struct BlockHolder : torch::CustomClassHolder {
 
 class Recompute : public torch::autograd::Function<Recompute> {
  public:
-  static at::Tensor forward(AutogradContext* context, const Block& block, int64_t input_count,
-                            at::TensorList tensors) {
+  static at::Tensor forward(AutogradContext* context, const Block& block, int64_t input_count, at::TensorList tensors) {
     context->save_for_backward(tensors.vec());
     auto holder = c10::make_intrusive<BlockHolder>();
     holder->block = block;
@@ -32,8 +31,7 @@ class Recompute : public torch::autograd::Function<Recompute> {
   static variable_list backward(AutogradContext* context, const variable_list& output_grads) {
     auto tensors = context->get_saved_variables();
     const auto input_count = static_cast<size_t>(context->saved_data["input_count"].toInt());
-    const auto holder =
-        c10::static_intrusive_pointer_cast<BlockHolder>(context->saved_data["block"].toCapsule());
+    const auto holder = c10::static_intrusive_pointer_cast<BlockHolder>(context->saved_data["block"].toCapsule());
 
     // Inputs are cut off from the outer graph; parameters are leaves already.
     variable_list inputs, sources;

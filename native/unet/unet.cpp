@@ -66,8 +66,7 @@ UNet::UNet(const UNetConfig& config, ParameterList list) : config_(config) {
   }
 
   middle_block_.push_back(res_block("middle_block.0", channels, channels));
-  middle_block_.push_back(
-      Attention(list, "middle_block.1", config, channels, heads(channels, config.num_heads)));
+  middle_block_.push_back(Attention(list, "middle_block.1", config, channels, heads(channels, config.num_heads)));
   middle_block_.push_back(res_block("middle_block.2", channels, channels));
 
   for (int64_t level = levels - 1; level >= 0; --level) {
@@ -103,9 +102,9 @@ at::Tensor UNet::run(const Block& block, at::Tensor h, const at::Tensor& emb, co
                                  res->parameters())
                     : (*res)(h, emb, context);
     } else if (const auto* attention = std::get_if<Attention>(&layer)) {
-      h = recompute ? recomputed([attention](const Tensors& in) { return (*attention)(in[0]); }, {h},
-                                 attention->parameters())
-                    : (*attention)(h);
+      h = recompute
+              ? recomputed([attention](const Tensors& in) { return (*attention)(in[0]); }, {h}, attention->parameters())
+              : (*attention)(h);
     } else if (const auto* conv = std::get_if<Conv>(&layer)) {
       h = (*conv)(h);
     } else {

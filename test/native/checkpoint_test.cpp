@@ -119,8 +119,7 @@ bool same(const at::Tensor& a, const at::Tensor& b) {
 void test_round_trip() {
   const auto path = in_folder("all.safetensors");
   const auto tensors = all_dtypes();
-  const std::map<std::string, std::string> metadata = {{"format", "trislot"},
-                                                       {"odd \"\\\x01", "день \n\t\x1f"}};
+  const std::map<std::string, std::string> metadata = {{"format", "trislot"}, {"odd \"\\\x01", "день \n\t\x1f"}};
   write_safetensors(path, tensors, metadata);
   const auto bytes = read_bytes(path);
   const auto file = read_safetensors(path);
@@ -147,8 +146,7 @@ void test_escapes() {
   write_bytes(path, safetensors(R"( {"__metadata__" : {"\u0436\ud83d\ude00\/\b" :"\u00e9"} } )", 0)
                         .replace(8, 1, "{")
                         .replace(9, 1, " "));
-  check(read_safetensors(path).metadata == std::map<std::string, std::string>{{"ж😀/\b", "é"}},
-        "escapes are read");
+  check(read_safetensors(path).metadata == std::map<std::string, std::string>{{"ж😀/\b", "é"}}, "escapes are read");
 }
 
 void test_failed_writes() {
@@ -159,8 +157,7 @@ void test_failed_writes() {
                            const std::map<std::string, std::string>& metadata = {}) {
     auto text = message_of([&] { write_safetensors(where, tensors, metadata); });
     const auto partial = text.find(".partial");  // its number changes
-    return partial == std::string::npos ? text
-                                        : text.substr(0, text.rfind('.', partial - 1)) + text.substr(partial);
+    return partial == std::string::npos ? text : text.substr(0, text.rfind('.', partial - 1)) + text.substr(partial);
   };
   const auto call = "writeSafetensors(\"" + path + "\"): expected ";
   check(message(path, {{"a", at::ones(1)}, {"a", at::ones(1)}}) == call + "every name once, got \"a\"",
@@ -168,8 +165,7 @@ void test_failed_writes() {
   check(message(path, {{"__metadata__", at::ones(1)}}) ==
             call + "a name that the format leaves free, got \"__metadata__\"",
         "__metadata__ is reserved");
-  check(message(path, {{"a\xff", at::ones(1)}}) == call + "names to be UTF-8, got \"a\\xff\"",
-        "names are UTF-8");
+  check(message(path, {{"a\xff", at::ones(1)}}) == call + "names to be UTF-8, got \"a\\xff\"", "names are UTF-8");
   check(message(path, {{"a", at::Tensor()}}) == call + "\"a\" to be a tensor, got an undefined one",
         "tensors are defined");
   check(message(path, {{"a", at::ones(1, at::kShort)}}) ==
@@ -203,11 +199,9 @@ void test_hostile_safetensors() {
   const std::string name = "hostile.safetensors";
   check_refusal("", name, "a file of at least 8 bytes, got 0");
   check_refusal("1234567", name, "a file of at least 8 bytes, got 7");
-  check_refusal(raw<uint64_t>(3) + "{}", name,
-                "the header to end in the file, got 3 bytes of header in a file of 10");
-  check_refusal(
-      raw<uint64_t>(~0ull) + "{}", name,
-      "a header of at most 100000000 bytes (is this a safetensors file?), got 18446744073709551615");
+  check_refusal(raw<uint64_t>(3) + "{}", name, "the header to end in the file, got 3 bytes of header in a file of 10");
+  check_refusal(raw<uint64_t>(~0ull) + "{}", name,
+                "a header of at most 100000000 bytes (is this a safetensors file?), got 18446744073709551615");
   refused("", 0, "the header to start with '{', got an empty header");
   refused("[]", 0, "the header to start with '{', got \"[\"");
   refused(" {}", 0, "the header to start with '{', got \" \"");
@@ -237,12 +231,9 @@ void test_hostile_safetensors() {
   const auto entry = [](const std::string& dtype, const std::string& shape, const std::string& offsets) {
     return "{\"a\":{\"dtype\":\"" + dtype + "\",\"shape\":" + shape + ",\"data_offsets\":" + offsets + "}}";
   };
-  refused(entry("Q4", "[2]", "[0,8]"), 8,
-          "dtype of \"a\" to be F64, F32, F16, BF16, I64, I32, U8 or BOOL, got \"Q4\"");
-  refused(entry("F32", "[-2]", "[0,8]"), 8,
-          "shape of \"a\" to hold whole numbers from 0, got \"-\" at byte 37");
-  refused(entry("F32", "[02]", "[0,8]"), 8,
-          "shape of \"a\" to hold whole numbers from 0, got \"0\" at byte 37");
+  refused(entry("Q4", "[2]", "[0,8]"), 8, "dtype of \"a\" to be F64, F32, F16, BF16, I64, I32, U8 or BOOL, got \"Q4\"");
+  refused(entry("F32", "[-2]", "[0,8]"), 8, "shape of \"a\" to hold whole numbers from 0, got \"-\" at byte 37");
+  refused(entry("F32", "[02]", "[0,8]"), 8, "shape of \"a\" to hold whole numbers from 0, got \"0\" at byte 37");
   refused(entry("F32", "[2.0]", "[0,8]"), 8, "']' in the header, got \".\" at byte 38");
   refused(entry("F32", "[9223372036854775808]", "[0,8]"), 8,
           "shape of \"a\" to hold numbers below 2^63, got \"9223372036854775808],\\\"da\"");
@@ -254,11 +245,9 @@ void test_hostile_safetensors() {
           "shape of \"a\" to have at most 16 items, got more");
   refused(entry("F32", "[2]", "[0]"), 8, "data_offsets of \"a\" to be [begin, end], got [0]");
   refused(entry("F32", "[2]", "[8,0]"), 8, "data_offsets of \"a\" to be in order, got [8, 0]");
-  refused(entry("F32", "[2]", "[0,12]"), 8,
-          "data_offsets of \"a\" to lie in the 8 bytes of data, got [0, 12]");
+  refused(entry("F32", "[2]", "[0,12]"), 8, "data_offsets of \"a\" to lie in the 8 bytes of data, got [0, 12]");
   refused(entry("F32", "[3]", "[0,8]"), 8, "\"a\" to take 12 bytes (F32 [3]), got 8");
-  refused(entry("F32", "[2]", "[0,8]"), 11,
-          "the file to end after the 8 bytes of its tensors, got 3 bytes more");
+  refused(entry("F32", "[2]", "[0,8]"), 11, "the file to end after the 8 bytes of its tensors, got 3 bytes more");
   refused(entry("F32", "[1]", "[4,8]"), 8, "\"a\" to begin at byte 0 of the data, got 4, a hole");
   refused(entry("BOOL", "[2]", "[0,2]").append("  "), 2, "(nothing thrown)");
   check_refusal(safetensors(entry("BOOL", "[2]", "[0,2]"), 0) + "\x01\x07", name,
@@ -266,17 +255,15 @@ void test_hostile_safetensors() {
   refused("{" + a + R"(,"b":{"dtype":"U8","shape":[5],"data_offsets":[4,9]}})", 9,
           "\"b\" to begin at byte 8 of the data, got 4, an overlap");
   refused(R"({"a":{"dtype":"F32","dtype":"F32"}})", 0, "every key of \"a\" once, got \"dtype\" twice");
-  refused(R"({"a":{"dtype":"F32","extra":1}})", 0,
-          "keys of \"a\" to be dtype, shape and data_offsets, got \"extra\"");
+  refused(R"({"a":{"dtype":"F32","extra":1}})", 0, "keys of \"a\" to be dtype, shape and data_offsets, got \"extra\"");
   refused(R"({"a":{"dtype":"F32","shape":[1]}})", 4,
           "\"a\" to have dtype, shape and data_offsets, got no data_offsets");
 
   const auto message = [](const std::string& path) { return message_of([&] { read_safetensors(path); }); };
-  check(message(in_folder("none")) == "readSafetensors(\"" + in_folder("none") +
-                                          "\"): expected a readable file, got No such file or directory",
+  check(message(in_folder("none")) ==
+            "readSafetensors(\"" + in_folder("none") + "\"): expected a readable file, got No such file or directory",
         "a missing file is named");
-  check(message(folder.string()).ends_with("expected a readable file, got a directory"),
-        "a folder is no file");
+  check(message(folder.string()).ends_with("expected a readable file, got a directory"), "a folder is no file");
   mkfifo(in_folder("pipe").c_str(), 0600);
   check(message(in_folder("pipe")).ends_with("expected a readable file, got a device or pipe"),
         "a pipe does not block");
@@ -299,8 +286,8 @@ struct ViewSpec {
 };
 
 std::string storage(const ViewSpec& view) {
-  return "(" + text("storage") + "ctorch\n" + view.type + "\n" + text(view.key) + text("cpu") +
-         number(view.count) + "tQ";
+  return "(" + text("storage") + "ctorch\n" + view.type + "\n" + text(view.key) + text("cpu") + number(view.count) +
+         "tQ";
 }
 
 std::string tensor(const ViewSpec& view) {
@@ -331,8 +318,8 @@ std::string zip(const std::vector<Entry>& entries, bool zip64 = true) {
   std::string bytes, directory;
   for (const auto& e : entries) {
     const auto position = static_cast<uint32_t>(bytes.size()), size = static_cast<uint32_t>(e.data.size());
-    bytes += raw(0x04034b50u) + std::string(22, '\0') + raw<uint16_t>(e.name.size()) + raw<uint16_t>(5) +
-             e.name + std::string("FB\1\0Z", 5) + e.data;
+    bytes += raw(0x04034b50u) + std::string(22, '\0') + raw<uint16_t>(e.name.size()) + raw<uint16_t>(5) + e.name +
+             std::string("FB\1\0Z", 5) + e.data;
     const std::string sizes = raw<uint64_t>(size + e.size_off) + raw<uint64_t>(size + e.packed_off);
     const std::string extra = zip64 ? raw<uint16_t>(1) + raw<uint16_t>(16) + sizes : "";
     directory += raw(0x02014b50u) + raw(0u) + raw(e.flags) + raw(e.method) + raw(0u) + raw(0u) +
@@ -372,12 +359,10 @@ TensorFile read_bytes_as_torch(const std::string& bytes) {
 void test_torch_files() {
   const auto six = at::arange(6, at::kFloat);
   auto file = read_bytes_as_torch(archive(dict({{"a", parameter({})}})));
-  check(file.tensors.size() == 1 && file.tensors[0].name == "a" &&
-            same(file.tensors[0].tensor, six.view({2, 3})),
+  check(file.tensors.size() == 1 && file.tensors[0].name == "a" && same(file.tensors[0].tensor, six.view({2, 3})),
         "a parameter is read");
   check(file.metadata.empty(), "_metadata is not metadata");
-  file = read_bytes_as_torch(
-      zip({{"top/data.pkl", pickle(dict({{"a", tensor({})}}))}, {"top/data/0", kSix}}, false));
+  file = read_bytes_as_torch(zip({{"top/data.pkl", pickle(dict({{"a", tensor({})}}))}, {"top/data/0", kSix}}, false));
   check(same(file.tensors[0].tensor, six.view({2, 3})), "an archive without zip64 is read");
   file = read_bytes_as_torch(legacy(dict({{"a", tensor({})}}), text("0"), raw<int64_t>(6) + kSix));
   check(same(file.tensors[0].tensor, six.view({2, 3})), "the older form is read");
@@ -407,10 +392,10 @@ void test_torch_files() {
   check(same(file.tensors[0].tensor, halves.view({2, 3})), "half stays half");
   check(same(file.tensors[1].tensor, brains.view({2, 3})), "bfloat16 stays bfloat16");
 
-  const auto nested =
-      "}(" + text("step") + number(-7) + text("lr") + "G" + std::string("\x3f\xb9\x99\x99\x99\x99\x99\x9a") +
-      text("name") + text("tiny") + text("ema") + dict({{"a", tensor({})}}) + text("model") +
-      dict({{"b", tensor({})}, {"count", number(3)}}) + text("on") + "\x88" + text("no") + "Nu";
+  const auto nested = "}(" + text("step") + number(-7) + text("lr") + "G" +
+                      std::string("\x3f\xb9\x99\x99\x99\x99\x99\x9a") + text("name") + text("tiny") + text("ema") +
+                      dict({{"a", tensor({})}}) + text("model") + dict({{"b", tensor({})}, {"count", number(3)}}) +
+                      text("on") + "\x88" + text("no") + "Nu";
   file = read_bytes_as_torch(archive(nested));
   check(file.tensors.size() == 1 && file.tensors[0].name == "b", "a wrapper is taken off");
   check(file.metadata == std::map<std::string, std::string>{{"step", "-7"},
@@ -444,8 +429,7 @@ void test_hostile_torch() {
   refused_value("ctorch\nCharStorage\n",
                 "only tensors and plain values (a file can name code to run; none was run), got the global "
                 "\"torch.CharStorage\"");
-  refused_value("c" + std::string(300, 'x') + "\nf\n",
-                "names of globals to be short, got one of more than 256 bytes");
+  refused_value("c" + std::string(300, 'x') + "\nf\n", "names of globals to be short, got one of more than 256 bytes");
   refused_value("i", "an operation that state dicts need, got \"i\" at byte 49");
   refused_value("}\x93", "an operation that state dicts need, got \"\\x93\" at byte 50");
   refused_value("\x80\x04}", "pickle protocol 2, as torch.save writes it, got 4");
@@ -463,16 +447,14 @@ void test_hostile_torch() {
   refused_value("}", "a dict of tensors, got one without any");
   refused_value("})R", "a call of a known function, got another");
   refused_value("ccollections\nOrderedDict\n}R", "a valid pickle, got a call without arguments");
-  refused_value("ccollections\nOrderedDict\n(K\x01tR",
-                "an OrderedDict to be made empty, got one made of arguments");
+  refused_value("ccollections\nOrderedDict\n(K\x01tR", "an OrderedDict to be made empty, got one made of arguments");
   refused_value("]}b", "attributes of a dict only, got attributes of something else");
   refused_value("ctorch._utils\n_rebuild_tensor_v2\n)R", "a valid tensor, got other arguments");
   refused_value("(" + text("other") + "tQ", "a storage, got another persistent id");
   refused_value("(" + text("storage") + "tQ", "a valid storage, got other arguments");
   refused_value("}" + text("a") + "}" + tensor({}) + "K\x01ss",
                 "keys of dicts to be strings or integers, got something else in \"a\"");
-  refused_value("}(" + text("a") + tensor({}) + text("a") + tensor({}) + "u",
-                "every name once, got \"a\" twice");
+  refused_value("}(" + text("a") + tensor({}) + text("a") + tensor({}) + "u", "every name once, got \"a\" twice");
   refused_value("}(" + text("a") + tensor({}) + text("module.a") + tensor({}) + "u",
                 "every name once, got \"a\" twice");
   refused_value("}" + text(std::string(2000, 'n')) + tensor({}) + "s",
@@ -512,8 +494,7 @@ void test_hostile_torch() {
         v.shape = {1000, 1000}, v.strides = {0, 0};
       },
       "a tensor of at most the 6 elements of its storage, got shape [1000, 1000], strides [0, 0], offset 0");
-  refused_view([](auto& v) { v.strides = {1}; },
-               "as many strides as sizes, got shape [2, 3], strides [1], offset 0");
+  refused_view([](auto& v) { v.strides = {1}; }, "as many strides as sizes, got shape [2, 3], strides [1], offset 0");
   refused_view([](auto& v) { v.shape.assign(17, 1); }, "a shape of at most 16 dimensions, got 17");
   refused_view([](auto& v) { v.count = 2147483647; },
                "storage \"0\" to lie in the file of 704 bytes, got 2147483647 elements of 4 bytes");
@@ -522,25 +503,21 @@ void test_hostile_torch() {
   refused_view([](auto& v) { v.count = 7; }, "storage \"0\" to take 28 bytes, got 24");
   refused_view([](auto& v) { v.key = "9"; }, "a zip entry for storage \"9\", got none");
   ViewSpec half{"0", "HalfStorage"};
-  refused_value(dict({{"a", tensor({})}, {"b", tensor(half)}}),
-                "storage \"0\" to have one type and size, got two");
+  refused_value(dict({{"a", tensor({})}, {"b", tensor(half)}}), "storage \"0\" to have one type and size, got two");
   ViewSpec turned;
   turned.shape = {3, 2}, turned.strides = {1, 3};
   std::string copies = tensor(turned) + std::string("q\0", 2);
   for (int i = 0; i < 2000; ++i) copies += std::string("h\0", 2);
-  refused_value("}" + text("m") + "(" + copies + "ts",
-                "transposed tensors to take at most 4 times the file, got more");
+  refused_value("}" + text("m") + "(" + copies + "ts", "transposed tensors to take at most 4 times the file, got more");
 
   // Zip.
   const auto refused_zip = [&](const Entry& entry, const std::string& expected) {
     check_refusal(archive(good, {entry}), "hostile.pt", expected);
   };
-  refused_zip(
-      {"top/data/0", kSix, 8},
-      "zip entry \"top/data/0\" to be stored, as torch.save writes it, got a compressed one (method 8)");
+  refused_zip({"top/data/0", kSix, 8},
+              "zip entry \"top/data/0\" to be stored, as torch.save writes it, got a compressed one (method 8)");
   refused_zip({"top/data/0", kSix, 0, 1}, "zip entry \"top/data/0\" to be readable, got an encrypted one");
-  refused_zip({"top/data/0", kSix, 0, 0, 4},
-              "stored zip entry \"top/data/0\" to have one size, got 28 and 24");
+  refused_zip({"top/data/0", kSix, 0, 0, 4}, "stored zip entry \"top/data/0\" to have one size, got 28 and 24");
   refused_zip({"top/data/0", kSix, 0, 0, 1000, 1000},
               "zip entry \"top/data/0\" to lie before the directory, got 1024 bytes at byte 349");
   refused_zip({"top/data/0", kSix, 0, 0, -4, -4}, "storage \"0\" to take 24 bytes, got 20");
@@ -550,8 +527,7 @@ void test_hostile_torch() {
               "zip entry \"top/data/0\" to lie before the directory, got byte 10303");
   check_refusal(archive(good, {{"top/data/0", kSix}, {"top/data/0", kSix}}), "hostile.pt",
                 "every zip entry once, got \"top/data/0\" twice");
-  check_refusal(archive(good, {{"top/data/0", kSix}, {"two/data.pkl", ""}}), "hostile.pt",
-                "one data.pkl, got several");
+  check_refusal(archive(good, {{"top/data/0", kSix}, {"two/data.pkl", ""}}), "hostile.pt", "one data.pkl, got several");
   check_refusal(zip({{"top/other", ""}}), "hostile.pt",
                 "a zip archive that torch.save wrote, got one without <name>/data.pkl");
   check_refusal(zip({{"top/data.pkl", ""}, {"top/byteorder", "big"}}), "hostile.pt",
@@ -565,8 +541,7 @@ void test_hostile_torch() {
   auto inside = zip({{"top/data.pkl", pickle(good)}, {"top/data/0", kSix + local}, {"top/x", ""}}, false);
   const auto within = inside.find("PK\3\4", inside.find("top/data/0"));
   inside.replace(inside.rfind("top/x") - 4, 4, raw(static_cast<uint32_t>(within)));
-  check_refusal(inside, "hostile.pt",
-                "zip entries that do not overlap, got two at byte " + std::to_string(within));
+  check_refusal(inside, "hostile.pt", "zip entries that do not overlap, got two at byte " + std::to_string(within));
 
   // The older form.
   const auto refused_legacy = [](const std::string& bytes, const std::string& expected) {
@@ -592,15 +567,14 @@ void test_hostile_torch() {
 void test_state() {
   const auto weight = at::zeros({2, 3}).requires_grad_(), bias = at::zeros({3}, at::kDouble);
   const std::vector<NamedTensor> model = {{"weight", weight}, {"bias", bias}};
-  load_into(model,
-            {{{"bias", at::full({3}, 0.5, at::kHalf)}, {"weight", at::ones({2, 3}, at::kBFloat16)}}, {}},
+  load_into(model, {{{"bias", at::full({3}, 0.5, at::kHalf)}, {"weight", at::ones({2, 3}, at::kBFloat16)}}, {}},
             "load(\"x\")");
   check(at::equal(weight, at::ones({2, 3})) && weight.is_leaf() && !weight.grad_fn(),
         "weights are copied outside autograd");
   check(at::equal(bias, at::full({3}, 0.5, at::kDouble)), "half becomes double");
 
-  const TensorFile other = {
-      {{"weight", at::ones({3, 2})}, {"bias", at::ones({3}, at::kLong)}, {"extra", at::ones(1)}}, {}};
+  const TensorFile other = {{{"weight", at::ones({3, 2})}, {"bias", at::ones({3}, at::kLong)}, {"extra", at::ones(1)}},
+                            {}};
   check(message_of([&] { load_into(model, other, "load(\"x\")"); }) ==
             "load(\"x\"): expected the names and shapes of the model, got 1 unexpected (extra), "
             "2 misshapen (weight: file [3, 2], model [2, 3], bias: file int64 [3], model float64 [3])",
@@ -682,8 +656,7 @@ void fuzz(const std::string& path, int count) {
     }
     write_bytes(damaged, copy);
     try {
-      for (const auto& [name, tensor] : read_any(damaged).tensors)
-        check(tensor.is_contiguous(), "contiguous");
+      for (const auto& [name, tensor] : read_any(damaged).tensors) check(tensor.is_contiguous(), "contiguous");
     } catch (const FileError&) {
       ++refused;
     } catch (const std::exception& e) {

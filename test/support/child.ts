@@ -18,7 +18,11 @@ export function runChild(
   const code = source.replaceAll("'lib/", `'${root}lib/`).replaceAll("'test/", `'${root}test/`)
   const args = [...nodeOptions, '--import', 'tsx', '--input-type=module', '--eval', code]
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, args, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'], timeout: timeoutMs })
+    const child = spawn(process.execPath, args, {
+      cwd: root,
+      stdio: ['ignore', 'pipe', 'pipe'],
+      timeout: timeoutMs,
+    })
     let stdout = ''
     let stderr = ''
     child.stdout.on('data', (chunk) => {

@@ -19,7 +19,8 @@ export async function fixtureTensors(name: string): Promise<(tensor: string) => 
   const { tensors } = await readTensors(fixturePath(name))
   return (tensor) => {
     const found = tensors.get(tensor)
-    if (!found) throw new Error(`${name} holds no ${tensor}; it holds ${[...tensors.keys()].slice(0, 20).join(', ')}`)
+    if (!found)
+      throw new Error(`${name} holds no ${tensor}; it holds ${[...tensors.keys()].slice(0, 20).join(', ')}`)
     return found
   }
 }

@@ -24,8 +24,12 @@ export async function tinyTrainer(training: TrainerOptions = {}, network: Partia
 
 /** A deterministic batch of uint8 images. */
 export function tinyBatch(count = 4, channels = 1, size = 8): ImageBatch {
-  const data = Uint8Array.from({ length: count * channels * size * size }, (_, i) => (i * 37 + (i >> 3) * 11) % 256)
+  const data = Uint8Array.from(
+    { length: count * channels * size * size },
+    (_, i) => (i * 37 + (i >> 3) * 11) % 256,
+  )
   return { data, shape: [count, channels, size, size] }
 }
 
-export const tinyTimesteps = (count = 4): Int32Array => Int32Array.from({ length: count }, (_, i) => (i * 249) % 1000)
+export const tinyTimesteps = (count = 4): Int32Array =>
+  Int32Array.from({ length: count }, (_, i) => (i * 249) % 1000)

@@ -72,7 +72,10 @@ describe('Trainer', () => {
   })
 
   it('trains every head, a learned variance and a class-conditional super-resolution network', async () => {
-    const { trainer } = await tinyTrainer({ loss: { choose: 'mean' } }, { learnsVariance: true, classCount: 3, lowRes: true })
+    const { trainer } = await tinyTrainer(
+      { loss: { choose: 'mean' } },
+      { learnsVariance: true, classCount: 3, lowRes: true },
+    )
     const images: ImageBatch = {
       ...tinyBatch(),
       labels: Int32Array.of(0, 1, 2, 0),
@@ -88,7 +91,8 @@ describe('Trainer', () => {
     const losses: number[] = []
     for (const precision of ['fp32', 'bf16'] as const) {
       const { trainer } = await tinyTrainer({ precision })
-      for (let step = 0; step < 3; step++) await trainer.trainStep({ images: tinyBatch(), t: tinyTimesteps(), lr: 1e-3 })
+      for (let step = 0; step < 3; step++)
+        await trainer.trainStep({ images: tinyBatch(), t: tinyTimesteps(), lr: 1e-3 })
       losses.push((await trainer.trainStep({ images: tinyBatch(), t: tinyTimesteps(), lr: 0 })).loss)
     }
     expect(losses[1]).to.be.closeTo(losses[0] as number, 0.02 * (losses[0] as number))
@@ -110,10 +114,14 @@ describe('Trainer', () => {
   it('leaves everything as it was when a loss is not finite, and says where', async () => {
     const { trainer } = await tinyTrainer()
     const images = tinyBatch()
-    const error = await rejection(trainer.trainStep({ images, t: tinyTimesteps(), weight: new Float32Array(4).fill(3e38), lr: 1 }))
+    const error = await rejection(
+      trainer.trainStep({ images, t: tinyTimesteps(), weight: new Float32Array(4).fill(3e38), lr: 1 }),
+    )
     expect(error).to.be.instanceOf(NativeError)
     expect(error.code).to.equal('ERR_NON_FINITE')
-    expect(error.message).to.match(/^trainer\.trainStep: expected loss and gradients to be finite, got loss .* at step 0/)
+    expect(error.message).to.match(
+      /^trainer\.trainStep: expected loss and gradients to be finite, got loss .* at step 0/,
+    )
     expect(trainer.step).to.equal(0)
     const { trainer: fresh } = await tinyTrainer()
     const [after, untouched] = await Promise.all([
@@ -129,7 +137,9 @@ describe('Trainer', () => {
     expect((await trainer.trainStep(bad)).skipped).to.equal(true)
     expect(trainer.step).to.equal(1)
     const error = await rejection(trainer.trainStep(bad))
-    expect(error.message).to.match(/expected a finite loss at least once in 2 steps, got 2 skipped steps in a row at step 1/)
+    expect(error.message).to.match(
+      /expected a finite loss at least once in 2 steps, got 2 skipped steps in a row at step 1/,
+    )
   })
 
   const bad: [string, (trainer: Trainer) => Promise<unknown>, string][] = [
@@ -140,7 +150,8 @@ describe('Trainer', () => {
     ],
     [
       'timesteps of another kind',
-      (trainer) => trainer.trainStep({ images: tinyBatch(), t: [0, 1, 2, 3] as unknown as Int32Array, lr: 1 }),
+      (trainer) =>
+        trainer.trainStep({ images: tinyBatch(), t: [0, 1, 2, 3] as unknown as Int32Array, lr: 1 }),
       'trainer.trainStep: expected t to be an Int32Array of timesteps, got [0, 1, 2, 3]',
     ],
     [
@@ -155,7 +166,12 @@ describe('Trainer', () => {
     ],
     [
       'images of another shape than their data',
-      (trainer) => trainer.trainStep({ images: { data: new Uint8Array(10), shape: [4, 1, 8, 8] }, t: tinyTimesteps(), lr: 1 }),
+      (trainer) =>
+        trainer.trainStep({
+          images: { data: new Uint8Array(10), shape: [4, 1, 8, 8] },
+          t: tinyTimesteps(),
+          lr: 1,
+        }),
       'trainer.trainStep: expected images.data to be 256 values for shape [4, 1, 8, 8], got Uint8Array(10)',
     ],
     [
@@ -181,13 +197,22 @@ describe('Trainer', () => {
     [
       'a negative weight',
       (trainer) =>
-        trainer.trainStep({ images: tinyBatch(), t: tinyTimesteps(), weight: Float32Array.of(1, 1, -1, 1), lr: 1 }),
+        trainer.trainStep({
+          images: tinyBatch(),
+          t: tinyTimesteps(),
+          weight: Float32Array.of(1, 1, -1, 1),
+          lr: 1,
+        }),
       'trainer.trainStep: expected weight[2] to be a finite number >= 0, got -1',
     ],
     [
       'classes for an unconditional network',
       (trainer) =>
-        trainer.trainStep({ images: { ...tinyBatch(), labels: Int32Array.of(0, 0, 0, 0) }, t: tinyTimesteps(), lr: 1 }),
+        trainer.trainStep({
+          images: { ...tinyBatch(), labels: Int32Array.of(0, 0, 0, 0) },
+          t: tinyTimesteps(),
+          lr: 1,
+        }),
       'trainer.trainStep: expected y to be absent for an unconditional network, got [4]',
     ],
     [
@@ -218,7 +243,9 @@ describe('Trainer', () => {
   it('refuses a head that the network does not have', async () => {
     const { unet } = await tinyTrainer({ loss: { choose: 'v' } }, { heads: ['v'] })
     const error = await rejection(Trainer.create(unet, NoiseSchedule.create(), { loss: { choose: 'eps' } }))
-    expect(error.message).to.equal('Trainer.create: expected loss.choose to be a head that the network has (v), got "eps"')
+    expect(error.message).to.equal(
+      'Trainer.create: expected loss.choose to be a head that the network has (v), got "eps"',
+    )
   })
 
   it('refuses to be used after it has been disposed of', async () => {
@@ -235,6 +262,8 @@ describe('Trainer', () => {
     const info = await native().runtimeInfo()
     if (info.cudaMissing === '') this.skip()
     const error = await rejection(UNet.create(TINY, { device: 'cuda' }))
-    expect(error.message).to.equal(`device: expected a usable CUDA device for 'cuda', got ${info.cudaMissing}`)
+    expect(error.message).to.equal(
+      `device: expected a usable CUDA device for 'cuda', got ${info.cudaMissing}`,
+    )
   })
 })

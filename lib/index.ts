@@ -1,0 +1,120 @@
+// The public names, nothing else.
+
+export { type GaussianModelOptions, gaussianEpsLoss } from './analysis/gaussian-model.ts'
+export { readLossCurve, writeLossCurve } from './analysis/loss-curve-file.ts'
+export { lossCurve, measureTimestepLoss, type TimestepLoss } from './analysis/timestep-loss.ts'
+export { readTensors, writeTensors } from './checkpoint-file.ts'
+export { lossShares, partitionByLoss, partitionEvenly } from './curriculum/partition.ts'
+export {
+  allSlots,
+  customPlan,
+  oneSlot,
+  PLAN_DIRECTIONS,
+  type PlanDirection,
+  parsePlan,
+  roundRobin,
+  type SequentialOptions,
+  type SlotPlan,
+  sequential,
+  type WeightedRandomOptions,
+  weightedRandom,
+} from './curriculum/plan.ts'
+export { type Slot, slotOf } from './curriculum/slot.ts'
+export { type BatchOptions, batches } from './data/batches.ts'
+export { CIFAR10_CLASSES, type Cifar10Options, cifar10 } from './data/cifar10.ts'
+export { holdOut, type ImageDataset, inMemory, type MemoryImages, padded, subset } from './data/dataset.ts'
+export type { AlphaMode } from './data/decode.ts'
+export { type DigitsOptions, digits, digitsFrom } from './data/digits.ts'
+export { type EmojiOptions, emojiPictures } from './data/emoji.ts'
+export { type IdxOptions, idx } from './data/idx.ts'
+export { type ImageFolder, type ImageFolderOptions, imageFolder } from './data/image-folder.ts'
+export type { LabelMode } from './data/list-images.ts'
+export type { NpyArray } from './data/npy.ts'
+export { type NpzOptions, npz, writeNpz, writeSamplesNpz } from './data/npz.ts'
+export { type OpenOptions, openDataset } from './data/open.ts'
+export type { Pixels } from './data/pillow-resize.ts'
+export { lowResTwin, withLowRes } from './data/super-resolution.ts'
+export { toUint8 } from './data/to-uint8.ts'
+export {
+  checkDevice,
+  type Device,
+  type MemoryCount,
+  memoryCount,
+  resetPeakMemory,
+  runtimeInfo,
+  setThreads,
+} from './device.ts'
+export { DeviceTensor } from './device-tensor.ts'
+export { CheckpointError, DataError, NativeError, SetupError } from './errors.ts'
+export { NETWORK_PRESETS, type NetworkPreset } from './model/presets.ts'
+export {
+  type RawUNetOptions,
+  UNet,
+  type UNetConfig,
+  type UNetInput,
+  type UNetOptions,
+  unetConfig,
+} from './model/unet.ts'
+export type { Choose, HostData, NoiseKey, Precision, Space, VarianceType } from './native.ts'
+export { HEADS, type Head } from './prediction/heads.ts'
+export { keyedRandom, type Purpose, type Random, type RandomStream } from './random.ts'
+export { type GridOptions, imageGrid, onePicture } from './report/grid.ts'
+export { type Axis, type Band, type Plot, plotSvg, type Series, svgToPng } from './report/plot.ts'
+export { encodePng, writePng } from './report/png.ts'
+export { type RunRow, timestepLossPlot, writeRunPlots } from './report/run-plots.ts'
+export { combineBySignal, parseCombine } from './sampling/combine.ts'
+export { type Combine, Denoiser, type DenoiserOptions, type HeadWeights } from './sampling/denoiser.ts'
+export { type SampleOptions, sample } from './sampling/sample.ts'
+export {
+  NoiseSchedule,
+  type NoiseScheduleOptions,
+  SCHEDULE_NAMES,
+  type ScheduleName,
+  type ScheduleTables,
+} from './schedule/noise-schedule.ts'
+export { spaceTimesteps } from './schedule/spacing.ts'
+export type { HostTensor, ImageBatch, ImageShape } from './tensor.ts'
+export {
+  type LossSecondMomentOptions,
+  type LossSecondMomentSampler,
+  lossSecondMomentSampler,
+} from './timesteps/loss-second-moment.ts'
+export type { JsonValue, StepLosses, TimestepDraw, TimestepSampler } from './timesteps/sampler.ts'
+export { type SlotSamplerOptions, slotSampler } from './timesteps/slots.ts'
+export { stratifiedSampler, systematicSampler } from './timesteps/stratified.ts'
+export { type UniformSamplerOptions, uniformSampler } from './timesteps/uniform.ts'
+export {
+  type CheckpointFile,
+  type CheckpointState,
+  type LoadedCheckpoint,
+  latestCheckpoint,
+  listCheckpoints,
+  loadCheckpoint,
+  loadForSampling,
+  readCheckpoint,
+  restoreCheckpoint,
+  type SaveOptions,
+  saveCheckpoint,
+  type WeightsChoice,
+} from './training/checkpoint.ts'
+export {
+  LEARNING_RATE_KINDS,
+  type LearningRateConfig,
+  type LearningRateKind,
+  learningRate,
+} from './training/learning-rate.ts'
+export { type StepReport, type TrainOptions, train } from './training/loop.ts'
+export { type DrawOptions, drawImages, writeGrid } from './training/preview.ts'
+export { type RunHooks, type RunImages, type RunReport, type RunResult, run } from './training/run.ts'
+export { type RunConfig, type RunOptions, runConfig, SAMPLER_NAMES } from './training/run-config.ts'
+export {
+  type LossOptions,
+  PRECISIONS,
+  SPACES,
+  type StepResult,
+  Trainer,
+  type TrainerConfig,
+  type TrainerOptions,
+  type TrainStepInput,
+  trainerConfig,
+} from './training/trainer.ts'

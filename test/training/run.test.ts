@@ -1,0 +1,182 @@
+import { existsSync } from 'node:fs'
+import { readdir, readFile, truncate } from 'node:fs/promises'
+import { basename, join } from 'node:path'
+import { expect } from 'chai'
+import { latestCheckpoint, listCheckpoints, readCheckpoint } from '../../lib/training/checkpoint.ts'
+import { run } from '../../lib/training/run.ts'
+import { runConfig } from '../../lib/training/run-config.ts'
+import { start, until } from '../support/command.ts'
+import { asArguments, SMALL, smallData } from '../support/small-run.ts'
+
+describe('run', () => {
+  let small: Awaited<ReturnType<typeof smallData>>
+  before(async () => {
+    small = await smallData()
+  })
+  after(() => small.remove())
+
+  const options = (name: string, steps: number) => ({
+    ...SMALL,
+    data: small.data,
+    steps,
+    run: join(small.folder, name),
+  })
+
+  async function failure(work: Promise<unknown>): Promise<string> {
+    try {
+      await work
+    } catch (error) {
+      return (error as Error).message
+    }
+    throw new Error('expected a failure')
+  }
+
+  it('continues after kill -9 as if it had never stopped: weights, averages, optimizer and log, byte for byte', async () => {
+    const killed = options('killed', 1_000_000)
+    const { child, ended } = start(['train', ...asArguments({ ...killed, saveEvery: 7, keep: 2 })])
+    await until(() => existsSync(join(killed.run, 'checkpoints', 'step-00000014')), 'two checkpoints')
+    child.kill('SIGKILL')
+    expect((await ended).signal).to.equal('SIGKILL')
+    const { step } = await readCheckpoint((await latestCheckpoint(killed.run)) as string)
+
+    const log: string[] = []
+    const resumed = await run({ ...killed, steps: step + 9 }, { log: (line) => log.push(line) })
+    expect(log[0]).to.match(new RegExp(`, from step ${step}$`))
+    const straight = await run(options('straight', step + 9))
+    const { files } = await readCheckpoint(straight.checkpoint as string)
+    expect(files.map(({ name }) => name)).to.include.members(['ema-0.9.safetensors', 'ema-0.99.safetensors'])
+    expect((await readCheckpoint(resumed.checkpoint as string)).files).to.deep.equal(files)
+    const stats = await readFile(join(straight.folder, 'stats.jsonl'))
+    expect(stats.toString().trim().split('\n')).to.have.length(step + 9)
+    expect(await readFile(join(resumed.folder, 'stats.jsonl'))).to.deep.equal(stats)
+  })
+
+  it('writes config, stats, plots, previews of raw and averaged weights, and checkpoints', async () => {
+    const result = await run({
+      ...options('whole', 4),
+      previewEvery: 2,
+      previewCount: 2,
+      saveEvery: 2,
+      keep: 1,
+    })
+    expect(result).to.include({ step: 4, wasStopped: false })
+    expect((await readdir(result.folder)).sort()).to.include.members([
+      'checkpoints',
+      'config.json',
+      'loss.svg',
+      'previews',
+      'stats.jsonl',
+      'timing.jsonl',
+    ])
+    expect((await readdir(join(result.folder, 'previews'))).sort()).to.deep.equal([
+      'step-00000002-ema.png',
+      'step-00000002-raw.png',
+      'step-00000004-ema.png',
+      'step-00000004-raw.png',
+    ])
+    expect((await listCheckpoints(result.folder)).map((folder) => basename(folder))).to.deep.equal([
+      'step-00000004',
+    ])
+    const [first] = (await readFile(join(result.folder, 'stats.jsonl'), 'utf8')).split('\n')
+    const row = JSON.parse(first as string)
+    expect(Object.keys(row)).to.deep.equal([
+      'step',
+      'imagesSeen',
+      'loss',
+      'gradNorm',
+      'perHead',
+      'chosen',
+      'lr',
+    ])
+    expect(row).to.include({ step: 1, imagesSeen: 4, lr: 2e-4 })
+    expect(row.chosen.xStart + row.chosen.v + row.chosen.eps).to.equal(1)
+  })
+
+  it('says which slots were open when it trains slots', async () => {
+    const { sampler: _, ...rest } = options('slots', 3)
+    const { folder } = await run({ ...rest, sampler: 'slots', slots: 4, slotPlan: 'round-robin' })
+    const rows = (await readFile(join(folder, 'stats.jsonl'), 'utf8')).trim().split('\n')
+    expect(rows.map((line) => JSON.parse(line).slot)).to.deep.equal([[0], [1], [2]])
+  })
+
+  it('stops after the step under way when it is told to, saves it, and goes on from there', async () => {
+    const stop = new AbortController()
+    const first = await run(options('stopped', 8), {
+      signal: stop.signal,
+      onReport: ({ done }) => done === 3 && stop.abort(),
+    })
+    expect(first).to.include({ step: 3, wasStopped: true })
+    expect(first.checkpoint).to.match(/step-00000003$/)
+    const second = await run(options('stopped', 8))
+    expect(second).to.include({ step: 8, wasStopped: false })
+  })
+
+  it('has nothing left to do when its steps are done', async () => {
+    const { checkpoint } = await run(options('done', 2))
+    expect(await run(options('done', 2))).to.include({ step: 2, checkpoint, wasStopped: false })
+  })
+
+  it('refuses to continue with other options, and shows both values', async () => {
+    const before = options('changed', 2)
+    await run(before)
+    expect(await failure(run({ ...before, batchSize: 2, lr: 0.5 }))).to.equal(
+      `run: expected batchSize to be 4, as when ${before.run} began, got 2; lr to be 0.001, as when ${before.run} began, ` +
+        'got 0.5; use another folder (option run) for another run',
+    )
+  })
+
+  it('says how to train longer when the learning rate was to end with the steps', async () => {
+    const before = { ...options('cosine', 6), lrSchedule: 'cosine' } as const
+    await run(before)
+    expect(await failure(run({ ...before, steps: 8 }))).to.contain(
+      'give lrSteps 6 to train on with more steps',
+    )
+    expect(await run({ ...before, steps: 8, lrSteps: 6 })).to.include({ step: 8 })
+  })
+
+  it('falls back to the checkpoint before a damaged one, says so, and keeps the damaged one aside', async () => {
+    const before = { ...options('damaged', 4), saveEvery: 2 }
+    const { checkpoint, folder } = await run(before)
+    const whole = (await readCheckpoint(checkpoint as string)).files
+    await truncate(join(checkpoint as string, 'model.safetensors'), 64)
+    const log: string[] = []
+    const again = await run(before, { log: (line) => log.push(line) })
+    expect(log[0]).to.match(/^warning: readCheckpoint: expected .*; the checkpoint before it is used$/)
+    expect(log[1]).to.match(/from step 2$/)
+    expect((await readCheckpoint(again.checkpoint as string)).files).to.deep.equal(whole)
+    expect(await readdir(join(folder, 'checkpoints'))).to.include('step-00000004.unreadable')
+  })
+
+  it('lets only one process write a run', async () => {
+    const same = options('locked', 3)
+    const [first, second] = await Promise.allSettled([run(same), run(same)])
+    const refused = [first, second].find(({ status }) => status === 'rejected') as PromiseRejectedResult
+    expect(refused.reason.message).to.match(
+      new RegExp(`^run: expected ${same.run} to be used by no other process, got process ${process.pid} on `),
+    )
+    expect([first.status, second.status].sort()).to.deep.equal(['fulfilled', 'rejected'])
+    expect(await run(same)).to.include({ step: 3 })
+  })
+
+  it('names options that do not exist after the nearest that does, and everything else that is wrong', async () => {
+    const wrong = { data: 'digits', stepss: 3, lr: -1, choose: 'most' } as unknown as Parameters<
+      typeof run
+    >[0]
+    expect(await failure(run(wrong))).to.equal(
+      [
+        'run: expected an option that exists, got unknown stepss (did you mean steps?)',
+        '  expected choose to be one of min, minBatch, mean, xStart, v, eps, got "most"',
+        '  expected steps, an integer >= 1, to be given, got none',
+        '  expected lr to be a number > 0, got -1',
+      ].join('\n'),
+    )
+  })
+
+  it('gives the same options the same folder by default, and others another', async () => {
+    const { run: _, ...base } = options('', 5)
+    const folder = (await runConfig(base)).run
+    expect(folder).to.match(/^runs[\\/]images-[0-9a-f]{8}$/)
+    expect((await runConfig({ ...base, steps: 9, keep: 1 })).run).to.equal(folder)
+    expect((await runConfig({ ...base, seed: 1 })).run).to.not.equal(folder)
+  })
+})
