@@ -26,4 +26,6 @@ while (performance.now() < end) {
 clearInterval(timer)
 slips.sort((a, b) => a - b)
 const at = (share: number) => Number((slips[Math.floor(share * (slips.length - 1))] as number).toFixed(1))
-console.log(JSON.stringify({ steps, ticks: slips.length, slipMs: { median: at(0.5), p99: at(0.99), max: at(1) } }))
+console.log(
+  JSON.stringify({ steps, ticks: slips.length, slipMs: { median: at(0.5), p99: at(0.99), max: at(1) } }),
+)

@@ -19,7 +19,12 @@ export async function writeTensors(
   const list = tensors instanceof Map ? [...tensors] : (Object.entries(tensors) as [string, HostData][])
   for (const [name, { data, shape }] of list) {
     if (data.length !== elementCount(shape)) {
-      throw argumentError('writeTensors', name, `${elementCount(shape)} values for shape [${shape.join(', ')}]`, data)
+      throw argumentError(
+        'writeTensors',
+        name,
+        `${elementCount(shape)} values for shape [${shape.join(', ')}]`,
+        data,
+      )
     }
   }
   await native().fileWrite(path, list, metadata)

@@ -21,7 +21,11 @@ export class CheckpointError extends Error {
   constructor(
     message: string,
     file: string,
-    lists: { missing?: readonly string[]; unexpected?: readonly string[]; misshapen?: readonly string[] } = {},
+    lists: {
+      missing?: readonly string[]
+      unexpected?: readonly string[]
+      misshapen?: readonly string[]
+    } = {},
     options?: ErrorOptions,
   ) {
     super(message, options)

@@ -62,7 +62,7 @@ export { type GridOptions, imageGrid, onePicture } from './report/grid.ts'
 export { type Axis, type Band, type Plot, plotSvg, type Series, svgToPng } from './report/plot.ts'
 export { encodePng, writePng } from './report/png.ts'
 export { type RunRow, timestepLossPlot, writeRunPlots } from './report/run-plots.ts'
-export { combineBySignal, parseCombine } from './sampling/combine.ts'
+export { combineBySignal, parseCombine, signalWeights } from './sampling/combine.ts'
 export { type Combine, Denoiser, type DenoiserOptions, type HeadWeights } from './sampling/denoiser.ts'
 export { type SampleOptions, sample } from './sampling/sample.ts'
 export {

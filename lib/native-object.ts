@@ -14,7 +14,10 @@ export abstract class NativeObject<K extends string> {
   /** The native handle, for this library; throws when the object has been disposed of. */
   get handle(): Handle<K> {
     if (!this.#handle) {
-      throw new NativeError(`${this.#name}: expected a live object, got one that has been disposed of`, 'ERR_DISPOSED')
+      throw new NativeError(
+        `${this.#name}: expected a live object, got one that has been disposed of`,
+        'ERR_DISPOSED',
+      )
     }
     return this.#handle
   }

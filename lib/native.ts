@@ -153,7 +153,12 @@ export interface Addon {
   tensorNoise(shape: readonly number[], key: NoiseKey, device: string): Promise<TensorHandle>
   fileRead(path: string): Promise<{ tensors: [string, HostTensor][]; metadata: Record<string, string> }>
   fileWrite(path: string, tensors: [string, HostData][], metadata: Record<string, string>): Promise<void>
-  scheduleCreate(name: string, timestepCount: number, zeroTerminal: boolean, betas?: Float64Array): ScheduleHandle
+  scheduleCreate(
+    name: string,
+    timestepCount: number,
+    zeroTerminal: boolean,
+    betas?: Float64Array,
+  ): ScheduleHandle
   scheduleRespace(schedule: ScheduleHandle, kept: Int32Array): ScheduleHandle
   scheduleTables(schedule: ScheduleHandle): Record<string, Float64Array>
   scheduleQSample(
@@ -182,7 +187,11 @@ export interface Addon {
   ): Promise<{ out: HostTensor; gradX: HostTensor; gradNorms: Float64Array }>
   unetLoad(unet: UNetHandle, path: string): Promise<void>
   unetSave(unet: UNetHandle, path: string): Promise<void>
-  trainerCreate(unet: UNetHandle, schedule: ScheduleHandle, config: NativeTrainerConfig): Promise<TrainerHandle>
+  trainerCreate(
+    unet: UNetHandle,
+    schedule: ScheduleHandle,
+    config: NativeTrainerConfig,
+  ): Promise<TrainerHandle>
   trainerStep(trainer: TrainerHandle, batch: NativeBatch): Promise<NativeStepResult>
   trainerStepCount(trainer: TrainerHandle): Promise<number>
   trainerSave(trainer: TrainerHandle, folder: string): Promise<void>
@@ -278,7 +287,9 @@ interface NativeFailure {
 }
 
 function isNativeFailure(error: unknown): error is NativeFailure {
-  return error instanceof Error && 'code' in error && 'misshapen' in error && !(error instanceof CheckpointError)
+  return (
+    error instanceof Error && 'code' in error && 'misshapen' in error && !(error instanceof CheckpointError)
+  )
 }
 
 function errorFrom(cause: NativeFailure): Error {

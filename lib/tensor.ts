@@ -36,15 +36,23 @@ export function checkImages(call: string, name: string, images: ImageBatch): voi
   }
   const { data, shape } = images
   if (!(data instanceof Uint8Array) && !(data instanceof Float32Array)) {
-    throw argumentError(call, `${name}.data`, 'a Uint8Array (0..255) or a Float32Array ([-1, 1])', data, { kind: 'type' })
+    throw argumentError(call, `${name}.data`, 'a Uint8Array (0..255) or a Float32Array ([-1, 1])', data, {
+      kind: 'type',
+    })
   }
   if (!Array.isArray(shape) || shape.length !== 4) {
     throw argumentError(call, `${name}.shape`, '[N, C, H, W]', shape, { kind: 'type' })
   }
   const names = ['N', 'C', 'H', 'W']
-  for (const [i, size] of (shape as readonly number[]).entries()) checkInteger(call, `${name}.shape (${names[i]})`, size, 1)
+  for (const [i, size] of (shape as readonly number[]).entries())
+    checkInteger(call, `${name}.shape (${names[i]})`, size, 1)
   if (data.length !== elementCount(shape)) {
-    throw argumentError(call, `${name}.data`, `${elementCount(shape)} values for shape [${shape.join(', ')}]`, data)
+    throw argumentError(
+      call,
+      `${name}.data`,
+      `${elementCount(shape)} values for shape [${shape.join(', ')}]`,
+      data,
+    )
   }
   if (data instanceof Float32Array) {
     for (let i = 0; i < data.length; i++) {

@@ -65,7 +65,10 @@ export async function measureTimestepLoss(
     const losses = await native().lossEvaluate(unet.handle, schedule.handle, config, batch, key)
     loss[row] = losses.loss.reduce((a, b) => a + b, 0) / count
     for (let head = 0; head < heads.length; head++) {
-      const values = Float64Array.from({ length: count }, (_, i) => losses.perHead[i * heads.length + head] as number)
+      const values = Float64Array.from(
+        { length: count },
+        (_, i) => losses.perHead[i * heads.length + head] as number,
+      )
       const mean = values.reduce((a, b) => a + b, 0) / count
       const variance = values.reduce((a, b) => a + (b - mean) ** 2, 0) / Math.max(1, count - 1)
       perHead[row * heads.length + head] = mean

@@ -41,26 +41,11 @@ const SHAPE = {
 
 /** Sizes of the full quickstart and of the short one. */
 const SIZES = {
-  full: {
-    uniformSteps: 250,
-    slotSteps: 1000,
-    batchSize: 32,
-    probeImages: 32,
-    stride: 20,
-    count: 64,
-    respacing: '50',
-  },
-  short: {
-    uniformSteps: 60,
-    slotSteps: 120,
-    batchSize: 32,
-    probeImages: 32,
-    stride: 50,
-    count: 16,
-    respacing: '25',
-  },
+  full: { uniformSteps: 300, slotSteps: 1100, probeCount: 50, stride: 20, rows: 6, respacing: '50' },
+  short: { uniformSteps: 60, slotSteps: 120, probeCount: 20, stride: 50, rows: 2, respacing: '25' },
 } as const
 
+const BATCH_SIZE = 32
 const SLOT_COUNT = 10
 const LEARNING_RATE = 1e-3
 const EMA_RATE = 0.99
@@ -83,9 +68,12 @@ export async function quickstartCommand(argv: readonly string[]): Promise<number
   const { signal } = interrupts
   try {
     if (options.threads !== undefined) await setThreads(options.threads)
-    const { train: images, heldOut } = holdOut(await digits(), size.probeImages, seed)
+    const dataset = await digits()
+    const classNames = dataset.classNames ?? []
+    const classCount = classNames.length
+    const { train: images, heldOut } = holdOut(dataset, size.probeCount, seed)
     const schedule = NoiseSchedule.create({ name: 'cosine', timestepCount: 1000 })
-    const unet = await UNet.create({ ...NETWORK_PRESETS.digits, imageChannels: 1 }, { seed })
+    const unet = await UNet.create({ ...NETWORK_PRESETS.digits, imageChannels: 1, classCount }, { seed })
     const training = {
       seed,
       loss: { choose: 'mean', compare: 'own', space: 'own' },
@@ -108,12 +96,17 @@ export async function quickstartCommand(argv: readonly string[]): Promise<number
       sampler: TimestepSampler,
       slotOf?: (step: number) => readonly number[],
     ): Promise<void> => {
-      const source = batches(images, { batchSize: size.batchSize, seed, firstStep: trainer.step })
+      const source = batches(images, {
+        batchSize: BATCH_SIZE,
+        seed,
+        firstStep: trainer.step,
+        withLabels: true,
+      })
       for await (const report of train({ trainer, sampler, batches: source, lr, stepCount, signal })) {
         const row = statsRow(report, unet.layout.heads, slotOf?.(report.step))
         rows.push(row)
         await stats.write(row)
-        const speed = ((1000 * size.batchSize) / report.stepMs).toPrecision(3)
+        const speed = ((1000 * BATCH_SIZE) / report.stepMs).toPrecision(3)
         progress.update(report.step + 1, totalSteps, `loss ${report.loss.toPrecision(3)}  ${speed} images/s`)
       }
       signal.throwIfAborted()
@@ -123,7 +116,7 @@ export async function quickstartCommand(argv: readonly string[]): Promise<number
     await trainUntil(size.uniformSteps, stratifiedSampler({ timestepCount: schedule.timestepCount, seed }))
 
     progress.line('2. the loss at each timestep, on digits held out')
-    const probe = batches(heldOut, { batchSize: size.probeImages, seed, prefetch: 0 })
+    const probe = batches(heldOut, { batchSize: size.probeCount, seed, prefetch: 0, withLabels: true })
     const { value: probeImages } = await probe.next()
     const measured = await measureTimestepLoss(average, schedule, {
       images: probeImages,
@@ -144,24 +137,25 @@ export async function quickstartCommand(argv: readonly string[]): Promise<number
     await stats.close()
 
     progress.line(
-      `5. ${size.count} digits in ${size.respacing} steps of DDIM, from the average of the weights`,
+      `5. ${size.rows} of each digit in ${size.respacing} steps of DDIM, from the average of the weights`,
     )
     const drawn = await drawImages(average, {
       schedule,
-      count: size.count,
+      count: size.rows * classCount,
       image: [1, 28, 28],
       batchSize: 32,
       seed,
       respacing: size.respacing,
       eta: 0,
       combine: combineBySignal(schedule, unet.layout.heads),
+      classOf: (k) => k % classCount,
       signal,
     })
-    await writeGrid(join(out, 'grid.png'), drawn)
+    await writeGrid(join(out, 'grid.png'), drawn, { columns: classCount })
     await writeRunPlots(out, rows, 'quickstart')
     const checkpoint = await saveCheckpoint(trainer, out, {
-      imagesSeen: totalSteps * size.batchSize,
-      extra: { images: { channels: 1, height: 28, width: 28, classNames: null } },
+      imagesSeen: totalSteps * BATCH_SIZE,
+      extra: { images: { channels: 1, height: 28, width: 28, classNames } },
       keep: 1,
     })
     progress.end()
@@ -172,7 +166,7 @@ Done in ${duration(performance.now() - began)} minutes.
   timesteps    ${join(out, 'timestep-loss.svg')}
   checkpoint   ${checkpoint}
 
-More digits:   npx trislot sample --run ${out} --count 64 --seed 1`)
+More digits:   npx trislot sample --run ${out} --count 30 --seed 1`)
     return 0
   } catch (error) {
     const code = interrupts.code()

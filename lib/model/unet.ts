@@ -92,7 +92,11 @@ export function unetConfig(options: UNetOptions): UNetConfig {
     lowRes: options.lowRes ?? false,
   }
   const unknownHead = (options.heads ?? []).find((head) => !HEADS.includes(head))
-  if (unknownHead !== undefined || config.heads.length === 0 || config.heads.length !== (options.heads ?? HEADS).length) {
+  if (
+    unknownHead !== undefined ||
+    config.heads.length === 0 ||
+    config.heads.length !== (options.heads ?? HEADS).length
+  ) {
     throw argumentError(call, 'heads', `some of ${HEADS.join(', ')}, each once`, options.heads)
   }
   checkInteger(call, 'imageChannels', config.imageChannels, 1, 4)
@@ -101,7 +105,10 @@ export function unetConfig(options: UNetOptions): UNetConfig {
 }
 
 /** The checks that hold for any network of this kind, whatever its output means. */
-function checkArchitecture(call: string, config: Omit<UNetConfig, 'imageChannels' | 'heads' | 'learnsVariance'>): void {
+function checkArchitecture(
+  call: string,
+  config: Omit<UNetConfig, 'imageChannels' | 'heads' | 'learnsVariance'>,
+): void {
   checkInteger(call, 'normGroups', config.normGroups, 1)
   checkInteger(call, 'modelChannels', config.modelChannels, 1)
   checkInteger(call, 'resBlockCount', config.resBlockCount, 1, 64)
@@ -114,7 +121,12 @@ function checkArchitecture(call: string, config: Omit<UNetConfig, 'imageChannels
   const factors = config.channelMult.map((_, level) => 2 ** level)
   for (const factor of config.attentionResolutions) {
     if (!factors.includes(factor)) {
-      throw argumentError(call, 'attentionResolutions', `among the down-sampling factors ${factors.join(', ')}`, factor)
+      throw argumentError(
+        call,
+        'attentionResolutions',
+        `among the down-sampling factors ${factors.join(', ')}`,
+        factor,
+      )
     }
   }
   for (const multiple of config.channelMult) {
@@ -138,9 +150,11 @@ function checkArchitecture(call: string, config: Omit<UNetConfig, 'imageChannels
     const divisor = config.headChannels === -1 ? config.attentionHeads : config.headChannels
     const name = config.headChannels === -1 ? 'attentionHeads' : 'headChannels'
     checkInteger(call, name, divisor, 1)
-    if (width % divisor !== 0) throw argumentError(call, name, `a divisor of the width ${width} at level ${level}`, divisor)
+    if (width % divisor !== 0)
+      throw argumentError(call, name, `a divisor of the width ${width} at level ${level}`, divisor)
   }
-  if (config.lowRes && config.dims !== 2) throw argumentError(call, 'dims', '2 for super-resolution', config.dims)
+  if (config.lowRes && config.dims !== 2)
+    throw argumentError(call, 'dims', '2 for super-resolution', config.dims)
 }
 
 /** The options as guided-diffusion names them (snake_case), with any number of output channels. */
@@ -242,7 +256,12 @@ export class UNet extends NativeObject<'unet'> {
   readonly device: Device
 
   /** @internal */
-  constructor(handle: UNetHandle, nativeConfig: NativeUNetConfig, config: UNetConfig | undefined, device: Device) {
+  constructor(
+    handle: UNetHandle,
+    nativeConfig: NativeUNetConfig,
+    config: UNetConfig | undefined,
+    device: Device,
+  ) {
     super(handle, 'UNet')
     this.#native = nativeConfig
     this.config = config
@@ -314,7 +333,12 @@ export class UNet extends NativeObject<'unet'> {
     const divisor = 2 ** (this.#native.channelMult.length - 1)
     const resized = this.#native.dims === 3 ? size.slice(1) : size
     if (resized.some((length) => length % divisor !== 0)) {
-      throw argumentError(call, 'height and width', `divisible by ${divisor}, the network's down-sampling`, size)
+      throw argumentError(
+        call,
+        'height and width',
+        `divisible by ${divisor}, the network's down-sampling`,
+        size,
+      )
     }
   }
 
@@ -322,20 +346,38 @@ export class UNet extends NativeObject<'unet'> {
   checkInput(call: string, { x, t, y, lowRes }: UNetInput): void {
     this.checkImageShape(call, x.shape)
     const count = x.shape[0] ?? 0
-    if (t.shape.length !== 1 || t.shape[0] !== count) throw argumentError(call, 't', `${count} timesteps`, t.shape)
+    if (t.shape.length !== 1 || t.shape[0] !== count)
+      throw argumentError(call, 't', `${count} timesteps`, t.shape)
     const classes = this.#native.classCount
     if (classes > 0 !== (y !== undefined)) {
-      throw argumentError(call, 'y', classes > 0 ? `${count} classes for a class-conditional network` : 'absent for an unconditional network', y?.shape)
+      throw argumentError(
+        call,
+        'y',
+        classes > 0
+          ? `${count} classes for a class-conditional network`
+          : 'absent for an unconditional network',
+        y?.shape,
+      )
     }
     if (y) {
-      const bad = Array.from(y.data as ArrayLike<number | bigint>, Number).findIndex((c) => !(c >= 0 && c < classes))
+      const bad = Array.from(y.data as ArrayLike<number | bigint>, Number).findIndex(
+        (c) => !(c >= 0 && c < classes),
+      )
       if (y.data.length !== count) throw argumentError(call, 'y', `${count} classes`, y.data)
       if (bad !== -1) throw argumentError(call, `y[${bad}]`, `a class in [0, ${classes - 1}]`, y.data[bad])
     }
     if (this.#native.lowRes !== (lowRes !== undefined)) {
-      throw argumentError(call, 'lowRes', this.#native.lowRes ? 'a low-resolution image an example' : 'absent, the network takes none', lowRes?.shape)
+      throw argumentError(
+        call,
+        'lowRes',
+        this.#native.lowRes ? 'a low-resolution image an example' : 'absent, the network takes none',
+        lowRes?.shape,
+      )
     }
-    if (lowRes && (lowRes.shape[0] !== count || lowRes.shape[1] !== x.shape[1] || lowRes.shape.length !== 4)) {
+    if (
+      lowRes &&
+      (lowRes.shape[0] !== count || lowRes.shape[1] !== x.shape[1] || lowRes.shape.length !== 4)
+    ) {
       throw argumentError(call, 'lowRes', `[${count}, ${x.shape[1]}, h, w]`, lowRes.shape)
     }
   }
@@ -354,7 +396,8 @@ export class UNet extends NativeObject<'unet'> {
   ): Promise<{ out: HostTensor; gradX: HostTensor; gradNorms: Float64Array }> {
     this.checkInput('unet.forwardGrad', input)
     const shape = [input.x.shape[0], this.#native.outChannels, ...input.x.shape.slice(2)]
-    if (probe.shape.join() !== shape.join()) throw argumentError('unet.forwardGrad', 'probe', `[${shape.join(', ')}]`, probe.shape)
+    if (probe.shape.join() !== shape.join())
+      throw argumentError('unet.forwardGrad', 'probe', `[${shape.join(', ')}]`, probe.shape)
     return native().unetForwardGrad(this.handle, input, precision, probe)
   }
 

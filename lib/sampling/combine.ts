@@ -4,24 +4,29 @@ import type { NoiseSchedule } from '../schedule/noise-schedule.ts'
 import type { Combine, HeadWeights } from './denoiser.ts'
 
 /**
- * Trusts each head where it is well conditioned: xStart with 1 - alphaBar, eps with alphaBar, v everywhere. With all three
- * heads v gets one half and the two others share the rest; in xStart space the errors of eps would otherwise grow without
- * bound towards t = T - 1 (math.md, "Conversions").
+ * Weights that trust each head where it is well conditioned: xStart with 1 - alphaBar, eps with alphaBar, v everywhere. With
+ * all three heads v gets one half and the two others share the rest, which is the best linear combination of three
+ * predictions with independent errors of one size in their outputs; in xStart space the errors of eps alone would grow
+ * without bound towards t = T - 1 (math.md, "Conversions"). What a sampler uses unless told otherwise.
+ */
+export function signalWeights(alphaBar: number, heads: readonly Head[]): HeadWeights {
+  const has = (head: Head): boolean => heads.includes(head)
+  if (has('xStart') && has('eps')) {
+    const rest = has('v') ? 0.5 : 1
+    return { xStart: rest * (1 - alphaBar), eps: rest * alphaBar, ...(has('v') && { v: 0.5 }) }
+  }
+  if (has('v')) return { v: 1 }
+  return { [has('xStart') ? 'xStart' : 'eps']: 1 }
+}
+
+/**
+ * `signalWeights` at each timestep.
  *
  * @param schedule - the process that the network was trained on
  */
 export function combineBySignal(schedule: NoiseSchedule, heads: readonly Head[]): Combine {
   const { alphaBar } = schedule.tables
-  const has = (head: Head): boolean => heads.includes(head)
-  return (t): HeadWeights => {
-    const signal = alphaBar[t] as number
-    if (has('xStart') && has('eps')) {
-      const rest = has('v') ? 0.5 : 1
-      return { xStart: rest * (1 - signal), eps: rest * signal, ...(has('v') && { v: 0.5 }) }
-    }
-    if (has('v')) return { v: 1 }
-    return { [has('xStart') ? 'xStart' : 'eps']: 1 }
-  }
+  return (t) => signalWeights(alphaBar[t] as number, heads)
 }
 
 /**

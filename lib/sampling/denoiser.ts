@@ -4,6 +4,7 @@ import type { UNet } from '../model/unet.ts'
 import { type HostData, native, type Precision, type VarianceType } from '../native.ts'
 import { HEADS, type Head } from '../prediction/heads.ts'
 import type { NoiseSchedule } from '../schedule/noise-schedule.ts'
+import { signalWeights } from './combine.ts'
 
 /** How much each head counts in the prediction of xStart; the weights add up to 1. */
 export type HeadWeights = Partial<Record<Head, number>>
@@ -16,7 +17,7 @@ export type Combine = Head | HeadWeights | ((t: number) => Head | HeadWeights)
 
 /** How a denoiser reads the network. */
 export interface DenoiserOptions {
-  /** All heads in equal parts by default, which is the head itself where there is only one. */
+  /** `signalWeights` by default, which is the head itself where there is only one. */
   readonly combine?: Combine
   /** Clip the prediction of xStart to [-1, 1]; true by default. */
   readonly clip?: boolean
@@ -52,7 +53,11 @@ export class Denoiser {
   /** Noise of one ancestral step, keyed by (seed, timestep, image index). */
   async stepNoise(shape: readonly number[], seed: number, k: number, firstImage = 0): Promise<DeviceTensor> {
     const step = this.process.tables.timestepMap[k] as number
-    return DeviceTensor.noise(shape, { seed, purpose: 'stepNoise', step, firstSample: firstImage }, this.unet.device)
+    return DeviceTensor.noise(
+      shape,
+      { seed, purpose: 'stepNoise', step, firstSample: firstImage },
+      this.unet.device,
+    )
   }
 
   /**
@@ -61,11 +66,13 @@ export class Denoiser {
    * @param k - step of the process, 0 is the last one
    * @returns xStart [N, C, H, W], and the raw variance values of networks that learn a variance
    */
-  async predictXStart(xt: DeviceTensor, k: number): Promise<{ xStart: DeviceTensor; variance?: DeviceTensor }> {
+  async predictXStart(
+    xt: DeviceTensor,
+    k: number,
+  ): Promise<{ xStart: DeviceTensor; variance?: DeviceTensor }> {
     const call = 'denoiser.predictXStart'
     checkInteger(call, 'k', k, 0, this.process.timestepCount - 1)
     const { clip = true, rescalesTimesteps = false, precision = 'fp32', y, lowRes } = this.#options
-    const t = this.process.tables.timestepMap[k] as number
     const count = xt.shape[0] as number
     const conditions = {
       y: y ? { data: y, shape: [y.length] } : undefined,
@@ -76,7 +83,7 @@ export class Denoiser {
       t: { data: new Float32Array(0), shape: [count] },
       ...conditions,
     })
-    const options = { headWeights: this.#headWeights(call, t), clip, rescalesTimesteps, precision }
+    const options = { headWeights: this.#headWeights(call, k), clip, rescalesTimesteps, precision }
     const { unet, process } = this
     const result = await native().denoiserPredict(
       unet.handle,
@@ -146,11 +153,12 @@ export class Denoiser {
     }
   }
 
-  /** The weight of each of the network's heads at timestep t. */
-  #headWeights(call: string, t: number): number[] {
+  /** The weight of each of the network's heads at step k. */
+  #headWeights(call: string, k: number): number[] {
     const { heads } = this.unet.layout
-    const combine = this.#options.combine ?? Object.fromEntries(heads.map((head) => [head, 1 / heads.length]))
-    const chosen = typeof combine === 'function' ? combine(t) : combine
+    const { alphaBar, timestepMap } = this.process.tables
+    const combine = this.#options.combine ?? signalWeights(alphaBar[k] as number, heads)
+    const chosen = typeof combine === 'function' ? combine(timestepMap[k] as number) : combine
     const weights: HeadWeights = typeof chosen === 'string' ? { [chosen]: 1 } : chosen
     for (const name of Object.keys(weights)) {
       if (!HEADS.includes(name as Head) || !heads.includes(name as Head)) {

@@ -87,10 +87,11 @@ export class NoiseSchedule extends NativeObject<'schedule'> {
   /**
    * The process that visits only some timesteps, for sampling in fewer steps.
    *
-   * @param spec - `'250'`, `'ddim25'`, sections such as `'10,15,20'`, or ascending timesteps; '' keeps all
+   * @param spec - `'250'`, `'ddim25'`, or sections such as `'10,15,20'` or `[10, 15, 20]` (see `spaceTimesteps`); an
+   * Int32Array is the ascending timesteps themselves; '' keeps all
    */
-  respace(spec: string | readonly number[]): NoiseSchedule {
-    const kept = spaceTimesteps(this.timestepCount, spec === '' ? String(this.timestepCount) : spec)
+  respace(spec: string | readonly number[] | Int32Array): NoiseSchedule {
+    const kept = spaceTimesteps(this.timestepCount, spec)
     return new NoiseSchedule(native().scheduleRespace(this.handle, kept), this.options)
   }
 }

@@ -2,7 +2,7 @@ import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { UNet } from '../model/unet.ts'
 import type { Precision } from '../native.ts'
-import { imageGrid } from '../report/grid.ts'
+import { type GridOptions, imageGrid } from '../report/grid.ts'
 import { writePng } from '../report/png.ts'
 import type { Combine } from '../sampling/denoiser.ts'
 import { Denoiser } from '../sampling/denoiser.ts'
@@ -73,10 +73,10 @@ export async function drawImages(unet: UNet, options: DrawOptions): Promise<Imag
   return { data, shape: [count, ...image], ...(labels && { labels }) }
 }
 
-/** Writes a grid, enlarged so that small images can be seen. */
-export async function writeGrid(file: string, images: ImageBatch): Promise<void> {
+/** Writes images as one PNG, enlarged so that small ones can be seen, on grey. */
+export async function writeGrid(file: string, images: ImageBatch, options: GridOptions = {}): Promise<void> {
   const scale = Math.max(1, Math.min(8, Math.floor(96 / images.shape[2])))
-  await writePng(file, imageGrid(images, { scale, background: 128 }))
+  await writePng(file, imageGrid(images, { scale, background: 128, ...options }))
 }
 
 /** Writes `previews/step-XXXXXXXX-NAME.png` in a run's folder, from the same noise at every step. */

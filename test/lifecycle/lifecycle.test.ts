@@ -33,10 +33,14 @@ describe('Lifecycle', () => {
 
   it('frees tensors when sampling is aborted or fails half-way', async () => {
     const { unet, schedule } = await tinyTrainer()
-    const denoiser = new Denoiser(unet, schedule.respace('ddim10'), { combine: (t) => (t < 500 ? 'eps' : { xStart: 2 }) })
+    const denoiser = new Denoiser(unet, schedule.respace('ddim10'), {
+      combine: (t) => (t < 500 ? 'eps' : { xStart: 2 }),
+    })
     const before = memoryCount()
     const failed = await rejection(sample({ denoiser, shape: [2, 1, 8, 8], seed: 1, eta: 0 }))
-    expect(failed.message).to.equal('denoiser.predictXStart: expected combine to be weights that add up to 1, got 2')
+    expect(failed.message).to.equal(
+      'denoiser.predictXStart: expected combine to be weights that add up to 1, got 2',
+    )
     const controller = new AbortController()
     const aborted = await rejection(
       sample({
@@ -162,7 +166,9 @@ describe('Lifecycle', () => {
       for (let step = 0; step < 3; step++) {
         results.push(
           await Promise.all(
-            trainers.map(({ trainer }) => trainer.trainStep({ images: tinyBatch(), t: tinyTimesteps(), lr: 1e-3 })),
+            trainers.map(({ trainer }) =>
+              trainer.trainStep({ images: tinyBatch(), t: tinyTimesteps(), lr: 1e-3 }),
+            ),
           ),
         )
       }
@@ -174,7 +180,10 @@ describe('Lifecycle', () => {
   it('refuses a handle of another kind', async () => {
     const { native } = await import('../../lib/native.ts')
     const tensor = await DeviceTensor.from({ data: new Float32Array(4), shape: [4] })
-    expect(() => native().unetParameters(tensor.handle as never)).to.throw(TypeError, 'expected a handle of a UNet')
+    expect(() => native().unetParameters(tensor.handle as never)).to.throw(
+      TypeError,
+      'expected a handle of a UNet',
+    )
     tensor.dispose()
     expect(() => tensor.handle).to.throw('tensor: expected a live object, got one that has been disposed of')
   })

@@ -1,8 +1,8 @@
 import { DeviceTensor } from '../../lib/device-tensor.ts'
 import { UNet } from '../../lib/model/unet.ts'
 import { native } from '../../lib/native.ts'
-import { NoiseSchedule } from '../../lib/schedule/noise-schedule.ts'
 import { Denoiser } from '../../lib/sampling/denoiser.ts'
+import { NoiseSchedule } from '../../lib/schedule/noise-schedule.ts'
 import { expectCloseToMax } from '../support/close.ts'
 import { fixtureTensors, float32 } from '../support/fixtures.ts'
 import { loadFormulaWeights } from '../support/formula-weights.ts'
@@ -21,7 +21,12 @@ async function golden(respacing: string) {
   })
   await loadFormulaWeights(unet)
   const process = NoiseSchedule.create({ name: 'linear', timestepCount: 1000 }).respace(respacing)
-  return { unet, process, denoiser: new Denoiser(unet, process), fixture: await fixtureTensors('chains.safetensors') }
+  return {
+    unet,
+    process,
+    denoiser: new Denoiser(unet, process),
+    fixture: await fixtureTensors('chains.safetensors'),
+  }
 }
 
 describe('Sampling chains against the original', () => {
@@ -46,7 +51,15 @@ describe('Sampling chains against the original', () => {
       const data = float32(noises).slice(drawn * size, (drawn + 1) * size)
       const noise = await DeviceTensor.from({ data, shape })
       xt = new DeviceTensor(
-        await native().reverseAncestral(process.handle, 'learnedRange', xStart.handle, variance?.handle, xt.handle, noise.handle, k),
+        await native().reverseAncestral(
+          process.handle,
+          'learnedRange',
+          xStart.handle,
+          variance?.handle,
+          xt.handle,
+          noise.handle,
+          k,
+        ),
       )
     }
     expectCloseToMax(float32(await xt.toHost()), float32(fixture('ddpm8')), 1e-4, 'ddpm8')

@@ -36,7 +36,8 @@ describe('Diffusion arithmetic against the original', () => {
       for (const [varianceName, variance] of Object.entries(VARIANCES)) {
         it(`agrees for ${scheduleName}, ${meanName}, ${varianceName}`, async () => {
           const fixture = await fixtureTensors('diffusion-steps.safetensors')
-          const expected = (name: string) => float32(fixture(`${scheduleName}.${meanName}.${varianceName}.${name}`))
+          const expected = (name: string) =>
+            float32(fixture(`${scheduleName}.${meanName}.${varianceName}.${name}`))
           const process = NoiseSchedule.create({ name: scheduleName, timestepCount: 1000 }).respace('')
           const learns = variance === 'learnedRange'
           const layout: NativeLayout = { heads: [head], imageChannels: 3, learnsVariance: learns }
@@ -52,38 +53,83 @@ describe('Diffusion arithmetic against the original', () => {
           const addon = native()
 
           const noised = await host(await addon.scheduleQSample(process.handle, xStart, noise, t))
-          expectClose(float32(noised), float32(fixture(`${scheduleName}.x_t`)), { ...TOLERANCE, what: 'qSample' })
+          expectClose(float32(noised), float32(fixture(`${scheduleName}.x_t`)), {
+            ...TOLERANCE,
+            what: 'qSample',
+          })
 
           for (const clip of [0, 1]) {
-            const said = await addon.denoiserInterpret(process.handle, layout, variance, output, xt, t, clip === 1)
+            const said = await addon.denoiserInterpret(
+              process.handle,
+              layout,
+              variance,
+              output,
+              xt,
+              t,
+              clip === 1,
+            )
             const check = async (handle: TensorHandle, name: string) =>
-              expectClose(corner(await host(handle)), expected(`clip${clip}.${name}`), { ...TOLERANCE, what: `clip${clip} ${name}` })
+              expectClose(corner(await host(handle)), expected(`clip${clip}.${name}`), {
+                ...TOLERANCE,
+                what: `clip${clip} ${name}`,
+              })
             await check(said.xStart, 'pred_xstart')
             await check(said.mean, 'mean')
             await check(said.variance, 'variance')
             await check(said.logVariance, 'log_variance')
             const bound = await addon.reverseBound(process.handle, xStart, xt, said.mean, said.logVariance, t)
-            expectClose(float32(bound), expected(clip === 1 ? 'vb' : 'KL.loss'), { absolute: 1e-5, relative: 1e-4, what: 'bound' })
+            expectClose(float32(bound), expected(clip === 1 ? 'vb' : 'KL.loss'), {
+              absolute: 1e-5,
+              relative: 1e-4,
+              what: 'bound',
+            })
             if (clip === 0) {
               const mse = expected('MSE.mse')
-              const config = { ...layout, loss: { compare: 'own', space: 'own', choose: head, sigmaData: 0.5 } } as const
+              const config = {
+                ...layout,
+                loss: { compare: 'own', space: 'own', choose: head, sigmaData: 0.5 },
+              } as const
               const losses = await addon.lossOfOutput(process.handle, config, output, xStart, noise, t)
               expectClose(losses.loss, mse, { ...TOLERANCE, what: 'mse' })
-              const hybrid = learns ? losses.loss.map((value, i) => value + (float32(bound)[i] as number)) : losses.loss
+              const hybrid = learns
+                ? losses.loss.map((value, i) => value + (float32(bound)[i] as number))
+                : losses.loss
               expectClose(hybrid, expected('MSE.loss'), { absolute: 1e-5, relative: 1e-4, what: 'loss' })
             }
           }
 
-          const { xStart: predicted } = await addon.denoiserInterpret(process.handle, layout, variance, output, xt, t, true)
+          const { xStart: predicted } = await addon.denoiserInterpret(
+            process.handle,
+            layout,
+            variance,
+            output,
+            xt,
+            t,
+            true,
+          )
           const values = learns ? await valuesOf(fixture('model_output6')) : undefined
-          const ancestral = await addon.reverseAncestral(process.handle, variance, predicted, values, xt, stepNoise, t)
+          const ancestral = await addon.reverseAncestral(
+            process.handle,
+            variance,
+            predicted,
+            values,
+            xt,
+            stepNoise,
+            t,
+          )
           expectClose(corner(await host(ancestral)), expected('p_sample'), { ...TOLERANCE, what: 'p_sample' })
           for (const eta of [0, 0.5, 1]) {
             const step = await addon.reverseDdim(process.handle, predicted, xt, stepNoise, eta, t)
-            expectClose(corner(await host(step)), expected(`ddim_eta${eta.toFixed(1)}`), { ...TOLERANCE, what: `ddim ${eta}` })
+            expectClose(corner(await host(step)), expected(`ddim_eta${eta.toFixed(1)}`), {
+              ...TOLERANCE,
+              what: `ddim ${eta}`,
+            })
           }
           const encoded = await addon.reverseEncode(process.handle, predicted, xt, t)
-          expectClose(corner(await host(encoded)), expected('ddim_reverse'), { ...TOLERANCE, what: 'ddim_reverse' })
+          expectClose(corner(await host(encoded)), expected('ddim_reverse'), {
+            ...TOLERANCE,
+            what: 'ddim_reverse',
+          })
         })
       }
     }
@@ -104,6 +150,7 @@ async function valuesOf({ data, shape }: HostTensor): Promise<TensorHandle> {
   const [n, c, h, w] = shape as [number, number, number, number]
   const half = (c / 2) * h * w
   const values = new Float32Array(n * half)
-  for (let i = 0; i < n; i++) values.set((data as Float32Array).subarray((2 * i + 1) * half, (2 * i + 2) * half), i * half)
+  for (let i = 0; i < n; i++)
+    values.set((data as Float32Array).subarray((2 * i + 1) * half, (2 * i + 2) * half), i * half)
   return (await DeviceTensor.from({ data: values, shape: [n, c / 2, h, w] })).handle
 }

@@ -20,7 +20,10 @@ const TABLES: [string, keyof ScheduleTables][] = [
 ]
 
 describe('NoiseSchedule against the original', () => {
-  for (const [name, timestepCount] of [['cosine', 50], ['linear', 100]] as const) {
+  for (const [name, timestepCount] of [
+    ['cosine', 50],
+    ['linear', 100],
+  ] as const) {
     it(`has every table of ${name} with ${timestepCount} timesteps`, async () => {
       const tensor = await fixtureTensors('schedules.safetensors')
       const { tables } = NoiseSchedule.create({ name, timestepCount })
@@ -38,7 +41,10 @@ describe('NoiseSchedule against the original', () => {
       const tensor = await fixtureTensors('schedules.safetensors')
       const { tables } = NoiseSchedule.create({ name })
       expectClose(tables.beta, numbers(tensor(`${name}1000.betas`)), { relative: 1e-12, what: 'betas' })
-      expectClose(tables.alphaBar, numbers(tensor(`${name}1000.alphas_cumprod`)), { relative: 1e-12, what: 'alphaBar' })
+      expectClose(tables.alphaBar, numbers(tensor(`${name}1000.alphas_cumprod`)), {
+        relative: 1e-12,
+        what: 'alphaBar',
+      })
     })
   }
 
@@ -52,7 +58,10 @@ describe('NoiseSchedule against the original', () => {
       for (const timestepCount of [50, 1000]) {
         const { tables } = NoiseSchedule.create({ ...options, timestepCount })
         const tolerance = { relative: 1e-10, absolute: 1e-15 }
-        expectClose(tables.beta, numbers(tensor(`${fixture}${timestepCount}.betas`)), { ...tolerance, what: 'betas' })
+        expectClose(tables.beta, numbers(tensor(`${fixture}${timestepCount}.betas`)), {
+          ...tolerance,
+          what: 'betas',
+        })
         expectClose(tables.alphaBar, numbers(tensor(`${fixture}${timestepCount}.alphas_cumprod`)), {
           ...tolerance,
           what: 'alphaBar',

@@ -45,15 +45,25 @@ describe('Ten steps of training against the reference', () => {
           lr: training.lr,
         })
         expectClose([result.loss], [expected.loss], { relative: 1e-4, what: `loss of step ${step}` })
-        expectClose([result.gradNorm], [expected.gradNorm], { relative: 1e-3, what: `gradient norm of step ${step}` })
-        expectClose(result.perHead, expected.perHead.flat(), { relative: 1e-4, what: `perHead of step ${step}` })
+        expectClose([result.gradNorm], [expected.gradNorm], {
+          relative: 1e-3,
+          what: `gradient norm of step ${step}`,
+        })
+        expectClose(result.perHead, expected.perHead.flat(), {
+          relative: 1e-4,
+          what: `perHead of step ${step}`,
+        })
         expect(Array.from(result.chosen)).to.deep.equal(expected.chosen)
       }
 
       const folder = await mkdtemp(join(tmpdir(), 'trislot-ten-steps-'))
       try {
         await trainer.saveTensors(folder)
-        for (const [file, name] of [['model', 'weights'], ['ema-0.9', 'ema0.9'], ['ema-0.999', 'ema0.999']]) {
+        for (const [file, name] of [
+          ['model', 'weights'],
+          ['ema-0.9', 'ema0.9'],
+          ['ema-0.999', 'ema0.999'],
+        ]) {
           const { tensors } = await readTensors(join(folder, `${file}.safetensors`))
           for (const [parameter, tensor] of tensors) {
             const actual = float32(tensor).slice()

@@ -30,7 +30,11 @@ async function golden(name: string, options: { recompute?: boolean } = {}) {
   return { json, tensor, unet, input }
 }
 
-function expectGradNorms(norms: Float64Array, names: readonly string[], expected: Record<string, number>): void {
+function expectGradNorms(
+  norms: Float64Array,
+  names: readonly string[],
+  expected: Record<string, number>,
+): void {
   const largest = Math.max(...Object.values(expected))
   for (const [i, name] of names.entries()) {
     const wanted = expected[name] as number
