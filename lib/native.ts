@@ -151,6 +151,7 @@ export interface Addon {
   tensorToHost(tensor: TensorHandle): Promise<HostTensor>
   tensorShape(tensor: TensorHandle): number[]
   tensorNoise(shape: readonly number[], key: NoiseKey, device: string): Promise<TensorHandle>
+  tensorDropoutMask(shape: readonly number[], p: number, layer: number, key: NoiseKey): Promise<TensorHandle>
   fileRead(path: string): Promise<{ tensors: [string, HostTensor][]; metadata: Record<string, string> }>
   fileWrite(path: string, tensors: [string, HostData][], metadata: Record<string, string>): Promise<void>
   scheduleCreate(
@@ -295,7 +296,7 @@ function isNativeFailure(error: unknown): error is NativeFailure {
 function errorFrom(cause: NativeFailure): Error {
   const { message, code = 'ERR_NATIVE' } = cause
   if (code !== 'ERR_CHECKPOINT') return new NativeError(message, code, { cause })
-  const file = /\("(.*?)"\)/.exec(message)?.[1] ?? ''
+  const file = /^\w+\("(.*?)"\): expected /s.exec(message)?.[1] ?? '' // a path may hold anything
   return new CheckpointError(message, file, cause, { cause })
 }
 

@@ -42,7 +42,7 @@ const SHAPE = {
 /** Sizes of the full quickstart and of the short one. */
 const SIZES = {
   full: { uniformSteps: 300, slotSteps: 1100, probeCount: 50, stride: 20, rows: 6, respacing: '50' },
-  short: { uniformSteps: 60, slotSteps: 120, probeCount: 20, stride: 50, rows: 2, respacing: '25' },
+  short: { uniformSteps: 40, slotSteps: 80, probeCount: 20, stride: 50, rows: 2, respacing: '25' },
 } as const
 
 const BATCH_SIZE = 32

@@ -33,6 +33,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   TRISLOT_EXPORT("tensorToHost", tensor_to_host);
   TRISLOT_EXPORT("tensorShape", tensor_shape);
   TRISLOT_EXPORT("tensorNoise", tensor_noise);
+  TRISLOT_EXPORT("tensorDropoutMask", tensor_dropout_mask);
   TRISLOT_EXPORT("fileRead", file_read);
   TRISLOT_EXPORT("fileWrite", file_write);
   TRISLOT_EXPORT("scheduleCreate", schedule_create);

@@ -20,6 +20,7 @@ Napi::Value tensor_from_host(const Napi::CallbackInfo& info);
 Napi::Value tensor_to_host(const Napi::CallbackInfo& info);
 Napi::Value tensor_shape(const Napi::CallbackInfo& info);
 Napi::Value tensor_noise(const Napi::CallbackInfo& info);
+Napi::Value tensor_dropout_mask(const Napi::CallbackInfo& info);
 Napi::Value file_read(const Napi::CallbackInfo& info);
 Napi::Value file_write(const Napi::CallbackInfo& info);
 

@@ -1,4 +1,5 @@
 import { DeviceTensor } from '../../lib/device-tensor.ts'
+import { native } from '../../lib/native.ts'
 import { PURPOSES } from '../../lib/random.ts'
 import { expectClose } from '../support/close.ts'
 import { fixtureJson, fixtureTensors, float32 } from '../support/fixtures.ts'
@@ -24,6 +25,18 @@ describe('Keyed noise against an independent Philox', () => {
       expectClose(float32(await noise.toHost()), float32(fixture(`normal.${name}`)), {
         absolute: 2e-6,
         relative: 2e-6,
+        what: name,
+      })
+    }
+  })
+
+  it('draws the same dropout mask for every key', async () => {
+    const fixture = await fixtureTensors('noise.safetensors')
+    for (const { name, shape, p, layer, seed, step, sample } of fixtureJson('noise.json').dropout) {
+      const key = { seed, purpose: 'noise', step, firstSample: sample } as const
+      const mask = new DeviceTensor(await native().tensorDropoutMask([1, ...shape], p, layer, key))
+      expectClose(float32(await mask.toHost()), float32(fixture(`dropout.${name}`)), {
+        relative: 1e-7,
         what: name,
       })
     }
