@@ -29,7 +29,7 @@ const data = holdOut(await digits(), 100, SEED)
 const schedule = NoiseSchedule.create()
 const { timestepCount } = schedule
 const unet = await UNet.create({ ...NETWORK, heads: ['xStart', 'v', 'eps'] }, { seed: SEED })
-const trainer = await Trainer.create(unet, schedule, { seed: SEED, loss: { space: 'F' }, emaRates: [0.98] })
+const trainer = await Trainer.create(unet, schedule, { seed: SEED, emaRates: [0.98] })
 const source = batches(data.train, { batchSize: BATCH_SIZE, seed: SEED })
 const sampler = systematicSampler({ timestepCount, seed: SEED })
 for await (const { step, loss } of train({ trainer, sampler, batches: source, lr: 2e-3, stepCount: STEPS })) {
@@ -40,7 +40,7 @@ for await (const { step, loss } of train({ trainer, sampler, batches: source, lr
 const { value: images } = await batches(data.heldOut, { batchSize: 32, seed: SEED, prefetch: 0 }).next()
 const measured = await measureTimestepLoss(await trainer.averaged(), schedule, {
   images,
-  timestepStride: 25,
+  timestepStride: 10,
   seed: SEED,
 })
 

@@ -76,7 +76,7 @@ async function trainFirst(): Promise<string> {
   console.log(`no checkpoint in ${OUT} yet: training ${TRAIN_STEPS} steps first`)
   const schedule = NoiseSchedule.create()
   const unet = await UNet.create({ ...NETWORK, heads: ['xStart', 'v', 'eps'] }, { seed: SEED })
-  const trainer = await Trainer.create(unet, schedule, { seed: SEED, loss: { space: 'F' }, emaRates: [0.98] })
+  const trainer = await Trainer.create(unet, schedule, { seed: SEED, emaRates: [0.98] })
   const source = batches(await digits(), { batchSize: BATCH_SIZE, seed: SEED })
   const sampler = systematicSampler({ timestepCount: schedule.timestepCount, seed: SEED })
   for await (const { step, loss } of train({

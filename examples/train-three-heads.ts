@@ -1,5 +1,5 @@
 // How should three heads be trained together? The paper back-propagates the smallest of the three raw errors. The other
-// way here trains all heads all the time, with errors that have the same scale at every timestep (space F).
+// way here, the library's default, trains all heads all the time, each with its own error.
 import { join } from 'node:path'
 import {
   batches,
@@ -26,7 +26,7 @@ const LR = 2e-3
 const NETWORK = { imageChannels: 1, modelChannels: 32, channelMult: [1, 2, 2], resBlockCount: 1 }
 const LOSSES: Record<string, LossOptions> = {
   min: { choose: 'min', compare: 'own', space: 'own' }, // the paper, read literally
-  all: { choose: 'mean', space: 'F' },
+  all: { choose: 'mean', space: 'own' }, // the default
 }
 
 const data = holdOut(await digits(), 100, SEED)

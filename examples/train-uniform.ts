@@ -40,7 +40,9 @@ console.log(
 )
 let sums = new Float64Array(10)
 let counts = new Float64Array(10)
-for await (const { step, t, exampleLoss } of loop) {
+const batchLosses: number[] = []
+for await (const { step, t, loss: batchLoss, exampleLoss } of loop) {
+  batchLosses.push(batchLoss)
   for (const [i, loss] of exampleLoss.entries()) {
     const tenth = Math.floor((10 * (t[i] as number)) / schedule.timestepCount)
     sums[tenth] = (sums[tenth] as number) + loss
@@ -52,6 +54,11 @@ for await (const { step, t, exampleLoss } of loop) {
   sums = new Float64Array(10)
   counts = new Float64Array(10)
 }
+
+const last = batchLosses.slice(-100)
+const mean = last.reduce((a, b) => a + b, 0) / last.length
+const deviation = Math.sqrt(last.reduce((sum, loss) => sum + (loss - mean) ** 2, 0) / last.length)
+console.log(`\nspread of the last 100 batch losses (deviation / mean): ${(deviation / mean).toFixed(2)}`)
 
 const average = await trainer.averaged()
 const images = await drawImages(average, {

@@ -2,6 +2,7 @@
 #include "bindings/environment.h"
 #include "bindings/error.h"
 #include "bindings/functions.h"
+#include "runtime/memory.h"
 
 namespace trislot {
 namespace {
@@ -19,6 +20,7 @@ Napi::Value guarded(const Napi::CallbackInfo& info) {
 }
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
+  count_cpu_memory();
   env.SetInstanceData(new Environment(env));
 #define TRISLOT_EXPORT(name, function) exports.Set(name, Napi::Function::New<guarded<function>>(env, name))
   TRISLOT_EXPORT("version", version);

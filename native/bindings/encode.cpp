@@ -89,9 +89,9 @@ Napi::Object encode_step_result(Napi::Env env, const StepResult& result) {
   object.Set("loss", result.loss);
   object.Set("gradNorm", result.grad_norm);
   object.Set("skipped", result.skipped);
-  object.Set("exampleLoss", encode_data(env, result.example_loss.contiguous()));
-  object.Set("perHead", encode_data(env, result.per_head.contiguous()));
-  object.Set("chosen", encode_data(env, result.chosen.to(at::kInt).contiguous()));
+  object.Set("exampleLoss", encode_data(env, result.example_loss));
+  object.Set("perHead", encode_data(env, result.per_head));
+  object.Set("chosen", encode_data(env, result.chosen));
   return object;
 }
 

@@ -18,6 +18,7 @@ Napi::Value encode_data(Napi::Env env, const at::Tensor& tensor);
 
 Napi::Array encode_shape(Napi::Env env, at::IntArrayRef shape);
 Napi::Float64Array encode_numbers(Napi::Env env, const std::vector<double>& values);
+// With `chosen` as int32.
 Napi::Object encode_step_result(Napi::Env env, const StepResult& result);
 
 // What encode_tensor can take: on the CPU, contiguous, of a dtype that JavaScript has.

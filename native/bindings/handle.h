@@ -65,15 +65,16 @@ struct Handle final : HandleBase {
 // bytes: what V8 is told that the handle keeps alive.
 template <typename T>
 Napi::Value wrap(Napi::Env env, std::shared_ptr<T> object, int64_t bytes) {
-  auto* handle = new Handle<T>;
+  auto handle = std::make_unique<Handle<T>>();
   handle->object = std::move(object);
   handle->bytes = bytes;
-  Napi::MemoryManagement::AdjustExternalMemory(env, bytes);
-  ++Environment::of(env).handle_count;
-  auto external = Napi::External<HandleBase>::New(env, handle, [](Napi::Env finalizing, HandleBase* base) {
+  auto external = Napi::External<HandleBase>::New(env, handle.get(), [](Napi::Env finalizing, HandleBase* base) {
     base->release(finalizing);
     delete base;
   });
+  handle.release();  // JavaScript's from here on
+  Napi::MemoryManagement::AdjustExternalMemory(env, bytes);
+  ++Environment::of(env).handle_count;
   external.TypeTag(&HandleKind<T>::kTag);
   return external;
 }

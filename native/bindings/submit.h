@@ -4,6 +4,7 @@
 #include <napi.h>
 
 #include <exception>
+#include <memory>
 #include <optional>
 #include <type_traits>
 #include <utility>
@@ -15,6 +16,32 @@ namespace trislot {
 
 struct Nothing {};
 
+// A result or a failure, and the promise that takes it.
+template <typename Result, typename Encode>
+struct PromiseOutcome final : Outcome {
+  PromiseOutcome(Napi::Env env, Encode encode)
+      : deferred(Napi::Promise::Deferred::New(env)), encode(std::move(encode)) {}
+
+  void settle(Napi::Env env) override {
+    if (failure) {
+      deferred.Reject(to_javascript_error(env, *failure).Value());
+      return;
+    }
+    try {
+      deferred.Resolve(encode(env, *result));
+    } catch (const Napi::Error& error) {
+      deferred.Reject(error.Value());
+    } catch (...) {
+      deferred.Reject(to_javascript_error(env, describe(std::current_exception())).Value());
+    }
+  }
+
+  Napi::Promise::Deferred deferred;
+  Encode encode;
+  std::optional<Result> result;
+  std::optional<Failure> failure;
+};
+
 template <typename Compute, typename Encode>
 class PromiseJob final : public Job {
   using Raw = std::invoke_result_t<Compute&>;
@@ -23,53 +50,31 @@ class PromiseJob final : public Job {
  public:
   PromiseJob(Napi::Env env, Compute compute, Encode encode)
       : environment_(Environment::of(env)),
-        deferred_(Napi::Promise::Deferred::New(env)),
         compute_(std::move(compute)),
-        encode_(std::move(encode)) {}
+        outcome_(std::make_unique<PromiseOutcome<Result, Encode>>(env, std::move(encode))) {}
 
-  Napi::Promise promise() const { return deferred_.Promise(); }
+  Napi::Promise promise() const { return outcome_->deferred.Promise(); }
 
-  // On the executor thread. The job then lives on until JavaScript has taken its result.
+  // On the executor thread.
   void run() override {
     try {
       if constexpr (std::is_void_v<Raw>) {
         (*compute_)();
-        result_ = Nothing{};
+        outcome_->result = Nothing{};
       } else {
-        result_ = (*compute_)();
+        outcome_->result = (*compute_)();
       }
     } catch (...) {
-      failure_ = describe(std::current_exception());
+      outcome_->failure = describe(std::current_exception());
     }
-    compute_.reset();  // what the job held is freed here, not on the JavaScript thread
-    auto* finished = new PromiseJob(std::move(*this));
-    const auto status = environment_.to_javascript.NonBlockingCall(
-        finished, [](Napi::Env env, Napi::Function, PromiseJob* job) { job->settle(env); });
-    if (status != napi_ok) delete finished;  // the environment is closing
+    compute_.reset();  // before the promise settles, so that what the job held is free by then
+    environment_.finish(std::move(outcome_));
   }
 
  private:
-  void settle(Napi::Env env) {
-    Napi::HandleScope scope(env);
-    environment_.call_ends(env);
-    if (failure_) {
-      deferred_.Reject(to_javascript_error(env, *failure_).Value());
-    } else {
-      try {
-        deferred_.Resolve(encode_(env, *result_));
-      } catch (const Napi::Error& error) {
-        deferred_.Reject(error.Value());
-      }
-    }
-    delete this;
-  }
-
   Environment& environment_;
-  Napi::Promise::Deferred deferred_;
   std::optional<Compute> compute_;
-  Encode encode_;
-  std::optional<Result> result_;
-  std::optional<Failure> failure_;
+  std::unique_ptr<PromiseOutcome<Result, Encode>> outcome_;
 };
 
 // compute runs on the executor thread; encode(env, result) on the JavaScript thread.

@@ -51,12 +51,13 @@ Napi::Value tensor_noise(const Napi::CallbackInfo& info) {
 
 // tensorDropoutMask(shape, p, layer, { seed, step, firstSample }): Promise<handle>, the mask that a residual block uses
 Napi::Value tensor_dropout_mask(const Napi::CallbackInfo& info) {
-  return submit(info.Env(),
-                [shape = decode_integers(info[0]), p = decode_number(info[1]), layer = decode_integer(info[2]),
-                 key = decode_noise_key(info[3].As<Napi::Object>())] {
-                  return keyed_dropout_mask(shape, p, static_cast<uint32_t>(layer), key);
-                },
-                wrap_tensor);
+  return submit(
+      info.Env(),
+      [shape = decode_integers(info[0]), p = decode_number(info[1]), layer = decode_integer(info[2]),
+       key = decode_noise_key(info[3].As<Napi::Object>())] {
+        return keyed_dropout_mask(shape, p, static_cast<uint32_t>(layer), key);
+      },
+      wrap_tensor);
 }
 
 // fileRead(path): Promise<{ tensors: [name, tensor][], metadata }>; .pt files by their restricted reader

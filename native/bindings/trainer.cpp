@@ -52,7 +52,9 @@ Napi::Value trainer_step(const Napi::CallbackInfo& info) {
   return submit(
       info.Env(),
       [trainer = unwrap<Trainer>(info[0]), batch = decode_batch(info[1].As<Napi::Object>())] {
-        return trainer->step(prepared(batch));
+        auto result = trainer->step(prepared(batch));
+        result.chosen = result.chosen.to(at::kInt);
+        return result;
       },
       encode_step_result);
 }

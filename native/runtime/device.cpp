@@ -14,8 +14,6 @@
 #include <dlfcn.h>
 #endif
 
-#include "runtime/memory.h"
-
 namespace trislot {
 namespace {
 
@@ -60,10 +58,7 @@ std::string missing_for_cuda() {
 
 void prepare_runtime() {
   static std::once_flag once;
-  std::call_once(once, [] {
-    count_cpu_memory();
-    load_cuda();
-  });
+  std::call_once(once, load_cuda);
 }
 
 c10::Device device_named(const std::string& name) {

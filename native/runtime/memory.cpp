@@ -59,9 +59,12 @@ class CountingAllocator final : public c10::Allocator {
 }  // namespace
 
 void count_cpu_memory() {
-  // Never freed: tensors may outlive everything else at exit.
-  static auto* allocator = new CountingAllocator;
-  c10::SetCPUAllocator(allocator, /*priority=*/255);
+  static const bool counts = [] {
+    // Never freed: tensors may outlive everything else at exit.
+    c10::SetCPUAllocator(new CountingAllocator, /*priority=*/255);
+    return true;
+  }();
+  static_cast<void>(counts);
 }
 
 MemoryCount memory_count() { return {live_bytes.load(), peak_bytes.load(), live_allocations.load()}; }

@@ -9,7 +9,8 @@ struct MemoryCount {
   int64_t live_bytes, peak_bytes, live_allocations;
 };
 
-// Puts a counting allocator in front of LibTorch's own, for the whole process. Called once, before the first tensor.
+// Puts a counting allocator in front of LibTorch's own, for the whole process. To be called before the
+// first tensor of any thread; further calls do nothing.
 void count_cpu_memory();
 
 MemoryCount memory_count();

@@ -44,7 +44,7 @@ struct TrainingBatch {
 struct StepResult {
   double loss = 0;          // mean of weight * loss over the batch: what was differentiated
   double grad_norm = 0;     // before clipping
-  bool skipped = false;     // the step was not finite and nothing was changed
+  bool skipped = false;     // the step was not finite and changed no weight
   at::Tensor example_loss;  // [N] float32, before the timestep weight
   at::Tensor per_head;      // [N, heads] float32
   at::Tensor chosen;        // [N] int64

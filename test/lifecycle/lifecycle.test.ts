@@ -142,6 +142,34 @@ describe('Lifecycle', () => {
     expect(code).to.equal(0)
   })
 
+  it('survives workers that are terminated as results arrive, and keeps nothing of theirs', async () => {
+    const { code, stdout, stderr } = await runChild(`
+      const { Worker } = await import('node:worker_threads')
+      const { once } = await import('node:events')
+      const { native } = await import('lib/native.ts')
+      const body = \`
+        const { native } = await import('lib/native.ts')
+        const { parentPort } = await import('node:worker_threads')
+        const key = { seed: 1, purpose: 'noise', step: 0, firstSample: 0 }
+        parentPort.postMessage('at work')
+        for (;;) await Promise.all(Array.from({ length: 50 }, () => native().tensorNoise([1, 1000], key, 'cpu')))
+      \`
+      const source = 'import("tsx/esm/api").then(async ({ register }) => { register(); ' + body + ' })'
+      native().memoryCount()
+      for (let i = 0; i < 10; i++) {
+        const worker = new Worker(source, { eval: true })
+        await once(worker, 'message')
+        await new Promise((resolve) => setTimeout(resolve, i))
+        await worker.terminate()
+      }
+      const { liveBytes, handles } = native().memoryCount()
+      console.log(liveBytes, handles)
+    `)
+    expect(stderr).to.equal('')
+    expect(stdout).to.equal('0 0\n')
+    expect(code).to.equal(0)
+  })
+
   it('frees what nobody disposed of when it is collected', async () => {
     const { stdout, stderr } = await runChild(
       `${SETUP}
