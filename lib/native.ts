@@ -140,6 +140,7 @@ export interface MemoryCount {
 /** Every function of the addon; native/bindings/addon.cpp lists the same names. */
 export interface Addon {
   version(): string
+  shutdown(): void
   runtimeInfo(): Promise<Record<string, string>>
   selfTest(device: string): Promise<{ loss: number; gradNorm: number }>
   threadsSet(count: number): Promise<void>
@@ -275,7 +276,12 @@ let loaded: Addon | undefined
 
 /** The addon, loaded at its first use; throws a SetupError with the ways out when it is not built. */
 export function native(): Addon {
-  loaded ??= wrapped(createRequire(process.execPath)(locateAddon().addonFile) as Addon)
+  if (!loaded) {
+    const addon = createRequire(process.execPath)(locateAddon().addonFile) as Addon
+    // process.exit() runs no native cleanup: the step under way must end before LibTorch's own exit handlers run.
+    process.once('exit', () => addon.shutdown())
+    loaded = wrapped(addon)
+  }
   return loaded
 }
 

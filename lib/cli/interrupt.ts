@@ -12,7 +12,13 @@ export function onInterrupt(notice: (text: string) => void, text: string): Inter
   let code: number | undefined
   const handle = (name: NodeJS.Signals): void => {
     const own = name === 'SIGINT' ? 130 : 143
-    if (code !== undefined) process.exit(own)
+    if (code !== undefined) {
+      // By the signal itself: process.exit() would wait for the step under way.
+      process.off('SIGINT', handle)
+      process.off('SIGTERM', handle)
+      process.kill(process.pid, name)
+      return
+    }
     code = own
     notice(text)
     controller.abort(new Error('interrupted'))

@@ -298,10 +298,9 @@ export async function loadForSampling(
   return { unet, schedule: scheduleOf(state), state }
 }
 
-/** The file of an average; names carry the rate with six digits. */
+/** The file of an average; its name carries the rate. */
 function emaFile(state: CheckpointState, rate: number): string {
-  const rounded = Number(rate.toPrecision(6))
-  const found = state.files.find(({ name }) => Number(/^ema-(.+)\.safetensors$/.exec(name)?.[1]) === rounded)
+  const found = state.files.find(({ name }) => Number(/^ema-(.+)\.safetensors$/.exec(name)?.[1]) === rate)
   if (!found) {
     throw new CheckpointError(
       `loadForSampling: expected a file of the average ${rate}, got none`,

@@ -14,7 +14,7 @@ import { LEARNING_RATE_KINDS } from './learning-rate.ts'
 import { PRECISIONS, SPACES } from './trainer.ts'
 
 /** Who draws the timesteps of a run. */
-export const SAMPLER_NAMES = ['uniform', 'stratified', 'antithetic', 'loss-second-moment', 'slots'] as const
+export const SAMPLER_NAMES = ['uniform', 'stratified', 'systematic', 'loss-second-moment', 'slots'] as const
 
 const device = z.string().regex(/^(cpu|cuda(:\d+)?)$/, 'cpu, cuda or cuda:N') as unknown as z.ZodType<
   'cpu' | 'cuda' | `cuda:${number}`

@@ -269,7 +269,7 @@ export function timestepSampler(config: RunConfig): { sampler: TimestepSampler; 
       return { sampler: uniformSampler(shared) }
     case 'stratified':
       return { sampler: stratifiedSampler(shared) }
-    case 'antithetic':
+    case 'systematic':
       return { sampler: systematicSampler(shared) }
     case 'loss-second-moment':
       return { sampler: lossSecondMomentSampler(shared) }

@@ -24,6 +24,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new Environment(env));
 #define TRISLOT_EXPORT(name, function) exports.Set(name, Napi::Function::New<guarded<function>>(env, name))
   TRISLOT_EXPORT("version", version);
+  TRISLOT_EXPORT("shutdown", trislot::shutdown);
   TRISLOT_EXPORT("runtimeInfo", runtime_info);
   TRISLOT_EXPORT("selfTest", self_test);
   TRISLOT_EXPORT("threadsSet", threads_set);

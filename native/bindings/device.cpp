@@ -16,6 +16,13 @@ namespace trislot {
 // version(): string, of the LibTorch that the addon was compiled against
 Napi::Value version(const Napi::CallbackInfo& info) { return Napi::String::New(info.Env(), TORCH_VERSION); }
 
+// shutdown(): void; waits for the job under way and drops the others. process.exit() runs no cleanup hooks, and the
+// destructors of LibTorch's statics must not run beside a job.
+Napi::Value shutdown(const Napi::CallbackInfo& info) {
+  Environment::of(info.Env()).executor.stop();
+  return info.Env().Undefined();
+}
+
 // runtimeInfo(): Promise<Record<string, string>>
 Napi::Value runtime_info(const Napi::CallbackInfo& info) {
   return submit(

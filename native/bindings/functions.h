@@ -7,6 +7,7 @@ namespace trislot {
 
 // device.cpp
 Napi::Value version(const Napi::CallbackInfo& info);
+Napi::Value shutdown(const Napi::CallbackInfo& info);
 Napi::Value runtime_info(const Napi::CallbackInfo& info);
 Napi::Value self_test(const Napi::CallbackInfo& info);
 Napi::Value threads_set(const Napi::CallbackInfo& info);

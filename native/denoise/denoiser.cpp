@@ -23,7 +23,8 @@ Denoised predict_x_start(const UNet& unet, const Schedule& process, const Output
     if (weight != 1) part = part * weight;
     x_start = x_start.defined() ? x_start + part : part;
   }
-  if (options.clip) x_start = x_start.clamp(-1, 1);
+  // A head alone would be a view that keeps the whole output alive.
+  x_start = options.clip ? x_start.clamp(-1, 1) : x_start.contiguous();
   return {x_start, predictions.variance};
 }
 

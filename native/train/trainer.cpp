@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
+#include <array>
+#include <charconv>
 #include <cmath>
 #include <sstream>
 
@@ -43,11 +45,31 @@ std::vector<NamedTensor> named(const std::vector<Parameter>& parameters, const s
   return list;
 }
 
+// The rate in the fewest digits that give it back, so that two rates never share a file.
 std::string ema_file(double rate) {
-  std::ostringstream name;
-  name << "ema-" << rate << ".safetensors";
-  return name.str();
+  std::array<char, 32> digits;
+  const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), rate).ptr;
+  return "ema-" + std::string(digits.data(), end) + ".safetensors";
 }
+
+int64_t number_in(const TensorFile& file, const std::string& key, const std::string& call) {
+  const auto found = file.metadata.find(key);
+  const std::string text = found == file.metadata.end() ? "none" : found->second;
+  int64_t value = -1;
+  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (parsed.ptr != text.data() + text.size() || value < 0) {
+    throw FileError(call + ": expected metadata " + key + " to be an integer >= 0, got " + text);
+  }
+  return value;
+}
+
+// Gradients live from the backward pass to the end of a step, also of one that fails.
+struct GradientRelease {
+  std::vector<at::Tensor>& weights;
+  ~GradientRelease() {
+    for (auto& weight : weights) weight.mutable_grad().reset();
+  }
+};
 
 }  // namespace
 
@@ -86,7 +108,7 @@ StepResult Trainer::step(const TrainingBatch& host_batch) {
   const LossSetting setting{*unet_, *schedule_, config_.layout, loss_, config_.variance, config_.bound_weight};
 
   // Forward and backward, in micro-batches whose gradients add up to the gradient of the whole batch.
-  for (auto& weight : weights_) weight.mutable_grad().reset();
+  const GradientRelease release{weights_};
   std::vector<at::Tensor> example_losses, per_head, chosen;
   for (int64_t begin = 0; begin < count; begin += micro_batch) {
     const auto end = std::min(begin + micro_batch, count);
@@ -168,34 +190,38 @@ void Trainer::save(const std::string& folder) const {
 }
 
 void Trainer::load(const std::string& folder) {
+  // All files are read and compared before the first tensor is copied, so that a checkpoint fits whole or changes
+  // nothing.
+  struct Part {
+    std::string call;
+    std::vector<NamedTensor> destination;
+    TensorFile file;
+  };
+  std::vector<Part> parts;
+  const auto read = [&](const std::string& name, std::vector<NamedTensor> destination) {
+    const auto path = folder + "/" + name;
+    parts.push_back({"loadCheckpoint(\"" + path + "\")", std::move(destination), read_safetensors(path)});
+    const auto report = compare_names(parts.back().destination, parts.back().file.tensors);
+    if (!report.fits()) load_into(parts.back().destination, parts.back().file, parts.back().call);  // throws
+  };
   const auto& parameters = unet_->parameters();
-  const auto read = [](const std::string& path, const std::vector<NamedTensor>& destination) {
-    const auto file = read_safetensors(path);
-    load_into(destination, file, "loadCheckpoint(\"" + path + "\")");
-    return file.metadata;
-  };
-  const auto number = [](const std::map<std::string, std::string>& metadata, const std::string& key,
-                         const std::string& path) {
-    const auto found = metadata.find(key);
-    try {
-      if (found != metadata.end()) return static_cast<int64_t>(std::stoll(found->second));
-    } catch (const std::exception&) {
-    }
-    throw FileError("loadCheckpoint(\"" + path + "\"): expected metadata " + key + " to be an integer, got " +
-                    (found == metadata.end() ? "none" : found->second));
-  };
-  read(folder + "/model.safetensors", named(parameters, weights_));
-  for (auto& average : averages_) {
-    const auto path = folder + "/" + ema_file(average.rate);
-    average.update_count = number(read(path, named(parameters, average.averages)), "updates", path);
-  }
-  const auto path = folder + "/optimizer.safetensors";
+  read("model.safetensors", named(parameters, weights_));
   auto state = named(parameters, optimizer_.exp_avg, "exp_avg.");
   const auto squares = named(parameters, optimizer_.exp_avg_sq, "exp_avg_sq.");
   state.insert(state.end(), squares.begin(), squares.end());
-  const auto metadata = read(path, state);
-  step_count_ = number(metadata, "step", path);
-  optimizer_.step_count = number(metadata, "updates", path);
+  read("optimizer.safetensors", std::move(state));
+  const auto step = number_in(parts.back().file, "step", parts.back().call);
+  const auto updates = number_in(parts.back().file, "updates", parts.back().call);
+  std::vector<int64_t> ema_updates;
+  for (const auto& average : averages_) {
+    read(ema_file(average.rate), named(parameters, average.averages));
+    ema_updates.push_back(number_in(parts.back().file, "updates", parts.back().call));
+  }
+
+  for (const auto& part : parts) load_into(part.destination, part.file, part.call);
+  step_count_ = step;
+  optimizer_.step_count = updates;
+  for (size_t i = 0; i < averages_.size(); ++i) averages_[i].update_count = ema_updates[i];
 }
 
 std::shared_ptr<UNet> Trainer::averaged(size_t index) const {

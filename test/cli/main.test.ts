@@ -26,7 +26,7 @@ describe('trislot', () => {
   it('shows names, values and defaults in the help of a command', async () => {
     const { out } = await command('train', '--help')
     expect(out).to.match(/--steps N +optimizer updates in all; more of them continue a run\s+\(required\)/)
-    expect(out).to.match(/--sampler WORD +who draws timesteps \(uniform \| stratified \| antithetic/)
+    expect(out).to.match(/--sampler WORD +who draws timesteps \(uniform \| stratified \| systematic/)
     expect(out).to.match(/--no-ema-warms-up +averages begin with small rates \(on by default\)/)
     expect(out).to.match(/--batch-size N +images a step \(default 32\)/)
   })
