@@ -79,7 +79,7 @@ export async function writeGrid(file: string, images: ImageBatch, options: GridO
   await writePng(file, imageGrid(images, { scale, background: 128, ...options }))
 }
 
-/** Writes `previews/step-XXXXXXXX-NAME.png` in a run's folder, from the same noise at every step. */
+/** Writes `previews/step-NNNNNNNN-NAME.png` in a run's folder, from the same noise at every step. */
 export async function writePreview(
   run: string,
   step: number,
