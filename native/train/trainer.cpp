@@ -63,12 +63,20 @@ int64_t number_in(const TensorFile& file, const std::string& key, const std::str
   return value;
 }
 
-// Gradients live from the backward pass to the end of a step, also of one that fails.
-struct GradientRelease {
-  std::vector<at::Tensor>& weights;
-  ~GradientRelease() {
-    for (auto& weight : weights) weight.mutable_grad().reset();
+// No gradient is there before a step, and none is left after it, also when it fails half-way.
+class GradientScope {
+ public:
+  explicit GradientScope(std::vector<at::Tensor>& weights) : weights_(weights) { release(); }
+  ~GradientScope() { release(); }
+  GradientScope(const GradientScope&) = delete;
+  GradientScope& operator=(const GradientScope&) = delete;
+
+ private:
+  void release() {
+    for (auto& weight : weights_) weight.mutable_grad().reset();
   }
+
+  std::vector<at::Tensor>& weights_;
 };
 
 }  // namespace
@@ -108,7 +116,7 @@ StepResult Trainer::step(const TrainingBatch& host_batch) {
   const LossSetting setting{*unet_, *schedule_, config_.layout, loss_, config_.variance, config_.bound_weight};
 
   // Forward and backward, in micro-batches whose gradients add up to the gradient of the whole batch.
-  const GradientRelease release{weights_};
+  const GradientScope gradient_scope(weights_);
   std::vector<at::Tensor> example_losses, per_head, chosen;
   for (int64_t begin = 0; begin < count; begin += micro_batch) {
     const auto end = std::min(begin + micro_batch, count);
