@@ -34,3 +34,25 @@ export function onInterrupt(notice: (text: string) => void, text: string): Inter
     },
   }
 }
+
+/**
+ * Runs work that Ctrl-C may stop: the signal's error becomes its exit code, any other goes on to the caller, and the
+ * progress line ends either way.
+ */
+export async function interruptible<P extends { line(text: string): void; end(): void }>(
+  progress: P,
+  notice: string,
+  work: (progress: P, signal: AbortSignal) => Promise<number>,
+): Promise<number> {
+  const interrupts = onInterrupt(progress.line, notice)
+  try {
+    return await work(progress, interrupts.signal)
+  } catch (error) {
+    const code = interrupts.code()
+    if (code === undefined) throw error
+    return code
+  } finally {
+    progress.end()
+    interrupts.stop()
+  }
+}

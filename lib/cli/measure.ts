@@ -12,7 +12,7 @@ import { HEADS } from '../prediction/heads.ts'
 import { latestCheckpoint, loadForSampling } from '../training/checkpoint.ts'
 import { openImages } from '../training/run.ts'
 import type { RunConfig } from '../training/run-config.ts'
-import { onInterrupt } from './interrupt.ts'
+import { interruptible } from './interrupt.ts'
 import { exactlyOne, helpText, parseOptions } from './options.ts'
 import { streamProgress } from './progress.ts'
 import { measuredPlot, slotTable } from './slot-report.ts'
@@ -44,9 +44,7 @@ export async function measureCommand(argv: readonly string[]): Promise<number> {
     return 0
   }
   exactlyOne(call, given, 'run', 'checkpoint')
-  const progress = streamProgress(process.stderr, 'measuring')
-  const interrupts = onInterrupt(progress.line, 'stopping')
-  try {
+  return interruptible(streamProgress(process.stderr, 'measuring'), 'stopping', async (progress, signal) => {
     if (options.threads !== undefined) await setThreads(options.threads)
     const checkpoint = options.checkpoint ?? (await latestCheckpoint(options.run as string))
     if (!checkpoint)
@@ -68,7 +66,7 @@ export async function measureCommand(argv: readonly string[]): Promise<number> {
       timestepStride,
       seed,
       training: state.trainer,
-      signal: interrupts.signal,
+      signal,
       onTimestep: (done, total) => progress.update(done, total),
     })
     progress.end()
@@ -84,12 +82,5 @@ export async function measureCommand(argv: readonly string[]): Promise<number> {
     unet.dispose()
     schedule.dispose()
     return 0
-  } catch (error) {
-    const code = interrupts.code()
-    if (code === undefined) throw error
-    return code
-  } finally {
-    progress.end()
-    interrupts.stop()
-  }
+  })
 }

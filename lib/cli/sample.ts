@@ -12,7 +12,7 @@ import { latestCheckpoint, loadForSampling, type WeightsChoice } from '../traini
 import { drawImages, writeGrid } from '../training/preview.ts'
 import type { RunImages } from '../training/run.ts'
 import { PRECISIONS } from '../training/trainer.ts'
-import { onInterrupt } from './interrupt.ts'
+import { interruptible } from './interrupt.ts'
 import { exactlyOne, helpText, parseOptions } from './options.ts'
 import { streamProgress } from './progress.ts'
 import { asUsage, UsageError } from './usage.ts'
@@ -68,9 +68,7 @@ export async function sampleCommand(argv: readonly string[]): Promise<number> {
   if (given.steps !== undefined && given.respacing !== undefined) {
     throw new UsageError(`${call}: expected one of --steps and --respacing, got both`)
   }
-  const progress = streamProgress(process.stderr, 'sampling')
-  const interrupts = onInterrupt(progress.line, 'stopping')
-  try {
+  return interruptible(streamProgress(process.stderr, 'sampling'), 'stopping', async (progress, signal) => {
     if (options.threads !== undefined) await setThreads(options.threads)
     const checkpoint = options.checkpoint ?? (await newest(options.run as string, progress.line))
     const device = options.device as 'cpu'
@@ -98,7 +96,7 @@ export async function sampleCommand(argv: readonly string[]): Promise<number> {
       combine: await asUsage(() => parseCombine(options.combine, schedule, unet.layout.heads)),
       precision: options.precision,
       classOf: classCount > 0 ? (k) => chosen ?? k % classCount : undefined,
-      signal: interrupts.signal,
+      signal,
       onProgress: (done, total) => progress.update(done, total),
     })
     progress.end()
@@ -109,14 +107,7 @@ export async function sampleCommand(argv: readonly string[]): Promise<number> {
     unet.dispose()
     schedule.dispose()
     return 0
-  } catch (error) {
-    const code = interrupts.code()
-    if (code === undefined) throw error
-    return code
-  } finally {
-    progress.end()
-    interrupts.stop()
-  }
+  })
 }
 
 async function newest(run: string, line: (text: string) => void): Promise<string> {
