@@ -1,6 +1,7 @@
 // Options of runs and commands: one zod schema gives command-line options, help, checks of config.json, and types.
 import { z } from 'zod'
 import { nearest, show } from './check.ts'
+import type { Device } from './device.ts'
 
 /** A schema of flat options. */
 export type OptionShape = z.ZodRawShape
@@ -36,6 +37,11 @@ export function text(what = 'a text') {
 /** On or off. */
 export function flag() {
   return z.boolean('true or false')
+}
+
+/** cpu, cuda or cuda:N. */
+export function device() {
+  return z.string().regex(/^(cpu|cuda(:\d+)?)$/, 'cpu, cuda or cuda:N') as unknown as z.ZodType<Device>
 }
 
 /** Non-empty list of numbers. */

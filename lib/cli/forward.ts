@@ -1,12 +1,12 @@
 import { readFile } from 'node:fs/promises'
-import { z } from 'zod'
+import type { z } from 'zod'
 import { show } from '../check.ts'
 import { readTensors, writeTensors } from '../checkpoint-file.ts'
 import { setThreads } from '../device.ts'
 import { DataError } from '../errors.ts'
 import { type RawUNetOptions, UNet } from '../model/unet.ts'
 import type { HostData } from '../native.ts'
-import { flag, integer, oneOf, text } from '../options.ts'
+import { device, flag, integer, oneOf, text } from '../options.ts'
 import { elementCount, type HostTensor } from '../tensor.ts'
 import { PRECISIONS } from '../training/trainer.ts'
 import { helpText, parseOptions } from './options.ts'
@@ -26,13 +26,7 @@ const SHAPE = {
     flag().default(false),
   ),
   precision: about('of convolutions and attention', oneOf(PRECISIONS).default('fp32')),
-  device: about(
-    'cpu, cuda or cuda:N',
-    z
-      .string()
-      .regex(/^(cpu|cuda(:\d+)?)$/, 'cpu, cuda or cuda:N')
-      .default('cpu'),
-  ),
+  device: about('cpu, cuda or cuda:N', device().default('cpu')),
   threads: about('threads of LibTorch', integer(1, 1024).optional()),
 } satisfies Record<string, z.ZodType>
 
@@ -64,7 +58,7 @@ export async function forwardCommand(argv: readonly string[]): Promise<number> {
     ...(y && { y: y as HostData }),
     ...(lowRes && { lowRes: asFloat(lowRes) }),
   }
-  const unet = await UNet.fromGuidedDiffusion(raw, { device: options.device as 'cpu' })
+  const unet = await UNet.fromGuidedDiffusion(raw, { device: options.device })
   try {
     await unet.loadWeights(options.weights)
     if (!options.grad) {

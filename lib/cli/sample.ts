@@ -1,10 +1,10 @@
 import { mkdir } from 'node:fs/promises'
 import { dirname, extname, join } from 'node:path'
-import { z } from 'zod'
+import type { z } from 'zod'
 import { argumentError } from '../check.ts'
 import { writeSamplesNpz } from '../data/npz.ts'
 import { setThreads } from '../device.ts'
-import { decimal, flag, integer, oneOf, text } from '../options.ts'
+import { decimal, device, flag, integer, oneOf, text } from '../options.ts'
 import { onePicture } from '../report/grid.ts'
 import { writePng } from '../report/png.ts'
 import { parseCombine } from '../sampling/combine.ts'
@@ -46,13 +46,7 @@ const SHAPE = {
   height: about('height, for checkpoints that were not made by a run', integer(1).optional()),
   width: about('width, as height', integer(1).optional()),
   precision: about('of convolutions and attention', oneOf(PRECISIONS).default('fp32')),
-  device: about(
-    'cpu, cuda or cuda:N',
-    z
-      .string()
-      .regex(/^(cpu|cuda(:\d+)?)$/, 'cpu, cuda or cuda:N')
-      .default('cpu'),
-  ),
+  device: about('cpu, cuda or cuda:N', device().default('cpu')),
   threads: about('threads of LibTorch', integer(1, 1024).optional()),
 } satisfies Record<string, z.ZodType>
 
@@ -71,9 +65,8 @@ export async function sampleCommand(argv: readonly string[]): Promise<number> {
   return interruptible(streamProgress(process.stderr, 'sampling'), 'stopping', async (progress, signal) => {
     if (options.threads !== undefined) await setThreads(options.threads)
     const checkpoint = options.checkpoint ?? (await newest(options.run as string, progress.line))
-    const device = options.device as 'cpu'
     const weights = weightsChoice(call, options.weights)
-    const { unet, schedule, state } = await loadForSampling(checkpoint, { weights, device })
+    const { unet, schedule, state } = await loadForSampling(checkpoint, { weights, device: options.device })
     const { config } = unet
     const classCount = config?.classCount ?? 0
     const images = (state.extra as { images?: RunImages } | null)?.images

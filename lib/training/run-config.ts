@@ -7,7 +7,7 @@ import { partitionByLoss, partitionEvenly } from '../curriculum/partition.ts'
 import type { Slot } from '../curriculum/slot.ts'
 import { NETWORK_PRESETS, type NetworkPreset } from '../model/presets.ts'
 import type { UNetOptions } from '../model/unet.ts'
-import { checkOptions, decimal, flag, integer, numbers, oneOf, positive, text } from '../options.ts'
+import { checkOptions, decimal, device, flag, integer, numbers, oneOf, positive, text } from '../options.ts'
 import { HEADS } from '../prediction/heads.ts'
 import { SCHEDULE_NAMES } from '../schedule/noise-schedule.ts'
 import { LEARNING_RATE_KINDS } from './learning-rate.ts'
@@ -15,10 +15,6 @@ import { PRECISIONS, SPACES } from './trainer.ts'
 
 /** Who draws the timesteps of a run. */
 export const SAMPLER_NAMES = ['uniform', 'stratified', 'systematic', 'loss-second-moment', 'slots'] as const
-
-const device = z.string().regex(/^(cpu|cuda(:\d+)?)$/, 'cpu, cuda or cuda:N') as unknown as z.ZodType<
-  'cpu' | 'cuda' | `cuda:${number}`
->
 
 const about = <T extends z.ZodType>(group: string, description: string, schema: T): T =>
   schema.meta({ description, group }) as T
@@ -138,7 +134,7 @@ export const RUN_SHAPE = {
   seed: about('training', 'keys weights, noise, timesteps, order and flips', integer(0).default(0)),
 
   run: about('run', 'folder of the run; runs/DATA-HASH of the options by default', text().optional()),
-  device: about('run', 'cpu, cuda or cuda:N', device.default('cpu')),
+  device: about('run', 'cpu, cuda or cuda:N', device().default('cpu')),
   threads: about('run', 'threads of LibTorch; as many as cores by default', integer(1, 1024).optional()),
   keep: about('run', 'checkpoints that are kept; 0 keeps all', integer(0).default(3)),
   saveEvery: about('run', 'steps between checkpoints; 0 saves at the end only', integer(0).default(1000)),
