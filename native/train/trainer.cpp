@@ -140,14 +140,12 @@ StepResult Trainer::step(const TrainingBatch& host_batch) {
     gradients.push_back(weight.grad().defined() ? weight.grad() : at::zeros_like(weight.detach()));
   }
   c10::NoGradGuard no_grad;
-  const auto norm = at::stack(at::_foreach_norm(gradients)).norm();
-
   StepResult result;
   result.example_loss = at::cat(example_losses).to(at::kCPU);
   result.per_head = at::cat(per_head).to(at::kCPU);
   result.chosen = at::cat(chosen).to(at::kCPU);
   result.loss = (result.example_loss * host_batch.weight).mean().item<double>();
-  result.grad_norm = norm.item<double>();
+  result.grad_norm = optimizer_.norm(gradients);
 
   if (!std::isfinite(result.loss) || !std::isfinite(result.grad_norm)) {
     if (!config_.skips_non_finite) throw NonFiniteError(describe_non_finite(result, host_batch));
@@ -156,11 +154,9 @@ StepResult Trainer::step(const TrainingBatch& host_batch) {
     return result;
   }
 
-  if (config_.clip_norm > 0 && result.grad_norm > config_.clip_norm) {
-    at::_foreach_mul_(gradients, config_.clip_norm / (result.grad_norm + 1e-6));
-  }
-  optimizer_.step(gradients, host_batch.lr);
-  for (auto& average : averages_) average.update(weights_);
+  const bool clips = config_.clip_norm > 0 && result.grad_norm > config_.clip_norm;
+  const double factor = clips ? config_.clip_norm / (result.grad_norm + 1e-6) : 1;
+  optimizer_.step(gradients, factor, host_batch.lr, averages_);
   ++step_count_;
   return result;
 }
