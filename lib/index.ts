@@ -38,10 +38,13 @@ export { toUint8 } from './data/to-uint8.ts'
 export {
   checkDevice,
   type Device,
+  KERNELS,
+  type Kernels,
   type MemoryCount,
   memoryCount,
   resetPeakMemory,
   runtimeInfo,
+  setKernels,
   setThreads,
 } from './device.ts'
 export { DeviceTensor } from './device-tensor.ts'

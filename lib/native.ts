@@ -21,6 +21,9 @@ export interface HostData {
   readonly shape: readonly number[]
 }
 
+/** `fast`: trislot's own kernels wherever they apply; `plain`: LibTorch's everywhere. */
+export type Kernels = 'fast' | 'plain'
+
 /** Number format of convolutions and attention; weights, norms and losses stay float32. */
 export type Precision = 'fp32' | 'bf16' | 'fp16'
 /** Where the variance of an ancestral step comes from (improved DDPM, section 3.1). */
@@ -144,6 +147,7 @@ export interface Addon {
   runtimeInfo(): Promise<Record<string, string>>
   selfTest(device: string): Promise<{ loss: number; gradNorm: number }>
   threadsSet(count: number): Promise<void>
+  kernelsChoose(name: Kernels): Promise<void>
   memoryCount(): MemoryCount
   memoryResetPeak(): Promise<void>
   deviceCheck(name: string): Promise<void>

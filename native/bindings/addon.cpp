@@ -28,6 +28,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   TRISLOT_EXPORT("runtimeInfo", runtime_info);
   TRISLOT_EXPORT("selfTest", self_test);
   TRISLOT_EXPORT("threadsSet", threads_set);
+  TRISLOT_EXPORT("kernelsChoose", kernels_choose);
   TRISLOT_EXPORT("memoryCount", memory_count);
   TRISLOT_EXPORT("memoryResetPeak", memory_reset_peak);
   TRISLOT_EXPORT("deviceCheck", device_check);

@@ -11,6 +11,7 @@ Napi::Value shutdown(const Napi::CallbackInfo& info);
 Napi::Value runtime_info(const Napi::CallbackInfo& info);
 Napi::Value self_test(const Napi::CallbackInfo& info);
 Napi::Value threads_set(const Napi::CallbackInfo& info);
+Napi::Value kernels_choose(const Napi::CallbackInfo& info);
 Napi::Value memory_count(const Napi::CallbackInfo& info);
 Napi::Value memory_reset_peak(const Napi::CallbackInfo& info);
 Napi::Value device_check(const Napi::CallbackInfo& info);

@@ -8,6 +8,7 @@
 
 #include "loss/three_head.h"
 #include "prediction/head.h"
+#include "runtime/memory.h"
 #include "schedule/reverse.h"
 #include "schedule/schedule.h"
 #include "train/ema.h"
@@ -92,6 +93,7 @@ class Trainer {
  private:
   std::string describe_non_finite(const StepResult& result, const TrainingBatch& batch) const;
 
+  TrimsMemory trims_memory_;
   std::shared_ptr<UNet> unet_;
   std::shared_ptr<const Schedule> schedule_;
   TrainerConfig config_;
