@@ -66,12 +66,24 @@ export { combineBySignal, parseCombine, signalWeights } from './sampling/combine
 export { type Combine, Denoiser, type DenoiserOptions, type HeadWeights } from './sampling/denoiser.ts'
 export { type SampleOptions, sample } from './sampling/sample.ts'
 export {
+  ODE_SOLVERS,
+  SOLVERS,
+  type SolveOptions,
+  type Solver,
+  type SolverName,
+  type SolverSettings,
+  type StepProgress,
+  solve,
+} from './sampling/solver.ts'
+export {
   NoiseSchedule,
   type NoiseScheduleOptions,
   SCHEDULE_NAMES,
   type ScheduleName,
   type ScheduleTables,
+  type Visits,
 } from './schedule/noise-schedule.ts'
+export { SPACINGS, type SpacingName, type StepSpacing, spaceSteps } from './schedule/noise-spacing.ts'
 export { spaceTimesteps } from './schedule/spacing.ts'
 export type { HostTensor, ImageBatch, ImageShape } from './tensor.ts'
 export {

@@ -14,6 +14,9 @@ const TYPES = {
   '<i8': BigInt64Array,
 } as const
 
+/** A type of values, as numpy writes it: the last character is their bytes. */
+export type NpyType = keyof typeof TYPES
+
 /**
  * Reads an .npy file, format 1.0 or 2.0: magic, version, header length, a Python dict, the values.
  *
@@ -60,17 +63,29 @@ export function readNpy(call: string, where: string, bytes: Uint8Array): NpyArra
   return { data, shape }
 }
 
-/** Writes format 1.0, as `np.save` does: the header padded to a multiple of 64 bytes. */
+/** Writes format 1.0, as `np.save` does. */
 export function writeNpy({ data, shape }: NpyArray): Uint8Array {
-  const descr = Object.keys(TYPES).find((key) => data instanceof TYPES[key as keyof typeof TYPES])!
+  return Buffer.concat([npyHeader(npyType(data), shape), bytesOf(data)])
+}
+
+/** What numpy calls the type of an array. */
+export function npyType(data: NpyArray['data']): NpyType {
+  return Object.keys(TYPES).find((key) => data instanceof TYPES[key as NpyType]) as NpyType
+}
+
+/** The bytes of an array, not copied. */
+export function bytesOf(data: NpyArray['data']): Uint8Array {
+  return new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
+}
+
+/** What stands before the values: magic, version, a Python dict padded to a multiple of 64 bytes. */
+export function npyHeader(type: NpyType, shape: readonly number[]): Uint8Array {
   const sides = shape.length === 1 ? `${shape[0]},` : shape.join(', ')
-  const dict = `{'descr': '${descr}', 'fortran_order': False, 'shape': (${sides}), }`
+  const dict = `{'descr': '${type}', 'fortran_order': False, 'shape': (${sides}), }`
   const length = Math.ceil((10 + dict.length + 1) / 64) * 64
-  const out = new Uint8Array(length + data.byteLength)
-  const start = Buffer.from(out.buffer, 0, length)
-  start.write('\x93NUMPY\x01\x00', 'latin1')
-  start.writeUInt16LE(length - 10, 8)
-  start.write(`${dict.padEnd(length - 11)}\n`, 10, 'latin1')
-  out.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), length)
+  const out = Buffer.alloc(length)
+  out.write('\x93NUMPY\x01\x00', 'latin1')
+  out.writeUInt16LE(length - 10, 8)
+  out.write(`${dict.padEnd(length - 11)}\n`, 10, 'latin1')
   return out
 }

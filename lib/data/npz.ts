@@ -1,12 +1,10 @@
-import { randomUUID } from 'node:crypto'
-import { open, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { zipSync } from 'fflate'
-import { argumentError, checkKnownOptions, checkOneOf } from '../check.ts'
+import { checkKnownOptions, checkOneOf } from '../check.ts'
 import { DataError } from '../errors.ts'
 import type { ImageBatch } from '../tensor.ts'
 import { type ImageDataset, inMemory } from './dataset.ts'
-import { type NpyArray, readNpy, writeNpy } from './npy.ts'
+import { bytesOf, type NpyArray, npyType, readNpy } from './npy.ts'
+import { writeNpzStream } from './npz-stream.ts'
 import { toUint8 } from './to-uint8.ts'
 import { openZip } from './zip.ts'
 
@@ -101,26 +99,12 @@ export async function writeSamplesNpz(folder: string, images: ImageBatch): Promi
   return file
 }
 
-/** Writes named arrays as `np.savez` does (stored, not compressed), whole or not at all. Below 4 GiB. */
+/** Writes named arrays as `np.savez` does (stored, not compressed), whole or not at all. */
 export async function writeNpz(file: string, arrays: Record<string, NpyArray>): Promise<void> {
-  const total = Object.values(arrays).reduce((sum, { data }) => sum + data.byteLength, 0)
-  if (total > 2 ** 32 - 2 ** 20) throw argumentError('writeNpz', 'arrays', 'below 4 GiB together', total)
-  const entries = Object.entries(arrays).map(([name, array]) => [`${name}.npy`, writeNpy(array)] as const)
-  const temporary = `${file}.${randomUUID()}.tmp`
-  try {
-    const handle = await open(temporary, 'wx')
-    try {
-      await handle.writeFile(zipSync(Object.fromEntries(entries), { level: 0, mtime: new Date(1980, 0, 2) }))
-      await handle.sync()
-    } finally {
-      await handle.close()
-    }
-    await rename(temporary, file)
-  } catch (cause) {
-    await rm(temporary, { force: true }).catch(() => {})
-    const { code, message } = cause as NodeJS.ErrnoException
-    throw new DataError(`writeNpz: expected ${file} to be writable, got ${code ?? message}`, file, { cause })
-  }
+  const streams = Object.entries(arrays).map(([name, { data, shape }]) => {
+    return [name, { type: npyType(data), shape, chunks: [bytesOf(data)] }] as const
+  })
+  await writeNpzStream(file, Object.fromEntries(streams))
 }
 
 function toBytes(
@@ -158,7 +142,7 @@ function nhwcToNchw(data: Uint8Array, n: number, area: number, channels: number)
 }
 
 /** [N, C, area] to [N, area, C]. */
-function nchwToNhwc(data: Uint8Array, n: number, area: number, channels: number): Uint8Array {
+export function nchwToNhwc(data: Uint8Array, n: number, area: number, channels: number): Uint8Array {
   if (channels === 1) return data
   const out = new Uint8Array(data.length)
   let target = 0
