@@ -1,5 +1,6 @@
 // The public names, nothing else.
 
+export { type GaussianMixture, gaussianMixtureXStart } from './analysis/gaussian-mixture.ts'
 export { type GaussianModelOptions, gaussianEpsLoss } from './analysis/gaussian-model.ts'
 export { readLossCurve, writeLossCurve } from './analysis/loss-curve-file.ts'
 export { lossCurve, measureTimestepLoss, type TimestepLoss } from './analysis/timestep-loss.ts'
