@@ -51,7 +51,7 @@ describe('trislot sample', () => {
       '--solver dpmpp2m --spacing karras',
       '--solver dpmpp2m --spacing karras --rho 1',
       '--solver heun --spacing logSnr',
-      '--solver euler --spacing trailing',
+      '--solver euler --spacing quadratic',
       '--solver dpmpp2m --no-lower-order-final',
       '--solver ddpm',
     ]) {
