@@ -17,13 +17,22 @@ const TYPES = {
 /** A type of values, as numpy writes it: the last character is their bytes. */
 export type NpyType = keyof typeof TYPES
 
+/** What the header of an .npy file says. */
+export interface NpyHeader {
+  readonly type: NpyType
+  readonly shape: readonly number[]
+  /** Bytes before the values. */
+  readonly length: number
+}
+
 /**
- * Reads an .npy file, format 1.0 or 2.0: magic, version, header length, a Python dict, the values.
+ * Reads the header of an .npy file, format 1.0 or 2.0: magic, version, header length, a Python dict.
  *
+ * @param bytes - the beginning of the file, with the whole header
  * @param where - names the array in messages
- * @throws DataError for Fortran order, objects, unknown types, and lengths that do not fit
+ * @throws DataError for Fortran order, objects and unknown types
  */
-export function readNpy(call: string, where: string, bytes: Uint8Array): NpyArray {
+export function readNpyHeader(call: string, where: string, bytes: Uint8Array): NpyHeader {
   const fail = (what: string, got: unknown) => new DataError(`${call}: expected ${where} ${what}, got ${got}`)
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   if (buffer.length < 10 || buffer.toString('latin1', 0, 6) !== '\x93NUMPY') {
@@ -45,21 +54,32 @@ export function readNpy(call: string, where: string, bytes: Uint8Array): NpyArra
     throw fail('to have descr, fortran_order and shape in its header', header.slice(0, 80))
   }
   if (descr.includes('O')) throw fail('to hold numbers', `Python objects (${descr}), which could run code`)
-  const Type = TYPES[descr as keyof typeof TYPES]
-  if (!Type) throw fail(`to have one of the types ${Object.keys(TYPES).join(', ')}`, descr)
+  if (!(descr in TYPES)) throw fail(`to have one of the types ${Object.keys(TYPES).join(', ')}`, descr)
   if (order === 'True') throw fail('to be in C order', 'Fortran order; save np.ascontiguousarray(x)')
   const shape = sides.split(',').flatMap((side) => (side.trim() === '' ? [] : [Number.parseInt(side, 10)]))
+  return { type: descr as NpyType, shape, length: begin + headerLength }
+}
+
+/**
+ * Reads an .npy file.
+ *
+ * @param where - names the array in messages
+ * @throws DataError as `readNpyHeader`, and for lengths that do not fit
+ */
+export function readNpy(call: string, where: string, bytes: Uint8Array): NpyArray {
+  const { type, shape, length } = readNpyHeader(call, where, bytes)
+  const Type = TYPES[type]
   const count = shape.reduce((product, side) => product * side, 1)
-  const dataBytes = buffer.length - begin - headerLength
+  const dataBytes = bytes.length - length
   if (dataBytes !== count * Type.BYTES_PER_ELEMENT) {
-    const what = `to hold ${count * Type.BYTES_PER_ELEMENT} bytes for shape (${shape.join(', ')}) of ${descr}`
-    throw fail(what, `${dataBytes} bytes`)
+    const what = `to hold ${count * Type.BYTES_PER_ELEMENT} bytes for shape (${shape.join(', ')}) of ${type}`
+    throw new DataError(`${call}: expected ${where} ${what}, got ${dataBytes} bytes`)
   }
-  const start = bytes.byteOffset + begin + headerLength
+  const start = bytes.byteOffset + length
   const aligned = start % Type.BYTES_PER_ELEMENT === 0
   const data = aligned
     ? new Type(bytes.buffer as ArrayBuffer, start, count)
-    : new Type(bytes.slice(begin + headerLength).buffer, 0, count)
+    : new Type(bytes.slice(length).buffer, 0, count)
   return { data, shape }
 }
 

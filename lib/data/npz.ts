@@ -1,9 +1,9 @@
 import { join } from 'node:path'
-import { checkKnownOptions, checkOneOf } from '../check.ts'
+import { checkInteger, checkKnownOptions, checkOneOf } from '../check.ts'
 import { DataError } from '../errors.ts'
 import type { ImageBatch } from '../tensor.ts'
 import { type ImageDataset, inMemory } from './dataset.ts'
-import { bytesOf, type NpyArray, npyType, readNpy } from './npy.ts'
+import { bytesOf, type NpyArray, npyType, readNpy, readNpyHeader } from './npy.ts'
 import { writeNpzStream } from './npz-stream.ts'
 import { toUint8 } from './to-uint8.ts'
 import { openZip } from './zip.ts'
@@ -58,6 +58,59 @@ export async function npz(file: string, options: NpzOptions = {}): Promise<Image
       classNames: Array.from({ length: classCount }, (_, label) => String(label)),
     }),
   })
+}
+
+/**
+ * The images of a .npz file, read from the file one by one: for files larger than memory. `arr_0` is uint8 [N, H, W, C], as
+ * guided-diffusion's samples and reference batches; a compressed file is read whole.
+ *
+ * @throws DataError as `npz`
+ */
+export async function npzOnDisk(file: string): Promise<ImageDataset & { close(): Promise<void> }> {
+  const call = 'npzOnDisk'
+  const zip = await openZip(call, file)
+  try {
+    const name = 'arr_0.npy'
+    if (!zip.names.includes(name)) {
+      throw new DataError(
+        `${call}: expected ${file} to hold arr_0, got ${zip.names.join(', ') || 'nothing'}`,
+        file,
+      )
+    }
+    const place = await zip.stored(name)
+    if (!place) {
+      await zip.close()
+      return { ...(await npz(file)), close: async () => {} }
+    }
+    const head = await zip.bytes(place.begin, Math.min(place.size, 4096))
+    const { type, shape, length } = readNpyHeader(call, `arr_0 of ${file}`, head)
+    const [n, height, width, channels] = shape as [number, number, number, number]
+    const size = height * width * channels
+    if (type !== '|u1' || shape.length !== 4 || !(channels >= 1 && channels <= 4) || n * size === 0) {
+      const got = `${type} (${shape.join(', ')})`
+      throw new DataError(`${call}: expected arr_0 of ${file} to be uint8 (N, H, W, C), got ${got}`, file)
+    }
+    if (place.size !== length + n * size) {
+      const what = `arr_0 of ${file} to hold ${n * size} bytes for shape (${shape.join(', ')})`
+      throw new DataError(`${call}: expected ${what}, got ${place.size - length}`, file)
+    }
+    return {
+      name: file,
+      length: n,
+      channels,
+      height,
+      width,
+      async image(index) {
+        checkInteger('dataset.image', 'index', index, 0, n - 1)
+        const bytes = await zip.bytes(place.begin + length + index * size, size)
+        return nhwcToNchw(bytes, 1, height * width, channels)
+      },
+      close: () => zip.close(),
+    }
+  } catch (error) {
+    await zip.close()
+    throw error
+  }
 }
 
 /** The arrays of a .npz file by name; the first of `wanted` must be there. */

@@ -153,7 +153,7 @@ describe('solve', () => {
         }),
       )
       expect(error.message).to.equal('no more')
-      expect(memoryCount().handles, solver).to.equal(before)
+      expect(memoryCount().handles, solver).to.be.at.most(before)
     }
   })
 
