@@ -60,11 +60,15 @@ function exactSolution(x: Float64Array, from: number, to: number, steps = 2000):
 }
 
 /**
- * Root-mean-square error of each solver at the lowest noise of the linear schedule, steps even in log snr, float64.
+ * Root-mean-square error of each solver at the lowest noise of the linear schedule, steps even in log snr.
  *
+ * @param Numbers - the precision of images and predictions
  * @returns for each solver, one error a step count
  */
-export async function solverErrors(stepCounts: readonly number[]): Promise<Map<string, number[]>> {
+export async function solverErrors(
+  stepCounts: readonly number[],
+  Numbers: typeof Float64Array | typeof Float32Array = Float64Array,
+): Promise<Map<string, number[]>> {
   const schedule = NoiseSchedule.create()
   const { alphaBar } = schedule.tables
   const begin = starts()
@@ -74,11 +78,11 @@ export async function solverErrors(stepCounts: readonly number[]): Promise<Map<s
     const list: number[] = []
     for (const steps of stepCounts) {
       const process = schedule.respace({ spacing: 'logSnr', steps: steps + 1 })
-      const start = await DeviceTensor.from({ data: begin, shape: [POINTS] })
+      const start = await DeviceTensor.from({ data: Numbers.from(begin), shape: [POINTS] })
       const predictXStart = async (xt: DeviceTensor, k: number): Promise<DeviceTensor> => {
-        const x = (await xt.toHost()).data as Float64Array
+        const x = Float64Array.from((await xt.toHost()).data as Float64Array)
         const xStart = gaussianMixtureXStart(MIXTURE, x, process.tables.alphaBar[k]!)
-        return DeviceTensor.from({ data: xStart, shape: [POINTS] })
+        return DeviceTensor.from({ data: Numbers.from(xStart), shape: [POINTS] })
       }
       const solver = name === 'dpmpp2m' ? { name, lowerOrderFinal: false } : name
       const end = await solve({ process, start, solver, predictXStart, until: 'lowestNoise' })
@@ -114,6 +118,10 @@ async function main(): Promise<void> {
     const cells = list.map((error) => error.toExponential(1))
     const slope = fittedSlope(fitted, list.slice(3)).toFixed(2)
     console.log(`| \`${name}\` | ${name === 'heun' ? 2 : 1} | ${cells.join(' | ')} | ${slope} |`)
+  }
+  for (const [name, list] of await solverErrors(stepCounts, Float32Array)) {
+    const cells = list.map((error) => error.toExponential(1))
+    console.log(`| \`${name}\`, float32 | ${name === 'heun' ? 2 : 1} | ${cells.join(' | ')} | |`)
   }
   const guide = (order: number, at: number) =>
     stepCounts.map((steps) => at * (stepCounts[0]! / steps) ** order)

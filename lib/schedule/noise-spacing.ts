@@ -12,7 +12,7 @@ export type SpacingName = (typeof SPACINGS)[number]
  * - `uniform`: evenly in t from 0 to T - 1, whole timesteps, as guided-diffusion's respacing by a number.
  * - `trailing`: evenly in t down from T - 1, whole timesteps; 0 is left out (arXiv 2305.08891, table 2).
  * - `quadratic`: sqrt(t) evenly, so that small t are visited more often (DDIM, appendix D.2).
- * - `logSnr`: the logarithm of the signal-to-noise ratio evenly (DPM-Solver, section 3.4).
+ * - `logSnr`: the logarithm of the signal-to-noise ratio evenly (DPM-Solver, arXiv 2206.00927).
  * - `karras`: sigma^(1/rho) evenly, sigma = sqrt(1 / alphaBar - 1) (arXiv 2206.00364, eq. 5).
  *
  * The last three visit fractional timesteps, which the network is told as they are.
