@@ -36,15 +36,15 @@ export interface SampleOptions {
  * const images = await sample({ denoiser, shape: [16, 1, 28, 28], seed: 7, solver: 'dpmpp2m' })
  */
 export async function sample(options: SampleOptions): Promise<Float32Array> {
-  const { denoiser, shape, seed, firstImage = 0, onStep, signal } = options
+  const { denoiser, shape, seed, firstImage = 0, variance, onStep, signal } = options
   checkInteger('sample', 'firstImage', firstImage, 0)
   const solver = chosenSolver(options)
   let xt = await denoiser.noise(shape, seed, firstImage)
   try {
     if (solver.name !== 'ddpm' && solver.name !== 'ddim') {
       const predictXStart = async (x: DeviceTensor, k: number): Promise<DeviceTensor> => {
-        const { xStart, variance } = await denoiser.predictXStart(x, k)
-        variance?.dispose()
+        const { xStart, ...others } = await denoiser.predictXStart(x, k)
+        for (const tensor of Object.values(others)) tensor.dispose()
         return xStart
       }
       const { process } = denoiser
@@ -54,7 +54,6 @@ export async function sample(options: SampleOptions): Promise<Float32Array> {
       return (await xt.toHost()).data as Float32Array
     }
     const eta = solver.name === 'ddim' ? (solver.eta ?? 0) : undefined
-    const variance = solver.name === 'ddpm' ? solver.variance : undefined
     const total = denoiser.process.timestepCount
     for (let k = total - 1; k >= 0; k--) {
       signal?.throwIfAborted()
@@ -77,15 +76,11 @@ export async function sample(options: SampleOptions): Promise<Float32Array> {
   }
 }
 
-/** `solver`, or what the short forms `eta` and `variance` mean. */
-function chosenSolver({ solver, eta, variance }: SampleOptions): SolverSettings {
+/** `solver`, or what its short form `eta` means. */
+function chosenSolver({ solver, eta }: SampleOptions): SolverSettings {
   if (solver === undefined) {
-    if (eta !== undefined) return solverSettings('sample', { name: 'ddim', eta })
-    return { name: 'ddpm', ...(variance && { variance }) }
+    return eta === undefined ? { name: 'ddpm' } : solverSettings('sample', { name: 'ddim', eta })
   }
-  if (eta !== undefined || variance !== undefined) {
-    const name = eta !== undefined ? 'eta' : 'variance'
-    throw argumentError('sample', name, 'given inside solver', { eta, variance }[name])
-  }
+  if (eta !== undefined) throw argumentError('sample', 'eta', 'given inside solver', eta)
   return solverSettings('sample', solver)
 }

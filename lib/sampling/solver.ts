@@ -1,6 +1,6 @@
 import { argumentError, checkKnownOptions, checkNumber, checkOneOf } from '../check.ts'
 import { DeviceTensor } from '../device-tensor.ts'
-import { native, type VarianceType } from '../native.ts'
+import { native } from '../native.ts'
 import type { NoiseSchedule } from '../schedule/noise-schedule.ts'
 
 /** Solvers of the probability-flow ODE; math.md, "Solvers", has their formulas and docs/solvers.md their orders. */
@@ -12,8 +12,8 @@ export type SolverName = (typeof SOLVERS)[number]
 
 /** A sampler with its settings. */
 export type SolverSettings =
-  /** Variance of the steps: what the network learned, else `fixedLarge`. */
-  | { readonly name: 'ddpm'; readonly variance?: VarianceType }
+  /** The ancestral sampler; where its variance comes from is an option of `sample`. */
+  | { readonly name: 'ddpm' }
   /** eta in [0, 1] is the share of DDPM's noise; 0 by default. */
   | { readonly name: 'ddim'; readonly eta?: number }
   /** Order 1; the same steps as DDIM with eta 0, but for rounding. */
@@ -33,7 +33,7 @@ export type Solver = SolverName | SolverSettings
 export function solverSettings(call: string, solver: Solver): SolverSettings {
   const settings = (typeof solver === 'string' ? { name: solver } : solver) as SolverSettings
   checkOneOf(call, 'solver', settings?.name, SOLVERS)
-  const own = { ddpm: ['variance'], ddim: ['eta'], euler: [], heun: [], dpmpp2m: ['lowerOrderFinal'] }
+  const own = { ddpm: [], ddim: ['eta'], euler: [], heun: [], dpmpp2m: ['lowerOrderFinal'] }
   checkKnownOptions(call, settings, ['name', ...own[settings.name]])
   if (settings.name === 'ddim' && settings.eta !== undefined)
     checkNumber(call, 'solver.eta', settings.eta, 0, 1)

@@ -85,14 +85,19 @@ export class NoiseSchedule extends NativeObject<'schedule'> {
     return new NoiseSchedule(handle, { name, timestepCount, zeroTerminalSnr })
   }
 
-  /** alphaBar at a timestep in [0, T - 1], which may be fractional: log snr is linear in between (math.md, "Step spacing"). */
+  /**
+   * alphaBar at a timestep between the first and the last that this process visits; between visited ones log snr is linear
+   * (math.md, "Step spacing").
+   *
+   * @param t - as in `tables.timestepMap`, possibly fractional
+   */
   alphaBarAt(t: number): number {
-    checkNumber('schedule.alphaBarAt', 't', t, 0, this.timestepCount - 1)
-    const { alphaBar, snr } = this.tables
-    const below = Math.floor(t)
-    const share = t - below
-    if (share === 0) return alphaBar[below]!
-    const logSnr = (1 - share) * Math.log(snr[below]!) + share * Math.log(snr[below + 1]!)
+    const { alphaBar, snr, timestepMap } = this.tables
+    checkNumber('schedule.alphaBarAt', 't', t, timestepMap[0], timestepMap.at(-1))
+    const above = timestepMap.findIndex((visited) => visited >= t)
+    if (timestepMap[above] === t) return alphaBar[above]!
+    const share = (timestepMap[above]! - t) / (timestepMap[above]! - timestepMap[above - 1]!)
+    const logSnr = share * Math.log(snr[above - 1]!) + (1 - share) * Math.log(snr[above]!)
     return 1 / (1 + Math.exp(-logSnr))
   }
 

@@ -207,7 +207,7 @@ describe('sample with a solver', () => {
     expect(seen.some((t) => !Number.isInteger(t))).to.equal(true)
   })
 
-  it('takes eta and variance beside solver only inside it', async () => {
+  it('takes eta beside solver only inside it', async () => {
     const { unet, schedule } = await tinyTrainer()
     const denoiser = new Denoiser(unet, schedule.respace('2'))
     const error = await rejection(

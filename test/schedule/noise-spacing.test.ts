@@ -57,6 +57,10 @@ describe('spaceSteps', () => {
   it('respaces a process that is respaced already', () => {
     const process = schedule.respace('11').respace(Float64Array.of(0.5, 10))
     expect(Array.from(process.tables.timestepMap)).to.deep.equal([50, 999])
+    expect(process.alphaBarAt(50)).to.equal(process.tables.alphaBar[0])
+    expect(() => process.alphaBarAt(49)).to.throw(
+      'schedule.alphaBarAt: expected t to be a number in [50, 999], got 49',
+    )
   })
 
   it('says what is wrong', () => {
