@@ -2,7 +2,7 @@
 python metrics.py --out ../../test/fixtures
 
 Formulas are those of guided-diffusion's evaluator (FID, Inception score, precision and recall with half-precision distances), of
-arXiv 1801.01401 (KID), and of the sliced Wasserstein distance. Needs scipy beside requirements.txt.
+arXiv 1801.01401 (KID), and of the sliced Wasserstein distance.
 """
 
 import argparse
