@@ -31,7 +31,7 @@ export { type IdxOptions, idx } from './data/idx.ts'
 export { type ImageFolder, type ImageFolderOptions, imageFolder } from './data/image-folder.ts'
 export type { LabelMode } from './data/list-images.ts'
 export type { NpyArray } from './data/npy.ts'
-export { type NpzOptions, npz, npzOnDisk, writeNpz, writeSamplesNpz } from './data/npz.ts'
+export { type NpzOnDisk, type NpzOptions, npz, npzOnDisk, writeNpz, writeSamplesNpz } from './data/npz.ts'
 export { type OpenOptions, openDataset } from './data/open.ts'
 export type { Pixels } from './data/pillow-resize.ts'
 export { lowResTwin, withLowRes } from './data/super-resolution.ts'
@@ -66,7 +66,12 @@ export {
 } from './metrics/evaluate.ts'
 export { FeatureNetwork, type ImageFeatures } from './metrics/feature-network.ts'
 export { type SlicedWassersteinOptions, slicedWasserstein } from './metrics/pixels.ts'
-export { type MakeReferenceOptions, makeReference, readReference } from './metrics/reference.ts'
+export {
+  type MakeReferenceOptions,
+  makeReference,
+  type ReferenceFile,
+  readReference,
+} from './metrics/reference.ts'
 export { NETWORK_PRESETS, type NetworkPreset } from './model/presets.ts'
 export {
   type RawUNetOptions,

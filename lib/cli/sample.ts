@@ -29,9 +29,9 @@ const SHAPE = {
   count: about('images', integer(1).default(16)),
   batchSize: about('images at once; image k is the same whatever it is', integer(1).default(16)),
   seed: about('keys the noise: image k of a seed is always the same', integer(0).default(0)),
-  solver: about('the sampler', oneOf(SOLVERS).optional()),
-  steps: about('timesteps that are visited', integer(1).optional()),
-  spacing: about('how they lie', oneOf(SPACINGS).optional()),
+  solver: about('the sampler; ddim by default', oneOf(SOLVERS).optional()),
+  steps: about('timesteps that are visited; 50 by default', integer(1).optional()),
+  spacing: about('how they lie; uniform by default', oneOf(SPACINGS).optional()),
   rho: about('exponent of karras, 7 by default', positive().optional()),
   respacing: about(
     'timesteps that are visited: 250, ddim25, or counts of sections 10,15,20',

@@ -60,13 +60,19 @@ export async function npz(file: string, options: NpzOptions = {}): Promise<Image
   })
 }
 
+/** Images of an open file. */
+export interface NpzOnDisk extends ImageDataset {
+  /** Closes the file; images cannot be read any more. */
+  close(): Promise<void>
+}
+
 /**
  * The images of a .npz file, read from the file one by one: for files larger than memory. `arr_0` is uint8 [N, H, W, C], as
  * guided-diffusion's samples and reference batches; a compressed file is read whole.
  *
  * @throws DataError as `npz`
  */
-export async function npzOnDisk(file: string): Promise<ImageDataset & { close(): Promise<void> }> {
+export async function npzOnDisk(file: string): Promise<NpzOnDisk> {
   const call = 'npzOnDisk'
   const zip = await openZip(call, file)
   try {

@@ -43,6 +43,7 @@ export interface EvaluateOptions {
   readonly seed?: number
   /** For the sliced Wasserstein distance. */
   readonly device?: Device
+  /** Called after each batch with `samples`, `reference` or `pixels`, and counts of images. */
   readonly onProgress?: ((what: string, done: number, total: number) => void) | undefined
   readonly signal?: AbortSignal | undefined
 }

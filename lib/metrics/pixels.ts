@@ -13,6 +13,7 @@ export interface SlicedWassersteinOptions {
   readonly seed?: number
   readonly batchSize?: number
   readonly device?: Device
+  /** Called after each batch, with counts of images. */
   readonly onProgress?: ((done: number, total: number) => void) | undefined
   readonly signal?: AbortSignal | undefined
 }

@@ -13,6 +13,12 @@ import { readBatches } from './read-batches.ts'
 
 const STATISTICS = ['mu', 'sigma', 'mu_s', 'sigma_s'] as const
 
+/** A reference whose images are read from an open file. */
+export interface ReferenceFile extends Reference {
+  /** Closes the file. */
+  close(): Promise<void>
+}
+
 /**
  * Opens a reference batch as guided-diffusion's evaluator reads it: `arr_0` images (uint8 [N, H, W, C]), or the statistics
  * `mu`, `sigma` of pool features and `mu_s`, `sigma_s` of spatial ones, or all of them. Files of `makeReference` also hold
@@ -21,7 +27,7 @@ const STATISTICS = ['mu', 'sigma', 'mu_s', 'sigma_s'] as const
  *
  * @throws DataError for files that hold neither, or whose arrays do not fit together
  */
-export async function readReference(file: string): Promise<Reference & { close(): Promise<void> }> {
+export async function readReference(file: string): Promise<ReferenceFile> {
   const call = 'readReference'
   const zip = await openZip(call, file)
   const names = zip.names.map((name) => name.replace(/\.npy$/, ''))
@@ -71,6 +77,7 @@ export interface MakeReferenceOptions {
   /** Keys which images are kept; 0 by default. */
   readonly seed?: number
   readonly batchSize?: number
+  /** Called after each batch, with counts of images. */
   readonly onProgress?: ((done: number, total: number) => void) | undefined
   readonly signal?: AbortSignal | undefined
 }
