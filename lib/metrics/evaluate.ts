@@ -141,7 +141,7 @@ async function compareFeatures(
     return features
   }
   try {
-    const ofReference = await referenceFeatures(reference, featuresOf)
+    const ofReference = await referenceFeatures(reference, network, featuresOf)
     if (ofReference.known) held.push(ofReference.known)
     const ofSamples = await featuresOf('samples', samples)
     const width = ofSamples.pool.shape[1] as number
@@ -185,11 +185,12 @@ async function compareFeatures(
 /** Features of the reference's images: those that it holds, or new ones. */
 async function referenceFeatures(
   reference: Reference,
+  network: FeatureNetwork,
   featuresOf: (what: string, dataset: ImageDataset) => ReturnType<typeof datasetFeatures>,
 ): Promise<{ pool?: DeviceTensor; spatial?: DeviceTensor; known?: DeviceTensor }> {
   const { features, images, pool } = reference
   if (features && pool) {
-    const known = await DeviceTensor.from(features)
+    const known = await DeviceTensor.from(features, network.device)
     return { pool: known, known }
   }
   return images ? featuresOf('reference', images) : {}

@@ -36,11 +36,13 @@ export class FeatureNetwork extends NativeObject<'featureNetwork'> {
   readonly file: string
   /** Of the file: results of two networks cannot be compared. */
   readonly sha256: string
+  readonly device: Device
 
-  private constructor(handle: FeatureNetworkHandle, file: string, sha256: string) {
+  private constructor(handle: FeatureNetworkHandle, file: string, sha256: string, device: Device) {
     super(handle, 'FeatureNetwork')
     this.file = file
     this.sha256 = sha256
+    this.device = device
   }
 
   /** Loads a TorchScript file. Throws a DataError when it cannot be read or is none. */
@@ -59,7 +61,7 @@ export class FeatureNetwork extends NativeObject<'featureNetwork'> {
     }
     try {
       const handle = await native().featureNetworkLoad(file, device)
-      return new FeatureNetwork(handle, file, hash.digest('hex'))
+      return new FeatureNetwork(handle, file, hash.digest('hex'), device)
     } catch (cause) {
       const reason = (cause as Error).message.split('\n')[0]
       throw new DataError(
