@@ -54,7 +54,8 @@ export function readNpyHeader(call: string, where: string, bytes: Uint8Array): N
     throw fail('to have descr, fortran_order and shape in its header', header.slice(0, 80))
   }
   if (descr.includes('O')) throw fail('to hold numbers', `Python objects (${descr}), which could run code`)
-  if (!(descr in TYPES)) throw fail(`to have one of the types ${Object.keys(TYPES).join(', ')}`, descr)
+  if (!Object.hasOwn(TYPES, descr))
+    throw fail(`to have one of the types ${Object.keys(TYPES).join(', ')}`, descr)
   if (order === 'True') throw fail('to be in C order', 'Fortran order; save np.ascontiguousarray(x)')
   const shape = sides.split(',').flatMap((side) => (side.trim() === '' ? [] : [Number.parseInt(side, 10)]))
   return { type: descr as NpyType, shape, length: begin + headerLength }

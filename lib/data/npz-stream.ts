@@ -68,17 +68,17 @@ async function writeEntry(
   let crc = crc32(header)
   let done = header.length
   for await (const chunk of chunks) {
-    if (done + chunk.length > size) throw tooMany(name, size, done + chunk.length)
+    if (done + chunk.length > size) throw wrongSize(name, size, done + chunk.length)
     await writable(writeAll(handle, chunk, begin + done), file)
     crc = crc32(chunk, crc)
     done += chunk.length
   }
-  if (done !== size) throw tooMany(name, size, done)
+  if (done !== size) throw wrongSize(name, size, done)
   await writable(writeAll(handle, localHeader({ ...entry, crc }), offset), file)
   return { ...entry, crc }
 }
 
-function tooMany(name: string, size: number, got: number): RangeError {
+function wrongSize(name: string, size: number, got: number): RangeError {
   return new RangeError(`writeNpzStream: expected ${name} to have ${size} bytes, got ${got}`)
 }
 

@@ -68,7 +68,8 @@ export interface NpzOnDisk extends ImageDataset {
 
 /**
  * The images of a .npz file, read from the file one by one: for files larger than memory. `arr_0` is uint8 [N, H, W, C], as
- * guided-diffusion's samples and reference batches; a compressed file is read whole.
+ * guided-diffusion's samples and reference batches. A compressed file is read whole; the checksum of a stored one is not
+ * compared.
  *
  * @throws DataError as `npz`
  */
