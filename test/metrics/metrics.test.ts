@@ -130,6 +130,34 @@ describe('Metrics against numpy and scipy', () => {
   })
 })
 
+describe('precisionRecall', () => {
+  it('counts as brute force does over several slices of points', async () => {
+    // Whole coordinates below 16: every distance is exact in half precision.
+    const stream = keyedRandom(4, 'probe').at(0)
+    const points = (count: number, end: number) =>
+      Float32Array.from({ length: 3 * count }, () => stream.integer(0, end))
+    const [reference, samples] = [points(1050, 16), points(300, 13)]
+    const squared = (a: Float32Array, i: number, b: Float32Array, j: number): number =>
+      (a[3 * i]! - b[3 * j]!) ** 2 +
+      (a[3 * i + 1]! - b[3 * j + 1]!) ** 2 +
+      (a[3 * i + 2]! - b[3 * j + 2]!) ** 2
+    const radii = (a: Float32Array): number[] =>
+      Array.from({ length: a.length / 3 }, (_, i) => {
+        return Float64Array.from({ length: a.length / 3 }, (_, j) => squared(a, i, a, j)).sort()[3] as number
+      })
+    const share = (a: Float32Array, b: Float32Array, radius: number[]): number => {
+      const count = a.length / 3
+      const isInside = (i: number): boolean => radius.some((r, j) => squared(a, i, b, j) <= r)
+      return Array.from({ length: count }, (_, i) => Number(isInside(i))).reduce((x, y) => x + y) / count
+    }
+    const device = (data: Float32Array) => DeviceTensor.from({ data, shape: [data.length / 3, 3] })
+    expect(await precisionRecall(await device(reference), await device(samples))).to.deep.equal({
+      precision: share(samples, reference, radii(reference)),
+      recall: share(reference, samples, radii(samples)),
+    })
+  })
+})
+
 describe('kernelDistance', () => {
   it('is the same for the same seed, near 0 for halves of one set and far from it for another', async () => {
     const stream = keyedRandom(1, 'probe').at(0)
