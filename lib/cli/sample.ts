@@ -129,37 +129,44 @@ export async function sampleCommand(argv: readonly string[]): Promise<number> {
       progress.end()
       console.log(file)
     } else {
-      await mkdir(folder, { recursive: true })
-      const unlock = await lockRun(folder)
-      try {
-        const write = options.format === 'npz' ? drawSamplesNpz : drawSamplesPng
-        const { threads = '' } = await runtimeInfo()
-        const file = await write({
-          folder,
-          count,
-          image,
-          shardSize: options.shardSize ?? batchSize,
-          settings: {
-            step: state.step,
-            checkpoint: createHash('sha256').update(JSON.stringify(state.files)).digest('hex'),
-            ...{ weights, seed, batchSize, solver, combine, precision, device: options.device },
-            respacing: typeof respacing === 'string' ? respacing : { ...respacing },
-            ...(chosen !== undefined && { class: chosen }),
-            threads: Number(threads),
-          },
-          draw,
-          classOf: drawing.classOf,
-        })
-        progress.end()
-        console.log(file)
-      } finally {
-        await unlock()
-      }
+      const { threads = '' } = await runtimeInfo()
+      const file = await drawFiles(options.format === 'npz' ? drawSamplesNpz : drawSamplesPng, {
+        folder,
+        count,
+        image,
+        shardSize: options.shardSize ?? batchSize,
+        settings: {
+          step: state.step,
+          checkpoint: createHash('sha256').update(JSON.stringify(state.files)).digest('hex'),
+          ...{ weights, seed, batchSize, solver, combine, precision, device: options.device },
+          respacing: typeof respacing === 'string' ? respacing : { ...respacing },
+          ...(chosen !== undefined && { class: chosen }),
+          threads: Number(threads), // bits depend on them
+        },
+        draw,
+        classOf: drawing.classOf,
+      })
+      progress.end()
+      console.log(file)
     }
     unet.dispose()
     schedule.dispose()
     return 0
   })
+}
+
+/** Draws into a folder that no other process draws into meanwhile. */
+async function drawFiles(
+  draw: typeof drawSamplesNpz,
+  options: Parameters<typeof drawSamplesNpz>[0],
+): Promise<string> {
+  await mkdir(options.folder, { recursive: true })
+  const unlock = await lockRun(options.folder)
+  try {
+    return await draw(options)
+  } finally {
+    await unlock()
+  }
 }
 
 /** The sampler that the options mean; DDIM by default. */
