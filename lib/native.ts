@@ -14,6 +14,7 @@ export type TensorHandle = Handle<'tensor'>
 export type ScheduleHandle = Handle<'schedule'>
 export type UNetHandle = Handle<'unet'>
 export type TrainerHandle = Handle<'trainer'>
+export type FeatureNetworkHandle = Handle<'featureNetwork'>
 
 /** Host data on its way to native code; copied before the call returns. */
 export interface HostData {
@@ -165,7 +166,7 @@ export interface Addon {
     zeroTerminal: boolean,
     betas?: Float64Array,
   ): ScheduleHandle
-  scheduleRespace(schedule: ScheduleHandle, kept: Int32Array): ScheduleHandle
+  scheduleRespace(schedule: ScheduleHandle, kept: Float64Array): ScheduleHandle
   scheduleTables(schedule: ScheduleHandle): Record<string, Float64Array>
   scheduleQSample(
     schedule: ScheduleHandle,
@@ -274,6 +275,46 @@ export interface Addon {
     logVariance: TensorHandle,
     k: number | Int32Array,
   ): Promise<HostTensor>
+  reverseEuler(
+    process: ScheduleHandle,
+    xStart: TensorHandle,
+    xt: TensorHandle,
+    k: number,
+  ): Promise<TensorHandle>
+  reverseHeun(
+    process: ScheduleHandle,
+    xStart: TensorHandle,
+    xStartAhead: TensorHandle,
+    xt: TensorHandle,
+    k: number,
+  ): Promise<TensorHandle>
+  reverseDpmpp2m(
+    process: ScheduleHandle,
+    xStart: TensorHandle,
+    xStartBefore: TensorHandle,
+    xt: TensorHandle,
+    k: number,
+  ): Promise<TensorHandle>
+  featureNetworkLoad(path: string, device: string): Promise<FeatureNetworkHandle>
+  featureNetworkRun(
+    network: FeatureNetworkHandle,
+    images: HostData,
+  ): Promise<{ pool: TensorHandle; spatial?: TensorHandle; probabilities?: TensorHandle }>
+  tensorConcatenate(parts: readonly TensorHandle[]): Promise<TensorHandle>
+  featureStatistics(features: TensorHandle): Promise<{ mean: HostTensor; covariance: HostTensor }>
+  frechetDistance(
+    a: { mean: HostData; covariance: HostData },
+    b: { mean: HostData; covariance: HostData },
+  ): Promise<number>
+  inceptionScore(probabilities: TensorHandle, split: number): Promise<number>
+  precisionRecall(
+    reference: TensorHandle,
+    samples: TensorHandle,
+    neighbour: number,
+  ): Promise<{ precision: number; recall: number }>
+  kernelDistances(a: TensorHandle, b: TensorHandle, rowsA: HostData, rowsB: HostData): Promise<Float64Array>
+  projectImages(images: HostData, directions: TensorHandle): Promise<TensorHandle>
+  slicedWasserstein(a: TensorHandle, b: TensorHandle): Promise<number>
 }
 
 let loaded: Addon | undefined

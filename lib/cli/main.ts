@@ -12,6 +12,10 @@ const COMMANDS: Record<string, { readonly about: string; readonly load: () => Pr
   },
   train: { about: 'train a network on images', load: async () => (await import('./train.ts')).trainCommand },
   sample: { about: 'draw images', load: async () => (await import('./sample.ts')).sampleCommand },
+  evaluate: {
+    about: 'compare samples with a reference: FID and other metrics',
+    load: async () => (await import('./evaluate.ts')).evaluateCommand,
+  },
   measure: {
     about: 'measure the loss over the timesteps',
     load: async () => (await import('./measure.ts')).measureCommand,

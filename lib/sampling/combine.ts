@@ -25,8 +25,7 @@ export function signalWeights(alphaBar: number, heads: readonly Head[]): HeadWei
  * @param schedule - the process that the network was trained on
  */
 export function combineBySignal(schedule: NoiseSchedule, heads: readonly Head[]): Combine {
-  const { alphaBar } = schedule.tables
-  return (t) => signalWeights(alphaBar[t] as number, heads)
+  return (t) => signalWeights(schedule.alphaBarAt(t), heads)
 }
 
 /**

@@ -66,6 +66,19 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   TRISLOT_EXPORT("reverseDdim", reverse_ddim);
   TRISLOT_EXPORT("reverseEncode", reverse_encode);
   TRISLOT_EXPORT("reverseBound", reverse_bound);
+  TRISLOT_EXPORT("reverseEuler", reverse_euler);
+  TRISLOT_EXPORT("reverseHeun", reverse_heun);
+  TRISLOT_EXPORT("reverseDpmpp2m", reverse_dpmpp_2m);
+  TRISLOT_EXPORT("featureNetworkLoad", feature_network_load);
+  TRISLOT_EXPORT("featureNetworkRun", feature_network_run);
+  TRISLOT_EXPORT("tensorConcatenate", tensor_concatenate);
+  TRISLOT_EXPORT("featureStatistics", feature_statistics);
+  TRISLOT_EXPORT("frechetDistance", frechet_distance);
+  TRISLOT_EXPORT("inceptionScore", inception_score);
+  TRISLOT_EXPORT("precisionRecall", precision_recall);
+  TRISLOT_EXPORT("kernelDistances", kernel_distances);
+  TRISLOT_EXPORT("projectImages", project_images);
+  TRISLOT_EXPORT("slicedWasserstein", sliced_wasserstein);
 #undef TRISLOT_EXPORT
   return exports;
 }

@@ -60,4 +60,21 @@ Napi::Value reverse_ddim(const Napi::CallbackInfo& info);
 Napi::Value reverse_encode(const Napi::CallbackInfo& info);
 Napi::Value reverse_bound(const Napi::CallbackInfo& info);
 
+// solver.cpp
+Napi::Value reverse_euler(const Napi::CallbackInfo& info);
+Napi::Value reverse_heun(const Napi::CallbackInfo& info);
+Napi::Value reverse_dpmpp_2m(const Napi::CallbackInfo& info);
+
+// metrics.cpp
+Napi::Value feature_network_load(const Napi::CallbackInfo& info);
+Napi::Value feature_network_run(const Napi::CallbackInfo& info);
+Napi::Value tensor_concatenate(const Napi::CallbackInfo& info);
+Napi::Value feature_statistics(const Napi::CallbackInfo& info);
+Napi::Value frechet_distance(const Napi::CallbackInfo& info);
+Napi::Value inception_score(const Napi::CallbackInfo& info);
+Napi::Value precision_recall(const Napi::CallbackInfo& info);
+Napi::Value kernel_distances(const Napi::CallbackInfo& info);
+Napi::Value project_images(const Napi::CallbackInfo& info);
+Napi::Value sliced_wasserstein(const Napi::CallbackInfo& info);
+
 }  // namespace trislot

@@ -28,7 +28,7 @@ Napi::Value schedule_create(const Napi::CallbackInfo& info) {
 
 // scheduleRespace(schedule, kept): handle
 Napi::Value schedule_respace(const Napi::CallbackInfo& info) {
-  return wrap_schedule(info.Env(), unwrap<const Schedule>(info[0])->respaced(decode_integers(info[1])));
+  return wrap_schedule(info.Env(), unwrap<const Schedule>(info[0])->respaced(decode_numbers(info[1])));
 }
 
 // scheduleTables(schedule): { [name]: Float64Array }
@@ -53,7 +53,7 @@ Napi::Value schedule_tables(const Napi::CallbackInfo& info) {
   put("posteriorMeanXStart", schedule->posterior_mean_x_start);
   put("posteriorMeanXt", schedule->posterior_mean_x_t);
   put("snr", schedule->snr);
-  put("timestepMap", {schedule->timestep_map.begin(), schedule->timestep_map.end()});
+  put("timestepMap", schedule->timestep_map);
   return object;
 }
 

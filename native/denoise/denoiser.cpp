@@ -8,7 +8,7 @@ namespace trislot {
 Denoised predict_x_start(const UNet& unet, const Schedule& process, const OutputLayout& layout, const at::Tensor& x_t,
                          int64_t k, const at::Tensor& y, const at::Tensor& low_res, const DenoiseOptions& options) {
   c10::NoGradGuard no_grad;
-  double timestep = static_cast<double>(process.timestep_map.at(k));
+  double timestep = process.timestep_map.at(k);
   if (options.rescales_timesteps) timestep *= 1000.0 / static_cast<double>(process.original_length);
   const auto t = at::full({x_t.size(0)}, timestep, x_t.options());
   const auto output = unet.forward({x_t, t, y, low_res}, {options.dtype, /*training=*/false, {}});
