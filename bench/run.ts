@@ -6,7 +6,7 @@ import { dirname, join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { type ParseArgsConfig, parseArgs } from 'node:util'
 import { argumentError, checkInteger } from '../lib/check.ts'
-import { PRECISIONS, type Precision, unetConfig } from '../lib/index.ts'
+import { PRECISIONS, type Precision } from '../lib/index.ts'
 import { forwardFlops, parameterCount } from '../lib/model/layers.ts'
 import { cacheHome, packageRoot, packageVersion } from '../lib/setup/paths.ts'
 import { type BenchNetwork, NETWORKS } from './networks.ts'
@@ -208,7 +208,7 @@ const title = ({ network, batch, work }: Omit<Case, 'precision'>): string =>
   `${work} ${network.name} batch ${batch}`
 
 function job(item: Case, precision: Precision, variant: Variant, network: Partial<Job['network']> = {}): Job {
-  const config = { ...unetConfig(item.network.options), ...network }
+  const config = { ...item.network.config, ...network }
   return { work: item.work, network: config, size: item.network.size, batch: item.batch, precision, variant }
 }
 
@@ -226,7 +226,7 @@ async function timeCase(
     await reference.build(job(item, 'fp32', REFERENCE)), // guided-diffusion runs float32 whatever ours runs
     await best.build(job(item, precision, variant)),
   ]
-  const config = unetConfig(item.network.options)
+  const config = item.network.config
   const expected = parameterCount(config)
   if (parameters.some((count) => count !== expected))
     throw new Error(`bench: expected ${expected} weights on every side, got ${parameters.join(', ')}`)
