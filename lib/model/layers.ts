@@ -40,8 +40,10 @@ export interface ConvolutionLayer {
   readonly positions: number
 }
 
-/** One layer of a network. */
-export type NetworkLayer = ResidualLayer | AttentionLayer | ResampleLayer | ConvolutionLayer
+/** One layer of a network; `feedsDecoder` where a skip connection takes its output to the decoder. */
+export type NetworkLayer = (ResidualLayer | AttentionLayer | ResampleLayer | ConvolutionLayer) & {
+  readonly feedsDecoder?: true
+}
 
 /**
  * The layers that a batch passes through, in order, with sizes for images of `size` (height and width, or as many lengths
@@ -62,9 +64,14 @@ export function networkLayers(config: UNetConfig, size: readonly number[]): Netw
   }
 
   let channels = widths[0] as number
-  const skips = [channels]
+  const skips: number[] = []
+  const feedDecoder = (): void => {
+    layers.push({ ...(layers.pop() as NetworkLayer), feedsDecoder: true })
+    skips.push(channels)
+  }
   const seen = config.imageChannels * (config.lowRes ? 2 : 1)
   layers.push({ kind: 'stem', in: seen, out: channels, positions: positionsAt(0) })
+  feedDecoder()
   const last = widths.length - 1
   for (const [level, width] of widths.entries()) {
     const positions = positionsAt(level)
@@ -73,11 +80,11 @@ export function networkLayers(config: UNetConfig, size: readonly number[]): Netw
       channels = width
       if (config.attentionResolutions.includes(2 ** level))
         layers.push(attention(channels, config.attentionHeads, positions))
-      skips.push(channels)
+      feedDecoder()
     }
     if (level < last) {
       layers.push(resample(channels, positions, positionsAt(level + 1)))
-      skips.push(channels)
+      feedDecoder()
     }
   }
 
@@ -105,33 +112,38 @@ export function networkLayers(config: UNetConfig, size: readonly number[]): Netw
   return layers
 }
 
-/** Weights of the network. */
-export function parameterCount(config: UNetConfig): number {
-  const { modelChannels, dims, scaleShiftNorm, classCount } = config
-  const width = 4 * modelChannels
+/** Weights of one layer. */
+export function layerParameterCount(config: UNetConfig, layer: NetworkLayer): number {
   const conv = (input: number, output: number, kernel: number): number =>
-    output * (input * kernel ** dims + 1)
-  const size = Array.from({ length: dims }, () => 2 ** config.channelMult.length)
-  const embedding = (modelChannels + 1) * width + (width + 1) * width + classCount * width
-  const cost = (layer: NetworkLayer): number => {
-    switch (layer.kind) {
-      case 'stem':
-        return conv(layer.in, layer.out, 3)
-      case 'output':
-        return 2 * layer.in + conv(layer.in, layer.out, 3)
-      case 'resample':
-        return layer.kernel ? conv(layer.channels, layer.channels, layer.kernel) : 0
-      case 'attention':
-        return 2 * layer.channels + 4 * layer.channels * (layer.channels + 1)
-      case 'residual': {
-        const timestep = (width + 1) * layer.out * (scaleShiftNorm ? 2 : 1)
-        const shortcut = layer.in === layer.out ? 0 : conv(layer.in, layer.out, 1)
-        const convolutions = conv(layer.in, layer.out, 3) + conv(layer.out, layer.out, 3)
-        return 2 * layer.in + 2 * layer.out + convolutions + timestep + shortcut
-      }
+    output * (input * kernel ** config.dims + 1)
+  switch (layer.kind) {
+    case 'stem':
+      return conv(layer.in, layer.out, 3)
+    case 'output':
+      return 2 * layer.in + conv(layer.in, layer.out, 3)
+    case 'resample':
+      return layer.kernel ? conv(layer.channels, layer.channels, layer.kernel) : 0
+    case 'attention':
+      return 2 * layer.channels + 4 * layer.channels * (layer.channels + 1)
+    case 'residual': {
+      const timestep = (4 * config.modelChannels + 1) * layer.out * (config.scaleShiftNorm ? 2 : 1)
+      const shortcut = layer.in === layer.out ? 0 : conv(layer.in, layer.out, 1)
+      const convolutions = conv(layer.in, layer.out, 3) + conv(layer.out, layer.out, 3)
+      return 2 * layer.in + 2 * layer.out + convolutions + timestep + shortcut
     }
   }
-  return networkLayers(config, size).reduce((sum, layer) => sum + cost(layer), embedding)
+}
+
+/** Weights of the network. */
+export function parameterCount(config: UNetConfig): number {
+  const { modelChannels, dims, classCount } = config
+  const width = 4 * modelChannels
+  const size = Array.from({ length: dims }, () => 2 ** config.channelMult.length)
+  const embedding = (modelChannels + 1) * width + (width + 1) * width + classCount * width
+  return networkLayers(config, size).reduce(
+    (sum, layer) => sum + layerParameterCount(config, layer),
+    embedding,
+  )
 }
 
 /**
