@@ -3,6 +3,7 @@
 export { type GaussianMixture, gaussianMixtureXStart } from './analysis/gaussian-mixture.ts'
 export { type GaussianModelOptions, gaussianEpsLoss } from './analysis/gaussian-model.ts'
 export { readLossCurve, writeLossCurve } from './analysis/loss-curve-file.ts'
+export { estimateMemory, type MemoryEstimate, type MemoryQuestion } from './analysis/memory-estimate.ts'
 export { lossCurve, measureTimestepLoss, type TimestepLoss } from './analysis/timestep-loss.ts'
 export { readTensors, writeTensors } from './checkpoint-file.ts'
 export { lossShares, partitionByLoss, partitionEvenly } from './curriculum/partition.ts'
@@ -149,6 +150,7 @@ export { type StepReport, type TrainOptions, train } from './training/loop.ts'
 export { type DrawOptions, drawImages, writeGrid } from './training/preview.ts'
 export { type RunHooks, type RunImages, type RunReport, type RunResult, run } from './training/run.ts'
 export { type RunConfig, type RunOptions, runConfig, SAMPLER_NAMES } from './training/run-config.ts'
+export { measureSpeed, type SpeedOptions, type TrainingSpeed } from './training/speed.ts'
 export {
   type LossOptions,
   PRECISIONS,

@@ -20,6 +20,10 @@ const COMMANDS: Record<string, { readonly about: string; readonly load: () => Pr
     about: 'measure the loss over the timesteps',
     load: async () => (await import('./measure.ts')).measureCommand,
   },
+  bench: {
+    about: 'time training, and estimate what fits into memory',
+    load: async () => (await import('./bench.ts')).benchCommand,
+  },
   forward: {
     about: 'run a network on tensors',
     load: async () => (await import('./forward.ts')).forwardCommand,

@@ -250,7 +250,7 @@ async function unlessStopped(work: () => Promise<void>, signal: AbortSignal | un
   }
 }
 
-function trainerOptions(config: RunConfig) {
+export function trainerOptions(config: RunConfig) {
   const { seed, boundWeight, beta1, beta2, weightDecay, decayAll, emaRates, emaWarmsUp, clipNorm } = config
   const { microBatch, precision, nonFinite, choose, compare, space, sigmaData } = config
   return {
