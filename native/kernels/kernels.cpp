@@ -22,6 +22,9 @@ extern const KernelTable kTable;
 namespace avx512 {
 extern const KernelTable kTable;
 }
+namespace avx512bf16 {
+extern const KernelTable kTable;
+}
 #endif
 
 namespace {
@@ -43,7 +46,8 @@ const KernelTable& kernel_table() {
 #ifdef TRISLOT_X86_KERNELS
   static const KernelTable& table = [&]() -> const KernelTable& {
     const std::string capability = at::get_cpu_capability();
-    return capability == "AVX512" ? avx512::kTable : capability == "AVX2" ? avx2::kTable : baseline::kTable;
+    if (capability == "AVX512") return __builtin_cpu_supports("avx512bf16") ? avx512bf16::kTable : avx512::kTable;
+    return capability == "AVX2" ? avx2::kTable : baseline::kTable;
   }();
   return table;
 #else

@@ -3,6 +3,10 @@
 
 #include "kernels/simd.h"
 
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+#endif
+
 namespace trislot::TRISLOT_ISA {
 namespace {
 
@@ -35,17 +39,51 @@ inline void block_product(const float* a, int64_t a_row, int64_t a_depth, const 
   }
 }
 
+#ifdef __AVX512BF16__
+typedef uint32_t UnalignedWords __attribute__((vector_size(64), aligned(4), may_alias));
+typedef uint32_t Word __attribute__((may_alias, aligned(2)));
+
+inline __m512bh pairs_at(const uint32_t* p) { return (__m512bh) * reinterpret_cast<const UnalignedWords*>(p); }
+
+inline __m512bh splat_pair(const void* p) { return (__m512bh)_mm512_set1_epi32(*static_cast<const Word*>(p)); }
+
+// As block_product; a_row and a_depth count bfloat16 values, b holds pairs [depth / 2][kPanel].
 template <int rows, bool accumulates>
-inline void last_rows(int64_t left, const float* a, int64_t a_row, int64_t a_depth, const float* b, int64_t depth,
-                      float* c, int64_t c_row) {
+inline void block_product(const BFloat16* a, int64_t a_row, int64_t a_depth, const uint32_t* b, int64_t pairs, float* c,
+                          int64_t c_row) {
+  __m512 sum[rows][2];
+  for (int i = 0; i < rows; ++i) {
+    sum[i][0] = accumulates ? (__m512)load(c + i * c_row) : _mm512_setzero_ps();
+    sum[i][1] = accumulates ? (__m512)load(c + i * c_row + kLanes) : _mm512_setzero_ps();
+  }
+  for (int64_t k = 0; k < pairs; ++k) {
+    const __m512bh b0 = pairs_at(b + k * kPanel), b1 = pairs_at(b + k * kPanel + kLanes);
+    const BFloat16* column = a + k * a_depth;
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; ++i) {
+      const __m512bh factor = splat_pair(column + i * a_row);
+      sum[i][0] = _mm512_dpbf16_ps(sum[i][0], factor, b0);
+      sum[i][1] = _mm512_dpbf16_ps(sum[i][1], factor, b1);
+    }
+  }
+  for (int i = 0; i < rows; ++i) {
+    store(c + i * c_row, (Vec)sum[i][0]);
+    store(c + i * c_row + kLanes, (Vec)sum[i][1]);
+  }
+}
+#endif
+
+template <int rows, bool accumulates, typename A, typename B>
+inline void last_rows(int64_t left, const A* a, int64_t a_row, int64_t a_depth, const B* b, int64_t depth, float* c,
+                      int64_t c_row) {
   if (left == rows) return block_product<rows, accumulates>(a, a_row, a_depth, b, depth, c, c_row);
   if constexpr (rows > 1) last_rows<rows - 1, accumulates>(left, a, a_row, a_depth, b, depth, c, c_row);
 }
 
 // As block_product, for any number of rows.
-template <bool accumulates>
-inline void panel_product(int64_t rows, const float* a, int64_t a_row, int64_t a_depth, const float* b, int64_t depth,
-                          float* c, int64_t c_row) {
+template <bool accumulates, typename A = float, typename B = float>
+inline void panel_product(int64_t rows, const A* a, int64_t a_row, int64_t a_depth, const B* b, int64_t depth, float* c,
+                          int64_t c_row) {
   // Blocks of even height: 16 rows are 8 + 8, not 12 + 4.
   int64_t blocks = (rows + kBlockRows - 1) / kBlockRows;
   for (int64_t i = 0; i < rows; --blocks) {
@@ -58,11 +96,20 @@ inline void panel_product(int64_t rows, const float* a, int64_t a_row, int64_t a
 constexpr int64_t kDepth = 512;     // of a product that is summed at a time, so that a panel stays in the cache
 constexpr int64_t kRows = 8 * kBlockRows;  // rows that a thread takes at a time
 
+// One panel of `height` rows of sums, with bias and addend, to its place in c.
 template <typename T>
-inline void store_sum(T* to, Vec value, const float* bias, const T* addend, int64_t left) {
-  if (bias != nullptr) value += load_some(bias, left);
-  if (addend != nullptr) value += load_some(addend, left);
-  store_some(to, value, left);
+inline void store_panel(const float* sums, int64_t height, int64_t row, int64_t panel, int64_t columns,
+                        const float* bias, const T* addend, T* c, int64_t c_stride) {
+  for (int64_t i = 0; i < height; ++i) {
+    for (int64_t j = 0; j < kPanel; j += kLanes) {
+      const int64_t column = panel * kPanel + j, left = columns - column, at = (row + i) * c_stride + column;
+      if (left <= 0) break;
+      Vec value = load(sums + i * kPanel + j);
+      if (bias != nullptr) value += load_some(bias + column, left);
+      if (addend != nullptr) value += load_some(addend + at, left);
+      store_some(c + at, value, left);
+    }
+  }
 }
 
 // b[depth][columns] with any strides into panels [panel][depth][kPanel].
@@ -118,13 +165,7 @@ void product(const ProductShape& shape, const T* a, int64_t a_stride, const floa
           (k == 0 ? panel_product<false> : panel_product<true>)(height, from + k, a_row, 1, weights + k * kPanel, part,
                                                                 sums, kPanel);
         }
-        for (int64_t i = 0; i < height; ++i) {
-          const int64_t at = (row + i) * c_stride + panel * kPanel;
-          for (int64_t j = 0; j < kPanel && panel * kPanel + j < columns; j += kLanes) {
-            store_sum(c + at + j, load(sums + i * kPanel + j), bias == nullptr ? nullptr : bias + panel * kPanel + j,
-                      addend == nullptr ? nullptr : addend + at + j, columns - panel * kPanel - j);
-          }
-        }
+        store_panel(sums, height, row, panel, columns, bias, addend, c, c_stride);
       }
     }
   });

@@ -11,7 +11,10 @@
 #include "kernels/table.h"
 #include "runtime/parallel.h"
 
-#if defined(__AVX512F__)
+#if defined(__AVX512BF16__)
+#define TRISLOT_ISA avx512bf16
+#define TRISLOT_LANES 16
+#elif defined(__AVX512F__)
 #define TRISLOT_ISA avx512
 #define TRISLOT_LANES 16
 #elif defined(__AVX2__)
