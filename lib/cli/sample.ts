@@ -8,12 +8,12 @@ import { decimal, device, flag, integer, oneOf, text } from '../options.ts'
 import { onePicture } from '../report/grid.ts'
 import { writePng } from '../report/png.ts'
 import { parseCombine } from '../sampling/combine.ts'
-import { latestCheckpoint, loadForSampling, type WeightsChoice } from '../training/checkpoint.ts'
 import { drawImages, writeGrid } from '../training/preview.ts'
-import type { RunImages } from '../training/run.ts'
 import { PRECISIONS } from '../training/trainer.ts'
 import { interruptible } from './interrupt.ts'
-import { exactlyOne, helpText, parseOptions } from './options.ts'
+import { MODEL_SHAPE } from './model-options.ts'
+import { networkForSampling } from './network-for-sampling.ts'
+import { helpText, parseOptions } from './options.ts'
 import { streamProgress } from './progress.ts'
 import { asUsage, UsageError } from './usage.ts'
 
@@ -22,7 +22,10 @@ const about = <T extends z.ZodType>(description: string, schema: T): T => schema
 const SHAPE = {
   run: about('folder of a run, whose newest checkpoint is used', text().optional()),
   checkpoint: about('folder of a checkpoint', text().optional()),
-  weights: about('average (ema), weights themselves (raw), or the rate of an average', text().default('ema')),
+  weights: about(
+    'average (ema), weights themselves (raw), or the rate of an average; without --run and --checkpoint a .pt or .safetensors file',
+    text().default('ema'),
+  ),
   count: about('images', integer(1).default(16)),
   batchSize: about('images at once; image k is the same whatever it is', integer(1).default(16)),
   seed: about('keys the noise: image k of a seed is always the same', integer(0).default(0)),
@@ -48,6 +51,7 @@ const SHAPE = {
   precision: about('of convolutions and attention', oneOf(PRECISIONS).default('fp32')),
   device: about('cpu, cuda or cuda:N', device().default('cpu')),
   threads: about('threads of LibTorch', integer(1, 1024).optional()),
+  ...MODEL_SHAPE,
 } satisfies Record<string, z.ZodType>
 
 /** `trislot sample`. */
@@ -58,22 +62,19 @@ export async function sampleCommand(argv: readonly string[]): Promise<number> {
     console.log(helpText('Draws images from a trained network.', `${call} --run runs/digits`, SHAPE))
     return 0
   }
-  exactlyOne(call, given, 'run', 'checkpoint')
   if (given.steps !== undefined && given.respacing !== undefined) {
     throw new UsageError(`${call}: expected one of --steps and --respacing, got both`)
   }
   return interruptible(streamProgress(process.stderr, 'sampling'), 'stopping', async (progress, signal) => {
     if (options.threads !== undefined) await setThreads(options.threads)
-    const checkpoint = options.checkpoint ?? (await newest(options.run as string, progress.line))
-    const weights = weightsChoice(call, options.weights)
-    const { unet, schedule, state } = await loadForSampling(checkpoint, { weights, device: options.device })
+    const network = await networkForSampling(call, options, given, progress.line)
+    const { unet, schedule, images } = network
     const { config } = unet
     const classCount = config?.classCount ?? 0
-    const images = (state.extra as { images?: RunImages } | null)?.images
     const [height, width] = [options.height ?? images?.height, options.width ?? images?.width]
     if (height === undefined || width === undefined) {
       throw new UsageError(
-        `${call}: expected --height and --width to be given, because ${checkpoint} does not hold them`,
+        `${call}: expected --height and --width to be given, because ${network.path} does not hold them`,
       )
     }
     const chosen = chosenClass(call, options.class, classCount, images?.classNames ?? null)
@@ -88,6 +89,8 @@ export async function sampleCommand(argv: readonly string[]): Promise<number> {
       eta: options.ddpm ? undefined : options.eta,
       combine: await asUsage(() => parseCombine(options.combine, schedule, unet.layout.heads)),
       precision: options.precision,
+      rescalesTimesteps: network.rescalesTimesteps,
+      variance: network.variance,
       classOf: classCount > 0 ? (k) => chosen ?? k % classCount : undefined,
       signal,
       onProgress: (done, total) => progress.update(done, total),
@@ -95,27 +98,12 @@ export async function sampleCommand(argv: readonly string[]): Promise<number> {
     progress.end()
     const folder = options.run !== undefined ? join(options.run, 'samples') : 'samples'
     console.log(
-      await write(batch, options.format, options.out ?? folder, `step-${state.step}-seed-${options.seed}`),
+      await write(batch, options.format, options.out ?? folder, `${network.name}-seed-${options.seed}`),
     )
     unet.dispose()
     schedule.dispose()
     return 0
   })
-}
-
-async function newest(run: string, line: (text: string) => void): Promise<string> {
-  const found = await latestCheckpoint(run, { onUnreadable: (_, error) => line(`warning: ${error.message}`) })
-  if (!found) throw new Error(`trislot sample: expected a checkpoint in ${run}, got none; train first`)
-  return found
-}
-
-function weightsChoice(call: string, weights: string): WeightsChoice {
-  if (weights === 'ema' || weights === 'raw') return weights
-  const rate = Number(weights)
-  if (weights.trim() !== '' && rate >= 0 && rate <= 1) return rate
-  throw new UsageError(
-    argumentError(call, '--weights', 'ema, raw or the rate of an average', weights).message,
-  )
 }
 
 function chosenClass(

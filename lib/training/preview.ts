@@ -1,7 +1,7 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { UNet } from '../model/unet.ts'
-import type { Precision } from '../native.ts'
+import type { Precision, VarianceType } from '../native.ts'
 import { type GridOptions, imageGrid } from '../report/grid.ts'
 import { writePng } from '../report/png.ts'
 import type { Combine } from '../sampling/denoiser.ts'
@@ -25,6 +25,10 @@ export interface DrawOptions {
   readonly eta?: number | undefined
   readonly combine: Combine
   readonly precision?: Precision
+  /** The network was trained on t x 1000 / T (improved-diffusion); false by default. */
+  readonly rescalesTimesteps?: boolean
+  /** Of ancestral steps; what the network learned, else `fixedLarge`, by default. */
+  readonly variance?: VarianceType | undefined
   /** Class of image k, for class-conditional networks. */
   readonly classOf?: ((k: number) => number) | undefined
   readonly signal?: AbortSignal | undefined
@@ -43,6 +47,8 @@ export async function drawImages(unet: UNet, options: DrawOptions): Promise<Imag
     eta,
     combine,
     precision = 'fp32',
+    rescalesTimesteps = false,
+    variance,
     classOf,
     signal,
   } = options
@@ -55,13 +61,14 @@ export async function drawImages(unet: UNet, options: DrawOptions): Promise<Imag
     for (let first = 0; first < count; first += batchSize) {
       const n = Math.min(batchSize, count - first)
       const y = labels?.slice(first, first + n)
-      const denoiser = new Denoiser(unet, process, { combine, precision, ...(y && { y }) })
+      const denoiser = new Denoiser(unet, process, { combine, precision, rescalesTimesteps, ...(y && { y }) })
       const images = await sample({
         denoiser,
         shape: [n, ...image],
         seed,
         firstImage: first,
         ...(eta !== undefined && { eta }),
+        ...(variance && { variance }),
         ...(signal && { signal }),
         onStep: ({ done, total }) => options.onProgress?.(first * total + n * done, count * total),
       })
