@@ -1,9 +1,9 @@
 // Options that say what a file of weights does not: shared by the commands that take such files.
 import { z } from 'zod'
-import type { GivenModel } from '../weights/describe.ts'
 import { flag, integer, oneOf, text } from '../options.ts'
 import { HEADS } from '../prediction/heads.ts'
 import { SCHEDULE_NAMES } from '../schedule/noise-schedule.ts'
+import type { GivenModel } from '../weights/describe.ts'
 import { kebab } from './options.ts'
 
 const about = <T extends z.ZodType>(description: string, schema: T): T =>
@@ -35,7 +35,8 @@ export type ModelValues = z.output<z.ZodObject<typeof MODEL_SHAPE>>
 /** What the options say of a network, as `describeModel` takes it. */
 export function describeOptions(options: ModelValues) {
   const { config, part, schedule, timestepCount, variance, rescalesTimesteps, ...network } = options
-  const { heads, imageChannels, lowRes, attentionHeads, headChannels, newAttentionOrder, normGroups } = network
+  const { heads, imageChannels, lowRes, attentionHeads, headChannels, newAttentionOrder, normGroups } =
+    network
   const given = {
     network: { heads, imageChannels, lowRes, attentionHeads, headChannels, newAttentionOrder, normGroups },
     schedule,
@@ -57,7 +58,10 @@ export function givenModelOptions(given: Record<string, unknown>): string[] {
 }
 
 /** What is worth a line to the user about a file that holds several dicts. */
-export function partNote(path: string, { part, otherParts }: { part?: string; otherParts: readonly string[] }): string | undefined {
+export function partNote(
+  path: string,
+  { part, otherParts }: { part?: string; otherParts: readonly string[] },
+): string | undefined {
   if (part === undefined || otherParts.length === 0) return undefined
   return `note: ${path} holds ${[part, ...otherParts].join(' and ')}; ${part} is used (--part for another)`
 }

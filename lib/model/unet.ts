@@ -237,7 +237,12 @@ export function optionsFromGuidedDiffusion(raw: RawUNetOptions, heads: readonly 
   const variances = raw.out_channels / channels - heads.length
   if (variances !== 0 && variances !== 1) {
     const [fewer, more] = [channels * heads.length, channels * (heads.length + 1)]
-    throw argumentError(call, 'out_channels', `${fewer}, or ${more} with a learned variance`, raw.out_channels)
+    throw argumentError(
+      call,
+      'out_channels',
+      `${fewer}, or ${more} with a learned variance`,
+      raw.out_channels,
+    )
   }
   return { ...network, heads, learnsVariance: variances === 1 }
 }
@@ -507,9 +512,10 @@ export class UNet extends NativeObject<'unet'> {
       partial,
       rows,
     })
+    const none = outputs?.taken.length === 0 ? Object.keys(rows) : [] // of these no row was taken
     return {
-      loaded,
-      fresh: [...missing, ...misshapen],
+      loaded: loaded.filter((name) => !none.includes(name)),
+      fresh: [...missing, ...misshapen, ...loaded.filter((name) => none.includes(name))],
       ignored: unexpected,
       ...(outputs && { outputs: { taken: outputs.taken, fresh: outputs.fresh } }),
       ...(metadata.root !== undefined && { part: metadata.root }),

@@ -1,7 +1,12 @@
 import { readFile } from 'node:fs/promises'
 import { checkKnownOptions, checkOneOf, show } from '../check.ts'
 import { DataError } from '../errors.ts'
-import { networkFromRaw, optionsFromGuidedDiffusion, type RawUNetOptions, type UNetOptions } from '../model/unet.ts'
+import {
+  networkFromRaw,
+  optionsFromGuidedDiffusion,
+  type RawUNetOptions,
+  type UNetOptions,
+} from '../model/unet.ts'
 import { SCHEDULE_NAMES, type ScheduleName } from '../schedule/noise-schedule.ts'
 
 /** What a configuration says of a network; whatever it leaves out must come from elsewhere. */
@@ -17,7 +22,13 @@ export interface ConfigFile {
 }
 
 /** guided-diffusion's options beside those of the network's constructor. */
-const DIFFUSION = ['noise_schedule', 'diffusion_steps', 'predict_xstart', 'rescale_timesteps', 'learn_sigma'] as const
+const DIFFUSION = [
+  'noise_schedule',
+  'diffusion_steps',
+  'predict_xstart',
+  'rescale_timesteps',
+  'learn_sigma',
+] as const
 
 /**
  * Reads the JSON that describes a network: as `trislot convert` writes it, a checkpoint's state.json, or guided-diffusion's

@@ -56,7 +56,10 @@ export async function convertWeights(
 }
 
 /** The JSON that `readConfigFile` reads. */
-function configOf(known: Awaited<ReturnType<typeof whatIsKnown>>['known'], recipe: string | undefined): object {
+function configOf(
+  known: Awaited<ReturnType<typeof whatIsKnown>>['known'],
+  recipe: string | undefined,
+): object {
   const { network, schedule: name, timestepCount, process, ...rest } = known
   return {
     ...(recipe && { recipe }),

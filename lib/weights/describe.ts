@@ -5,7 +5,7 @@ import { basename, dirname, extname, join } from 'node:path'
 import { argumentError, nearest } from '../check.ts'
 import { CheckpointError } from '../errors.ts'
 import { CLASSIFIER_RECIPES, RECIPES, type Recipe, type RecipeName } from '../model/recipes.ts'
-import { UNet, type UNetOptions } from '../model/unet.ts'
+import { UNet, type UNetOptions, unetConfig } from '../model/unet.ts'
 import type { ScheduleName } from '../schedule/noise-schedule.ts'
 import { type ConfigFile, readConfigFile } from './config-file.ts'
 import { inferNetwork } from './infer.ts'
@@ -45,6 +45,8 @@ export interface DescribeOptions {
   readonly part?: string
   /** Known otherwise; counts before everything else. */
   readonly given?: GivenModel
+  /** Counts where nothing else tells it. */
+  readonly defaults?: GivenModel
   /** How an option is called in messages: `attentionHeads` here, `--attention-heads` on a command line. */
   readonly nameOf?: (option: string) => string
 }
@@ -105,7 +107,7 @@ export async function describeModel(
 /** What can be said of a file although some of it may be unknown. */
 export async function whatIsKnown(
   path: string,
-  { config, part, given = {} }: DescribeOptions,
+  { config, part, given = {}, defaults = {}, nameOf = (option) => option }: DescribeOptions,
   call: string,
 ): Promise<{
   readonly known: GivenModel & Pick<ConfigFile, 'process'>
@@ -126,11 +128,12 @@ export async function whatIsKnown(
   const { normGroups, ...shapes } = inferred.options
   // Networks of this library may have any number of groups.
   const groups = contents.metadata.format === 'trislot' || normGroups === undefined ? {} : { normGroups }
-  const base = await configuration(call, path, config, contents)
+  const base = await configuration(call, nameOf('config'), path, config, contents)
   const known = {
+    ...defaults,
     ...base?.known,
     ...defined(given),
-    network: { ...shapes, ...groups, ...base?.known.network, ...defined(given.network ?? {}) },
+    network: { ...shapes, ...groups, ...base?.known.network, ...networkGiven(given.network) },
   }
   return {
     known: { ...known, network: withVariance(known.network, inferred.outChannels) },
@@ -148,6 +151,7 @@ interface Configuration {
 
 async function configuration(
   call: string,
+  option: string,
   path: string,
   config: string | undefined,
   contents: WeightsContents,
@@ -159,7 +163,7 @@ async function configuration(
     if (!Object.hasOwn(RECIPES, config)) {
       const guess = nearest(config, names)
       const what = `a JSON file or the name of a published network (${names.join(', ')})`
-      throw argumentError(call, 'config', what, config, guess ? { hint: `did you mean ${guess}?` } : {})
+      throw argumentError(call, option, what, config, guess ? { hint: `did you mean ${guess}?` } : {})
     }
     return fromRecipe(config as RecipeName)
   }
@@ -178,7 +182,7 @@ function fromRecipe(name: RecipeName): Configuration {
   const { network, schedule, variance, rescalesTimesteps, imageSize }: Recipe = RECIPES[name]
   return {
     known: {
-      network,
+      network: unetConfig(network), // what the recipe leaves out is the default, and known
       schedule: schedule.name,
       timestepCount: schedule.timestepCount,
       variance: variance as 'learnedRange',
@@ -276,10 +280,11 @@ function withVariance(network: Partial<UNetOptions>, outChannels: number): Parti
 /** What is needed and not known, with the options that say it. */
 export function missingOptions(known: GivenModel, nameOf: (option: string) => string): string[] {
   const { network = {} } = known
-  const no = (option: string): string => nameOf(`no${option[0]?.toUpperCase()}${option.slice(1)}`)
   const isSwitch = nameOf('a') !== 'a' // on command lines switches stand alone
-  const either = (option: string): string =>
-    isSwitch ? `${nameOf(option)} or ${no(option)}` : `${nameOf(option)}: true or false`
+  const yesOrNo = (option: string, no: string): string => {
+    const negative = nameOf(`no${option[0]?.toUpperCase()}${option.slice(1)}`)
+    return isSwitch ? `${nameOf(option)}, or ${negative}${no}` : `${nameOf(option)}: true, or false${no}`
+  }
   const missing: string[] = []
   if (network.imageChannels === undefined || network.lowRes === undefined) {
     missing.push(`channels of the images (${nameOf('imageChannels')}; super-resolution sees twice as many)`)
@@ -289,23 +294,34 @@ export function missingOptions(known: GivenModel, nameOf: (option: string) => st
   }
   const hasHeads = network.attentionHeads !== undefined || (network.headChannels ?? -1) !== -1
   if (!hasHeads) {
-    missing.push(`number or width of attention heads (${nameOf('attentionHeads')} N or ${nameOf('headChannels')} N)`)
+    missing.push(
+      `number or width of attention heads (${nameOf('attentionHeads')} N or ${nameOf('headChannels')} N)`,
+    )
   }
   if (network.newAttentionOrder === undefined && network.attentionHeads !== 1) {
-    missing.push(`channel order of attention (${either('newAttentionOrder')}, the legacy order)`)
+    missing.push(`channel order of attention (${yesOrNo('newAttentionOrder', ' for the legacy order')})`)
   }
   if (network.normGroups === undefined) {
     missing.push(`groups of the normalisation (${nameOf('normGroups')} N)`)
   }
   if (known.schedule === undefined) missing.push(`noise schedule (${nameOf('schedule')} linear or cosine)`)
   if (known.timestepCount === undefined) missing.push(`diffusion timesteps (${nameOf('timestepCount')} N)`)
-  if (network.learnsVariance && known.variance === undefined) {
-    missing.push(`meaning of the learned variance (${nameOf('variance')} learnedRange, as a rule, or learned)`)
+  if (network.learnsVariance !== false && known.variance === undefined) {
+    missing.push(
+      `meaning of the learned variance, if it has one (${nameOf('variance')} learnedRange, as a rule, or learned)`,
+    )
   }
   if (known.rescalesTimesteps === undefined && known.timestepCount !== 1000) {
-    missing.push(`whether the network sees t x 1000 / T (${either('rescalesTimesteps')})`)
+    missing.push(`whether the network sees t x 1000 / T (${yesOrNo('rescalesTimesteps', '')})`)
   }
   return missing
+}
+
+/** A number of attention heads stands in place of their width. */
+function networkGiven(network: Partial<UNetOptions> = {}): Partial<UNetOptions> {
+  const given = defined(network)
+  const isCount = given.attentionHeads !== undefined && given.headChannels === undefined
+  return isCount ? { ...given, headChannels: -1 } : given
 }
 
 function defined<T extends object>(values: T): Partial<T> {

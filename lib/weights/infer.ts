@@ -40,7 +40,7 @@ export function inferNetwork(tensors: Named): InferredNetwork {
     modelChannels,
     dims: stem.length - 2,
     scaleShiftNorm,
-    ...(perLevel !== undefined && levels(shapes, blocks, perLevel, modelChannels)),
+    ...(perLevel !== undefined && levels(blocks, perLevel, modelChannels)),
   }
   const inChannels = stem[1] as number
   if (!isUNet) {
@@ -94,7 +94,6 @@ function blocksPerLevel(shapes: ReadonlyMap<string, readonly number[]>, blockCou
 }
 
 function levels(
-  shapes: ReadonlyMap<string, readonly number[]>,
   blocks: readonly InputBlock[],
   resBlockCount: number,
   modelChannels: number,
@@ -124,7 +123,9 @@ function multiple(width: number, modelChannels: number): number {
 
 /** guided-diffusion always has 32 groups; where 32 does not divide every width, the network is another's. */
 function normGroups(shapes: ReadonlyMap<string, readonly number[]>): Partial<UNetOptions> {
-  const norms = [...shapes].filter(([name]) => /(in_layers|out_layers|out)\.0\.weight$|\.norm\.weight$/.test(name))
+  const norms = [...shapes].filter(([name]) =>
+    /(in_layers|out_layers|out)\.0\.weight$|\.norm\.weight$/.test(name),
+  )
   return norms.every(([, [width]]) => (width as number) % 32 === 0) ? { normGroups: 32 } : {}
 }
 

@@ -1,7 +1,12 @@
 import type { Device } from '../device.ts'
 import { UNet } from '../model/unet.ts'
 import { NoiseSchedule } from '../schedule/noise-schedule.ts'
-import { type DescribedModel, type DescribeOptions, describeModel, type ModelDescription } from './describe.ts'
+import {
+  type DescribedModel,
+  type DescribeOptions,
+  describeModel,
+  type ModelDescription,
+} from './describe.ts'
 
 /** A network with the weights of a file and the process that it was trained for. */
 export interface LoadedModel {
