@@ -1,3 +1,5 @@
+import { readdirSync, rmSync } from 'node:fs'
+import { basename, dirname, join } from 'node:path'
 import type { z } from 'zod'
 import { text } from '../options.ts'
 import { weightsFile } from '../training/checkpoint.ts'
@@ -27,8 +29,8 @@ export async function convertCommand(argv: readonly string[]): Promise<number> {
     return 0
   }
   const from = await weightsFile(options.from)
-  const { contents, config, unknown } = await asUsage(() =>
-    convertWeights(from, options.to, describeOptions(options), call),
+  const { contents, config, unknown } = await cleanAfterSignal(options.to, () =>
+    asUsage(() => convertWeights(from, options.to, describeOptions(options), call)),
   )
   const note = partNote(from, contents)
   if (note) console.error(note)
@@ -37,4 +39,23 @@ export async function convertCommand(argv: readonly string[]): Promise<number> {
   if (unknown.length > 0) console.error(`note: not known, and not in ${config}:\n  ${unknown.join('\n  ')}`)
   console.log([options.to, config].filter((file) => file !== undefined).join('\n'))
   return 0
+}
+
+/** Ctrl-C ends the process at once, and takes the unfinished file with it. */
+async function cleanAfterSignal<T>(to: string, work: () => Promise<T>): Promise<T> {
+  const clean = (signal: NodeJS.Signals): void => {
+    const partial = `${basename(to)}.${process.pid}-`
+    for (const name of readdirSync(dirname(to))) {
+      if (name.startsWith(partial) && name.endsWith('.partial'))
+        rmSync(join(dirname(to), name), { force: true })
+    }
+    process.removeListener('SIGINT', clean).removeListener('SIGTERM', clean)
+    process.kill(process.pid, signal)
+  }
+  process.on('SIGINT', clean).on('SIGTERM', clean)
+  try {
+    return await work()
+  } finally {
+    process.removeListener('SIGINT', clean).removeListener('SIGTERM', clean)
+  }
 }

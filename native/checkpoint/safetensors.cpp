@@ -406,7 +406,8 @@ void write_safetensors(const std::string& path, const std::vector<NamedTensor>& 
     }
     entries.push_back({name, tensor.scalar_type(), tensor.sizes().vec()});
   }
-  write_safetensors(path, entries, [&](size_t i) { return tensors[i].tensor; }, metadata);
+  write_safetensors(
+      path, entries, [&](size_t i) { return tensors[i].tensor; }, metadata);
 }
 
 }  // namespace trislot

@@ -9,8 +9,8 @@ std::unique_ptr<TensorReader> open_tensors(const std::string& path, const std::s
   if (!path.ends_with(".safetensors")) return open_torch_file(path, part);
   auto reader = open_safetensors(path);
   if (!part.empty()) {
-    throw FileError("readSafetensors(\"" + path + "\"): expected no part to be named, because the format has none, got " +
-                    part);
+    throw FileError("readSafetensors(\"" + path +
+                    "\"): expected no part to be named, because the format has none, got " + part);
   }
   return reader;
 }

@@ -26,7 +26,7 @@ using namespace pickle;
 
 constexpr size_t kMaxName = 1024;         // bytes of a tensor's name
 constexpr size_t kMaxMetadata = 4 << 20;  // bytes of keys and values
-constexpr size_t kMaxDepth = 8;              // of dicts and lists in one another
+constexpr size_t kMaxDepth = 8;           // of dicts and lists in one another
 constexpr uint64_t kMaxTimes = 4;         // bytes of all tensors, in files; tied weights are in it twice
 
 constexpr std::string_view kParts[] = {"ema", "model", "state_dict", "model_state_dict"};
@@ -284,7 +284,7 @@ class TorchReader final : public TensorReader {
 
   InputFile file_;
   std::optional<Unpickler> unpickler_;
-  std::vector<View> views_;                                 // one a tensor
+  std::vector<View> views_;                                  // one a tensor
   std::vector<std::pair<std::string, ZipEntry>> checksums_;  // one a storage, in zip archives
 };
 
@@ -424,7 +424,7 @@ class ZipWriter {
   }
 
  private:
-  static constexpr uint64_t kAll = 0xffffffff;  // stands for what is in the zip64 field
+  static constexpr uint64_t kAll = 0xffffffff;               // stands for what is in the zip64 field
   static constexpr uint16_t kUtf8 = 0x0800, kDate = 0x0021;  // 1980-01-01
 
   static uint32_t short_of(uint64_t value) { return static_cast<uint32_t>(std::min(value, kAll)); }

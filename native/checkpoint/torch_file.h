@@ -16,10 +16,10 @@ namespace trislot {
 // refused with a FileError.
 //
 // Checkpoints may hold several dicts of tensors. `part` names the one that is read, dotted where dicts lie in dicts;
-// without it the first of `ema`, `model`, `state_dict` and `model_state_dict` that is there, also inside of one another,
-// else everything. Metadata `root` names the dict that was read, `unread` the other keys that hold tensors. Dicts and
-// lists below it are read as dotted names (`state.0.exp_avg`). Numbers, booleans and strings beside the tensors become
-// metadata; a leading `module.` of names is dropped. Types are kept: half stays half.
+// without it the first of `ema`, `model`, `state_dict` and `model_state_dict` that is there, also inside of one
+// another, else everything. Metadata `root` names the dict that was read, `unread` the other keys that hold tensors.
+// Dicts and lists below it are read as dotted names (`state.0.exp_avg`). Numbers, booleans and strings beside the
+// tensors become metadata; a leading `module.` of names is dropped. Types are kept: half stays half.
 std::unique_ptr<TensorReader> open_torch_file(const std::string& path, const std::string& part = "");
 
 TensorFile read_torch_file(const std::string& path, const std::string& part = "");

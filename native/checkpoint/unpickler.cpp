@@ -206,7 +206,9 @@ View Unpickler::view(const Value& tensor) const {
   View view{static_cast<size_t>(argument(tuple, 0, Kind::kStorage, kWhat).integer),
             argument(tuple, 1, Kind::kInteger, kWhat).integer,
             integers(argument(tuple, 2, Kind::kTuple, kWhat), "a shape"),
-            integers(argument(tuple, 3, Kind::kTuple, kWhat), "strides"), true, 0};
+            integers(argument(tuple, 3, Kind::kTuple, kWhat), "strides"),
+            true,
+            0};
   const auto& storage = storages_[view.storage];
   const auto count = static_cast<int64_t>(storage.count);
   const auto described = [&] {

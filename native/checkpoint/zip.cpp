@@ -141,7 +141,8 @@ ZipEntries read_zip(const InputFile& file) {
     std::string repeated(name_size, '\0');
     file.read(repeated.data(), name_size, position + kLocalHeader);
     if (repeated != name) file.fail("zip entry " + show(name) + " to be named so in its local header", show(repeated));
-    if (!entries.emplace(name, ZipEntry{begin, size, load<uint32_t>(header + 16)}).second) file.fail("every zip entry once", show(name) + " twice");
+    if (!entries.emplace(name, ZipEntry{begin, size, load<uint32_t>(header + 16)}).second)
+      file.fail("every zip entry once", show(name) + " twice");
     ranges.emplace_back(position, begin + size);
   }
   // Entries on the same bytes would let a small file ask for much memory.
