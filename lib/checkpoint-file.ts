@@ -4,8 +4,7 @@ import { elementCount, type HostTensor } from './tensor.ts'
 
 /**
  * The tensors of a .safetensors or .pt file, in the file's order. Nothing in the file is executed.
- *
- * @param options.part - which dict of a .pt file that holds several; `inspectWeights` says what is chosen without it
+ * Of a .pt that holds several dicts `part` names the one that is read; `inspectWeights` says which it is without it.
  */
 export async function readTensors(
   path: string,

@@ -1,4 +1,4 @@
-import { readdirSync, rmSync } from 'node:fs'
+import { existsSync, readdirSync, rmSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import type { z } from 'zod'
 import { text } from '../options.ts'
@@ -45,7 +45,7 @@ export async function convertCommand(argv: readonly string[]): Promise<number> {
 async function cleanAfterSignal<T>(to: string, work: () => Promise<T>): Promise<T> {
   const clean = (signal: NodeJS.Signals): void => {
     const partial = `${basename(to)}.${process.pid}-`
-    for (const name of readdirSync(dirname(to))) {
+    for (const name of existsSync(dirname(to)) ? readdirSync(dirname(to)) : []) {
       if (name.startsWith(partial) && name.endsWith('.partial'))
         rmSync(join(dirname(to), name), { force: true })
     }

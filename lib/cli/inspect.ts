@@ -2,7 +2,7 @@ import { stat } from 'node:fs/promises'
 import type { z } from 'zod'
 import { CLASSIFIER_RECIPES } from '../model/recipes.ts'
 import { flag, text } from '../options.ts'
-import { type CheckpointState, readCheckpoint } from '../training/checkpoint.ts'
+import { type CheckpointState, latestCheckpoint, readCheckpoint } from '../training/checkpoint.ts'
 import { missingOptions, publishedNetwork, whatIsKnown } from '../weights/describe.ts'
 import { type InferredNetwork, inferNetwork } from '../weights/infer.ts'
 import { inspectWeights, type WeightsContents } from '../weights/inspect.ts'
@@ -11,7 +11,7 @@ import { helpText, parseOptions } from './options.ts'
 import { asUsage } from './usage.ts'
 
 const SHAPE = {
-  file: text().meta({ description: '.pt or .safetensors file, or a checkpoint’s folder' }),
+  file: text().meta({ description: '.pt or .safetensors file, or the folder of a checkpoint or run' }),
   json: flag().default(false).meta({ description: 'everything as JSON, for programs' }),
   ...MODEL_SHAPE,
 } satisfies Record<string, z.ZodType>
@@ -29,8 +29,9 @@ export async function inspectCommand(argv: readonly string[]): Promise<number> {
   }
   const { file, json } = options
   if (await isFolder(file)) {
-    const state = await readCheckpoint(file)
-    console.log(json ? JSON.stringify(state, undefined, 2) : checkpointText(file, state))
+    const checkpoint = (await latestCheckpoint(file)) ?? file
+    const state = await readCheckpoint(checkpoint)
+    console.log(json ? JSON.stringify(state, undefined, 2) : checkpointText(checkpoint, state))
     return 0
   }
   const found = await asUsage(() => look(file, describeOptions(options), call))

@@ -512,14 +512,15 @@ export class UNet extends NativeObject<'unet'> {
       partial,
       rows,
     })
+    const isTorch = !path.endsWith('.safetensors')
     const none = outputs?.taken.length === 0 ? Object.keys(rows) : [] // of these no row was taken
     return {
       loaded: loaded.filter((name) => !none.includes(name)),
       fresh: [...missing, ...misshapen, ...loaded.filter((name) => none.includes(name))],
       ignored: unexpected,
       ...(outputs && { outputs: { taken: outputs.taken, fresh: outputs.fresh } }),
-      ...(metadata.root !== undefined && { part: metadata.root }),
-      otherParts: metadata.root === undefined ? [] : (metadata.unread?.split(', ') ?? []),
+      ...(isTorch && metadata.root !== undefined && { part: metadata.root }),
+      otherParts: (isTorch && metadata.unread?.split(', ')) || [],
     }
   }
 

@@ -22,6 +22,9 @@ export async function initOptions(
       `${call}: expected init to be a network whose learned variance is a range, got ${model.variance}`,
     )
   }
+  if (schedule.betas) {
+    throw new RangeError(`${call}: expected init to be a network of a named schedule, got betas of its own`)
+  }
   if (model.rescalesTimesteps && schedule.timestepCount !== 1000) {
     throw new RangeError(
       `${call}: expected init to be a network that is told t itself, got one that is told t x 1000 / T (${model.source})`,

@@ -181,8 +181,8 @@ export const FREE_OPTIONS: readonly (keyof RunConfig)[] = [
 
 const NETWORK_KEYS = [
   'heads', 'learnsVariance', 'modelChannels', 'channelMult', 'resBlockCount', 'attentionResolutions', 'attentionHeads',
-  'attentionHeadsUp', 'headChannels', 'dropout', 'convResample', 'recompute', 'scaleShiftNorm', 'resBlockUpDown', 'newAttentionOrder',
-  'normGroups',
+  'attentionHeadsUp', 'headChannels', 'dropout', 'convResample', 'recompute', 'scaleShiftNorm', 'resBlockUpDown',
+  'newAttentionOrder', 'normGroups',
 ] as const satisfies readonly (keyof Given & keyof UNetOptions)[] // biome-ignore format: one list
 
 /**

@@ -3,8 +3,7 @@ import { extname } from 'node:path'
 import { argumentError } from '../check.ts'
 import { CheckpointError } from '../errors.ts'
 import { native } from '../native.ts'
-import { NoiseSchedule } from '../schedule/noise-schedule.ts'
-import { type DescribeOptions, type GivenModel, missingOptions, whatIsKnown } from './describe.ts'
+import { type DescribeOptions, missingOptions, whatIsKnown } from './describe.ts'
 import { inferNetwork } from './infer.ts'
 import { inspectWeights, type WeightsContents } from './inspect.ts'
 
@@ -64,20 +63,7 @@ function configOf(
   return {
     ...(recipe && { recipe }),
     network,
-    schedule: { name, timestepCount, ...processBeyondName(known, process) },
+    schedule: { name, timestepCount, ...process },
     ...rest,
   }
-}
-
-/** Betas are left out where they are those of the name, so that the file stays short. */
-function processBeyondName(
-  { schedule: name, timestepCount }: GivenModel,
-  process: Awaited<ReturnType<typeof whatIsKnown>>['known']['process'],
-): object | undefined {
-  if (!process?.betas || !name || timestepCount === undefined) return process
-  const { betas, zeroTerminalSnr } = process
-  const named = NoiseSchedule.create({ name, timestepCount, zeroTerminalSnr })
-  const isSame = named.tables.beta.every((beta, t) => beta === betas[t])
-  named.dispose()
-  return isSame ? { zeroTerminalSnr } : process
 }

@@ -6,7 +6,7 @@ import { argumentError, nearest } from '../check.ts'
 import { CheckpointError } from '../errors.ts'
 import { CLASSIFIER_RECIPES, RECIPES, type Recipe, type RecipeName } from '../model/recipes.ts'
 import { UNet, type UNetOptions, unetConfig } from '../model/unet.ts'
-import type { ScheduleName } from '../schedule/noise-schedule.ts'
+import { NoiseSchedule, type ScheduleName } from '../schedule/noise-schedule.ts'
 import { type ConfigFile, readConfigFile } from './config-file.ts'
 import { inferNetwork } from './infer.ts'
 import { inspectWeights, type WeightsContents } from './inspect.ts'
@@ -135,12 +135,28 @@ export async function whatIsKnown(
     ...defined(given),
     network: { ...shapes, ...groups, ...base?.known.network, ...networkGiven(given.network) },
   }
+  const process = beyondName(known)
   return {
-    known: { ...known, network: withVariance(known.network, inferred.outChannels) },
+    known: {
+      ...known,
+      network: withVariance(known.network, inferred.outChannels),
+      ...(process && { process }),
+    },
     source: base?.source ?? 'the options given',
     ...(base?.recipe && { recipe: base.recipe }),
     contents,
   }
+}
+
+/** Betas are left out where they are those of the name. */
+function beyondName(known: ConfigFile): ConfigFile['process'] {
+  const { schedule: name, timestepCount, process } = known
+  if (!process?.betas || !name || timestepCount === undefined) return process
+  const { betas, zeroTerminalSnr } = process
+  const named = NoiseSchedule.create({ name, timestepCount, zeroTerminalSnr })
+  const isSame = named.tables.beta.every((beta, t) => beta === betas[t])
+  named.dispose()
+  return isSame ? { zeroTerminalSnr } : process
 }
 
 interface Configuration {

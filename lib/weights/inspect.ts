@@ -34,8 +34,9 @@ const BYTES: Record<string, number> = {
 /**
  * Looks into a .safetensors or .pt file without reading its data, and without running anything that is in it.
  *
- * @param options.part - the dict of a .pt file that holds several; without it `ema`, `model`, `state_dict`,
- * `model_state_dict`, in that order, else everything under dotted names
+ * Of a .pt that holds several dicts `part` names the one that is meant; without it `ema`, `model`, `state_dict` or
+ * `model_state_dict`, the first that is there, else everything under dotted names.
+ *
  * @throws CheckpointError for a file that is not what it should be, with the reason
  *
  * @example

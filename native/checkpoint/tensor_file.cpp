@@ -28,7 +28,10 @@ void convert_file(const std::string& from, const std::string& to, const std::str
   reader->verify();
   const auto source = [&](size_t index) { return reader->read(index); };
   if (to.ends_with(".safetensors")) {
-    write_safetensors(to, reader->tensors, source, reader->metadata);
+    auto metadata = reader->metadata;
+    if (reader->format != "safetensors")
+      metadata.erase("root"), metadata.erase("unread");  // of the file, not of the tensors
+    write_safetensors(to, reader->tensors, source, metadata);
   } else {
     write_torch_file(to, reader->tensors, source);
   }

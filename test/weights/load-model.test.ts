@@ -148,6 +148,10 @@ describe('Weights of guided-diffusion', () => {
 
     // Its checkpoint's average, as a .pt and as the beginning of a run on grey images.
     const [checkpoint] = (await listCheckpoints(path('run'))).slice(-1)
+    const told = await command('inspect', path('run'))
+    expect(told.out).to.match(
+      /^.*step-00000002: a checkpoint of trislot [\d.]+, step 2, 4 images seen; every file is whole\nnetwork:\n/,
+    )
     const converted = await command('convert', checkpoint as string, path('mine.pt'))
     expect(converted).to.deep.equal({ code: 0, out: `${path('mine.pt')}\n${path('mine.json')}`, err: '' })
     const other: string[] = []
@@ -216,6 +220,30 @@ describe('Weights of guided-diffusion', () => {
     unet.dispose()
     const { part, otherParts } = await inspectWeights(fixturePath('torch-files/torch-2.15.0.pt'))
     expect({ part, otherParts }).to.deep.equal({ part: 'ema', otherParts: ['model'] })
+  })
+
+  it('keep the plain values of a .pt in .safetensors, but not which part they were', async () => {
+    const safe = path('plain.safetensors')
+    const { contents, config } = await convertWeights(fixturePath('torch-files/torch-2.2.2.pt'), safe)
+    expect([contents.part, config]).to.deep.equal(['ema', undefined])
+    const { tensors, metadata } = await inspectWeights(safe)
+    expect(metadata).to.deep.equal({
+      step: '7',
+      lr: '0.5',
+      name: 'tiny',
+      'betas.0': '0.5',
+      'betas.1': '0.75',
+    })
+    expect(tensors.map(({ dtype }) => dtype)).to.deep.equal(['float16', 'float16', 'float16'])
+  })
+
+  it('are converted to .safetensors and .pt only', async () => {
+    expect((await rejection(convertWeights(file, path('x.bin')))).message).to.match(
+      /^convertWeights: expected to to be a file name that ends in \.safetensors or \.pt, got ".*x\.bin"$/,
+    )
+    expect((await rejection(convertWeights(file, file))).message).to.match(
+      /^convertWeights: expected to to be another file than from, got /,
+    )
   })
 
   it('are loaded one tensor at a time: the file is never whole in memory', async () => {
