@@ -18,7 +18,7 @@ export const MODEL_SHAPE = {
   part: about('which dict of a .pt that holds several; ema, then model by default', text().optional()),
   heads: about('what the network predicts, in the order xStart, v, eps', z.array(oneOf(HEADS)).optional()),
   imageChannels: about('channels of its images', integer(1, 4).optional()),
-  lowRes: about('it is a super-resolution network', flag().optional()),
+  superResolution: about('it makes images larger', flag().optional()),
   attentionHeads: about('attention heads', integer(1).optional()),
   headChannels: about('channels of an attention head, instead of a number of heads', integer(-1).optional()),
   newAttentionOrder: about('channel order of attention; --no- is the legacy order', flag().optional()),
@@ -32,11 +32,14 @@ export const MODEL_SHAPE = {
 /** Their values. */
 export type ModelValues = z.output<z.ZodObject<typeof MODEL_SHAPE>>
 
+/** Where a command's option has another name than the network's. */
+const OTHER_NAMES: Record<string, string> = { lowRes: 'superResolution', noLowRes: 'noSuperResolution' }
+
 /** What the options say of a network, as `describeModel` takes it. */
 export function describeOptions(options: ModelValues) {
-  const { config, part, schedule, timestepCount, variance, rescalesTimesteps, ...network } = options
-  const { heads, imageChannels, lowRes, attentionHeads, headChannels, newAttentionOrder, normGroups } =
-    network
+  const { config, part, schedule, timestepCount, variance, rescalesTimesteps } = options
+  const { heads, imageChannels, superResolution: lowRes, normGroups } = options
+  const { attentionHeads, headChannels, newAttentionOrder } = options
   const given = {
     network: { heads, imageChannels, lowRes, attentionHeads, headChannels, newAttentionOrder, normGroups },
     schedule,
@@ -48,7 +51,7 @@ export function describeOptions(options: ModelValues) {
     ...(config !== undefined && { config }),
     ...(part !== undefined && { part }),
     given,
-    nameOf: (option: string) => `--${kebab(option)}`,
+    nameOf: (option: string) => `--${kebab(OTHER_NAMES[option] ?? option)}`,
   }
 }
 

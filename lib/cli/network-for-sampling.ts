@@ -23,8 +23,8 @@ export interface SamplingNetwork {
   /** What its images are like, where that is known. */
   readonly images?: Partial<RunImages>
   readonly rescalesTimesteps: boolean
-  /** Of a learned variance. */
-  readonly variance?: VarianceType
+  /** Of ancestral steps. */
+  readonly variance: VarianceType
   /** For file names. */
   readonly name: string
   /** Where it was found. */
@@ -74,7 +74,7 @@ export async function networkForSampling(
     ...loaded,
     ...(images && { images }),
     rescalesTimesteps: false,
-    variance: state.trainer.variance,
+    variance: loaded.unet.layout.learnsVariance ? state.trainer.variance : 'fixedLarge',
     name: `step-${state.step}`,
     path: folder,
   }
@@ -98,7 +98,7 @@ async function fromFile(
     schedule,
     ...(imageSize !== undefined && { images: { height: imageSize, width: imageSize } }),
     rescalesTimesteps: model.rescalesTimesteps,
-    variance: model.variance,
+    variance: unet.layout.learnsVariance ? model.variance : 'fixedLarge',
     name: basename(path, extname(path)),
     path,
   }

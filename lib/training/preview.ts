@@ -24,11 +24,11 @@ export interface DrawOptions {
   /** DDIM with this eta; without it the ancestral sampler. */
   readonly eta?: number | undefined
   readonly combine: Combine
-  readonly precision?: Precision
-  /** The network was trained on t x 1000 / T (improved-diffusion); false by default. */
+  /** Variance of the ancestral sampler; what the network learned, else `fixedLarge`, by default. */
+  readonly variance?: VarianceType
+  /** The network is told t x 1000 / T; false by default. */
   readonly rescalesTimesteps?: boolean
-  /** Of ancestral steps; what the network learned, else `fixedLarge`, by default. */
-  readonly variance?: VarianceType | undefined
+  readonly precision?: Precision
   /** Class of image k, for class-conditional networks. */
   readonly classOf?: ((k: number) => number) | undefined
   readonly signal?: AbortSignal | undefined
@@ -46,9 +46,9 @@ export async function drawImages(unet: UNet, options: DrawOptions): Promise<Imag
     respacing,
     eta,
     combine,
-    precision = 'fp32',
-    rescalesTimesteps = false,
     variance,
+    rescalesTimesteps = false,
+    precision = 'fp32',
     classOf,
     signal,
   } = options
@@ -61,7 +61,7 @@ export async function drawImages(unet: UNet, options: DrawOptions): Promise<Imag
     for (let first = 0; first < count; first += batchSize) {
       const n = Math.min(batchSize, count - first)
       const y = labels?.slice(first, first + n)
-      const denoiser = new Denoiser(unet, process, { combine, precision, rescalesTimesteps, ...(y && { y }) })
+      const denoiser = new Denoiser(unet, process, { combine, rescalesTimesteps, precision, ...(y && { y }) })
       const images = await sample({
         denoiser,
         shape: [n, ...image],

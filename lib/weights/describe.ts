@@ -303,7 +303,8 @@ export function missingOptions(known: GivenModel, nameOf: (option: string) => st
   }
   const missing: string[] = []
   if (network.imageChannels === undefined || network.lowRes === undefined) {
-    missing.push(`channels of the images (${nameOf('imageChannels')}; super-resolution sees twice as many)`)
+    const which = `${nameOf('imageChannels')} N, and ${yesOrNo('lowRes', '')}`
+    missing.push(`channels of the images, and whether they are made larger (${which})`)
   }
   if (network.heads === undefined) {
     missing.push(`predictions, in the order of the output channels (${nameOf('heads')} eps, as a rule)`)

@@ -100,6 +100,19 @@ describe('describeModel', () => {
     expect((await describeModel(small, { given })).network.attentionHeads).to.equal(1)
   })
 
+  it('asks whether two channels are one that is made larger', async () => {
+    const path = join(folder, 'two.safetensors')
+    await sparseFile(path, await parametersOf({ ...SMALL, imageChannels: 2 }))
+    const { message } = await rejection(describeModel(path, { given: GIVEN }))
+    expect(message).to.contain(
+      'got no\n  channels of the images, and whether they are made larger (imageChannels N, and lowRes: true, or false)\n',
+    )
+    const network = { ...GIVEN.network, imageChannels: 2, lowRes: false }
+    expect((await describeModel(path, { given: { ...GIVEN, network } })).network.learnsVariance).to.equal(
+      false,
+    )
+  })
+
   it('asks for the meaning of a learned variance', async () => {
     const path = join(folder, 'variance.safetensors')
     await sparseFile(path, await parametersOf({ ...SMALL, learnsVariance: true }))

@@ -104,6 +104,22 @@ describe('Weights of guided-diffusion', () => {
     )
   })
 
+  it('are sampled by ancestral steps too, whether they learn a variance or not', async () => {
+    const plain = path('plain.pt')
+    const unet = await UNet.create({ ...NETWORK, learnsVariance: false })
+    await unet.saveWeights(path('no-variance.safetensors'))
+    unet.dispose()
+    await convertWeights(path('no-variance.safetensors'), plain, { given: GIVEN })
+    for (const words of [
+      ['--weights', plain],
+      ['--weights', file, ...WORDS],
+    ]) {
+      const size = ['--height', '8', '--width', '8', '--count', '1', '--steps', '2']
+      const { code, err } = await command('sample', ...words, ...size, '--ddpm', '--out', path('ddpm.png'))
+      expect(code, err).to.equal(0)
+    }
+  })
+
   it('are measured on images that are named', async () => {
     const words = ['--weights', file, ...WORDS, '--count', '2', '--timestep-stride', '500', '--threads', '1']
     const measured = await command(
