@@ -1,8 +1,9 @@
-import { writeFile } from 'node:fs/promises'
-import { extname } from 'node:path'
+import { readFile, writeFile } from 'node:fs/promises'
+import { extname, resolve } from 'node:path'
 import { argumentError } from '../check.ts'
 import { CheckpointError } from '../errors.ts'
 import { native } from '../native.ts'
+import { readConfigFile } from './config-file.ts'
 import { type DescribeOptions, missingOptions, whatIsKnown } from './describe.ts'
 import { inferNetwork } from './infer.ts'
 import { inspectWeights, type WeightsContents } from './inspect.ts'
@@ -47,11 +48,28 @@ export async function convertWeights(
     )
   }
   const found = isUNet ? await whatIsKnown(from, options, call) : undefined
+  const config = `${to.slice(0, to.length - extension.length)}.json`
+  const isSource = found !== undefined && resolve(found.source) === resolve(config)
+  if (found && !isSource) await checkReplaceable(call, config)
   await native().fileConvert(from, to, options.part ?? '')
   if (!found) return { contents, unknown: [] }
-  const config = `${to.slice(0, to.length - extension.length)}.json`
-  await writeFile(config, `${JSON.stringify(configOf(found.known, found.recipe), undefined, 2)}\n`)
+  const text = `${JSON.stringify(configOf(found.known, found.recipe), undefined, 2)}\n`
+  if (!isSource) await writeFile(config, text) // else it is there, in its owner's words
   return { contents, config, unknown: missingOptions(found.known, options.nameOf ?? ((option) => option)) }
+}
+
+/** Refuses to write over JSON that this did not write. */
+async function checkReplaceable(call: string, config: string): Promise<void> {
+  const text = await readFile(config, 'utf8').catch(() => undefined)
+  if (text === undefined) return
+  const isOurs = await readConfigFile(config).then(
+    () => text.includes('"network"') && !text.includes('"trainer"'),
+    () => false,
+  )
+  if (isOurs) return
+  throw new RangeError(
+    `${call}: expected ${config} to be free or the configuration of a network, got another file; choose another name`,
+  )
 }
 
 /** The JSON that `readConfigFile` reads. */

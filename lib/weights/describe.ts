@@ -82,7 +82,7 @@ export async function describeModel(
   const { known, source, recipe, contents } = await whatIsKnown(path, options, call)
   const missing = missingOptions(known, options.nameOf ?? ((option) => option))
   if (missing.length > 0) {
-    const alike = sameShapes(contents)
+    const alike = await sameShapes(contents)
     const name = (options.nameOf ?? ((option) => option))('config')
     const hint =
       alike.length > 0
@@ -135,10 +135,11 @@ export async function whatIsKnown(
     ...defined(given),
     network: { ...shapes, ...groups, ...base?.known.network, ...networkGiven(given.network) },
   }
-  const process = beyondName(known)
+  const { process: _, ...rest } = known
+  const process = (given.schedule ?? given.timestepCount) ? undefined : beyondName(known)
   return {
     known: {
-      ...known,
+      ...rest,
       network: withVariance(known.network, inferred.outChannels),
       ...(process && { process }),
     },
@@ -241,9 +242,13 @@ async function fitsRecipe(contents: WeightsContents, recipe: Recipe): Promise<bo
   return differences(contents, await parametersOf(recipe.network)).length === 0
 }
 
-/** Published networks whose tensors are as many and as large. */
-function sameShapes(contents: WeightsContents): string[] {
-  return Object.entries(RECIPES).flatMap(([name, recipe]) => (hasCounts(contents, recipe) ? [name] : []))
+/** Published networks that have these tensors. */
+async function sameShapes(contents: WeightsContents): Promise<string[]> {
+  const alike: string[] = []
+  for (const [name, recipe] of Object.entries(RECIPES)) {
+    if (await fitsRecipe(contents, recipe)) alike.push(name)
+  }
+  return alike
 }
 
 /** Names and shapes of a network that is not made: LibTorch's meta device holds no numbers. */

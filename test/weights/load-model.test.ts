@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { copyFile, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect } from 'chai'
@@ -251,6 +251,35 @@ describe('Weights of guided-diffusion', () => {
       'betas.1': '0.75',
     })
     expect(tensors.map(({ dtype }) => dtype)).to.deep.equal(['float16', 'float16', 'float16'])
+  })
+
+  it('are converted beside a configuration, which stays in its owner’s words, and beside no other JSON', async () => {
+    const [source, safe] = [path('own.pt'), path('own.safetensors')]
+    await copyFile(file, source)
+    const raw = {
+      ...{
+        model_channels: 8,
+        out_channels: 6,
+        num_res_blocks: 1,
+        attention_resolutions: [2],
+        channel_mult: [1, 2],
+      },
+      ...{ num_heads: 2, use_scale_shift_norm: true, norm_groups: 4, predict_xstart: false },
+    }
+    await writeFile(path('own.json'), JSON.stringify(raw))
+    const { config, unknown } = await convertWeights(source, safe)
+    expect(config).to.equal(path('own.json'))
+    expect(JSON.parse(await readFile(path('own.json'), 'utf8'))).to.deep.equal(raw)
+    expect(unknown.map((line) => line.split(' (')[0])).to.deep.equal([
+      ...['noise schedule', 'diffusion timesteps', 'whether the network sees t x 1000 / T'],
+    ])
+    await convertWeights(source, path('other.safetensors'))
+    await convertWeights(source, path('other.safetensors')) // over what it wrote itself
+    await writeFile(path('other.json'), '{"something": "else"}')
+    const error = await rejection(convertWeights(source, path('other.safetensors')))
+    expect(error.message).to.match(
+      /^convertWeights: expected .*other\.json to be free or the configuration of a network, got another file; choose another name$/,
+    )
   })
 
   it('are converted to .safetensors and .pt only', async () => {
