@@ -41,7 +41,7 @@ export const RUN_SHAPE = {
   preset: about(
     'network',
     'a network by name, or a published one with schedule, batch size and learning rate; other options override it',
-    oneOf(RUN_PRESETS as [string, ...string[]]).optional(),
+    oneOf(RUN_PRESETS).optional(),
   ),
   init: about(
     'network',

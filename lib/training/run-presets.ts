@@ -1,5 +1,5 @@
-import { NETWORK_PRESETS } from '../model/presets.ts'
-import { RECIPES, type Recipe } from '../model/recipes.ts'
+import { NETWORK_PRESETS, type NetworkPreset } from '../model/presets.ts'
+import { RECIPES, type Recipe, type RecipeName } from '../model/recipes.ts'
 import type { UNetOptions } from '../model/unet.ts'
 import type { RunConfig } from './run-config.ts'
 
@@ -9,18 +9,21 @@ const TRAINABLE = Object.entries<Recipe>(RECIPES).filter(
     !network.lowRes && training.loss === 'mse' && !rescalesTimesteps,
 )
 
+/** The name of a network or of a published one. */
+export type RunPreset = NetworkPreset | RecipeName
+
 /** Names that `preset` of a run takes. */
-export const RUN_PRESETS: readonly string[] = [
-  ...Object.keys(NETWORK_PRESETS),
-  ...TRAINABLE.map(([name]) => name),
+export const RUN_PRESETS = [...Object.keys(NETWORK_PRESETS), ...TRAINABLE.map(([name]) => name)] as [
+  RunPreset,
+  ...RunPreset[],
 ]
 
 /** The options that a preset fills in: of a network, or of a whole recipe. */
-export function presetOptions(name: string): Partial<RunConfig> {
+export function presetOptions(name: RunPreset): Partial<RunConfig> {
   if (Object.hasOwn(NETWORK_PRESETS, name)) {
     return runNetwork(NETWORK_PRESETS[name as keyof typeof NETWORK_PRESETS])
   }
-  const { network, schedule, training }: Recipe = RECIPES[name as keyof typeof RECIPES]
+  const { network, schedule, training }: Recipe = RECIPES[name as RecipeName]
   return {
     ...runNetwork(network),
     schedule: schedule.name,
