@@ -34,8 +34,11 @@ export interface RecipeTraining {
   readonly lr: number
   /** Where it is known. */
   readonly steps?: number
-  /** mse is the simple loss and 0.001 of the bound, rescaledMse the same with T / 1000 of the bound, kl the bound alone. */
-  readonly loss: 'mse' | 'rescaledMse' | 'kl'
+  /**
+   * `mse` is the squared error of eps, and the variational bound for the variance alone; `rescaledMse` the same with the bound times
+   * T / 1000; `rescaledKl` the bound alone, times T.
+   */
+  readonly loss: 'mse' | 'rescaledMse' | 'rescaledKl'
   readonly emaRate: number
   readonly weightDecay: number
   readonly sampler: 'uniform' | 'loss-second-moment'
@@ -244,7 +247,7 @@ export const RECIPES = {
   },
   imagenet64_uncond_vlb_100M_1500K: {
     ...IMAGENET64,
-    training: { ...IMPROVED_BATCH, steps: 1_500_000, loss: 'kl', sampler: 'loss-second-moment' },
+    training: { ...IMPROVED_BATCH, steps: 1_500_000, loss: 'rescaledKl', sampler: 'loss-second-moment' },
   },
   cifar10_uncond_50M_500K: {
     ...CIFAR10,
@@ -252,7 +255,7 @@ export const RECIPES = {
   },
   cifar10_uncond_vlb_50M_500K: {
     ...CIFAR10,
-    training: { ...IMPROVED_BATCH, steps: 500_000, loss: 'kl', sampler: 'loss-second-moment' },
+    training: { ...IMPROVED_BATCH, steps: 500_000, loss: 'rescaledKl', sampler: 'loss-second-moment' },
   },
   imagenet64_cond_270M_250K: {
     ...improved(64, { modelChannels: 192, resBlockCount: 3, classCount: 1000 }),

@@ -310,7 +310,7 @@ function outputRows(call: string, from: NonNullable<LoadWeightsOptions['from']>,
     ...HEADS.filter((head) => heads.includes(head)),
     ...(learnsVariance ? ['variance'] : []),
   ]
-  if (!from.heads.length || from.heads.some((head) => !HEADS.includes(head))) {
+  if (!from.heads.length || from.heads.some((head) => !(HEADS as readonly Head[]).includes(head))) {
     throw argumentError(call, 'from.heads', `some of ${HEADS.join(', ')}`, from.heads)
   }
   const [theirs, ours] = [parts(from), parts(to)]

@@ -92,7 +92,7 @@ function fromDescription(call: string, json: Record<string, unknown>): ConfigFil
 function fromState(json: Record<string, unknown>): ConfigFile {
   const { network, trainer, schedule, extra } = json as {
     network: UNetOptions
-    trainer: { readonly variance?: 'learned' | 'learnedRange' }
+    trainer: { readonly variance?: string }
     schedule: StoredSchedule
     extra?: { readonly images?: { readonly height: number; readonly width: number } } | null
   }
@@ -100,7 +100,7 @@ function fromState(json: Record<string, unknown>): ConfigFile {
   return {
     network,
     ...processOf(schedule),
-    variance: trainer.variance ?? 'learnedRange',
+    variance: trainer.variance === 'learned' ? 'learned' : 'learnedRange',
     rescalesTimesteps: false,
     ...(images && images.height === images.width && { imageSize: images.height }),
   }
