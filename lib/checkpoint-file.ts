@@ -2,11 +2,15 @@ import { argumentError } from './check.ts'
 import { type HostData, native } from './native.ts'
 import { elementCount, type HostTensor } from './tensor.ts'
 
-/** The tensors of a .safetensors or .pt file, in the file's order. Nothing in the file is executed. */
+/**
+ * The tensors of a .safetensors or .pt file, in the file's order. Nothing in the file is executed.
+ * Of a .pt that holds several dicts `part` names the one that is read; `inspectWeights` says which it is without it.
+ */
 export async function readTensors(
   path: string,
+  { part = '' }: { readonly part?: string } = {},
 ): Promise<{ tensors: Map<string, HostTensor>; metadata: Record<string, string> }> {
-  const { tensors, metadata } = await native().fileRead(path)
+  const { tensors, metadata } = await native().fileRead(path, part)
   return { tensors: new Map(tensors), metadata }
 }
 

@@ -78,6 +78,17 @@ export {
 } from './metrics/reference.ts'
 export { NETWORK_PRESETS, type NetworkPreset } from './model/presets.ts'
 export {
+  CLASSIFIER_RECIPES,
+  type ClassifierRecipe,
+  RECIPES,
+  type Recipe,
+  type RecipeName,
+  type RecipeTraining,
+} from './model/recipes.ts'
+export {
+  type LoadWeightsOptions,
+  type LoadWeightsReport,
+  optionsFromGuidedDiffusion,
   type RawUNetOptions,
   UNet,
   type UNetConfig,
@@ -162,3 +173,15 @@ export {
   type TrainStepInput,
   trainerConfig,
 } from './training/trainer.ts'
+export { type ConfigFile, readConfigFile } from './weights/config-file.ts'
+export { type Conversion, convertWeights } from './weights/convert.ts'
+export {
+  type DescribedModel,
+  type DescribeOptions,
+  describeModel,
+  type GivenModel,
+  type ModelDescription,
+} from './weights/describe.ts'
+export { type InferredNetwork, inferNetwork } from './weights/infer.ts'
+export { inspectWeights, type TensorInfo, type WeightsContents } from './weights/inspect.ts'
+export { type LoadedModel, loadModel } from './weights/load-model.ts'

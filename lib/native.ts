@@ -130,6 +130,28 @@ export interface DenoiseOptions {
   readonly precision: Precision
 }
 
+/** What a file holds, its data apart. */
+export interface NativeFileContents {
+  readonly format: 'safetensors' | 'torch-zip' | 'torch-legacy'
+  readonly tensors: { readonly name: string; readonly dtype: string; readonly shape: readonly number[] }[]
+  readonly metadata: Record<string, string>
+}
+
+export interface NativeLoadOptions {
+  readonly part: string
+  readonly partial: boolean
+  /** By name of a tensor: the row of the file's that each row of the network's takes, -1 for none. */
+  readonly rows: Record<string, Int32Array>
+}
+
+export interface NativeLoaded {
+  readonly loaded: string[]
+  readonly missing: string[]
+  readonly unexpected: string[]
+  readonly misshapen: string[]
+  readonly metadata: Record<string, string>
+}
+
 /** Counts of what the native side holds. */
 export interface MemoryCount {
   /** Bytes of tensors alive in host memory, in the whole process. */
@@ -158,8 +180,13 @@ export interface Addon {
   tensorShape(tensor: TensorHandle): number[]
   tensorNoise(shape: readonly number[], key: NoiseKey, device: string): Promise<TensorHandle>
   tensorDropoutMask(shape: readonly number[], p: number, layer: number, key: NoiseKey): Promise<TensorHandle>
-  fileRead(path: string): Promise<{ tensors: [string, HostTensor][]; metadata: Record<string, string> }>
+  fileRead(
+    path: string,
+    part: string,
+  ): Promise<{ tensors: [string, HostTensor][]; metadata: Record<string, string> }>
   fileWrite(path: string, tensors: [string, HostData][], metadata: Record<string, string>): Promise<void>
+  fileInspect(path: string, part: string): Promise<NativeFileContents>
+  fileConvert(from: string, to: string, part: string): Promise<void>
   scheduleCreate(
     name: string,
     timestepCount: number,
@@ -192,7 +219,7 @@ export interface Addon {
     precision: Precision,
     probe: HostData,
   ): Promise<{ out: HostTensor; gradX: HostTensor; gradNorms: Float64Array }>
-  unetLoad(unet: UNetHandle, path: string): Promise<void>
+  unetLoad(unet: UNetHandle, path: string, options: NativeLoadOptions): Promise<NativeLoaded>
   unetSave(unet: UNetHandle, path: string): Promise<void>
   trainerCreate(
     unet: UNetHandle,

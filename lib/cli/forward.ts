@@ -1,6 +1,4 @@
-import { readFile } from 'node:fs/promises'
 import type { z } from 'zod'
-import { show } from '../check.ts'
 import { readTensors, writeTensors } from '../checkpoint-file.ts'
 import { setThreads } from '../device.ts'
 import { DataError } from '../errors.ts'
@@ -9,6 +7,7 @@ import type { HostData } from '../native.ts'
 import { device, flag, integer, oneOf, text } from '../options.ts'
 import { elementCount, type HostTensor } from '../tensor.ts'
 import { PRECISIONS } from '../training/trainer.ts'
+import { readJson } from '../weights/config-file.ts'
 import { helpText, parseOptions } from './options.ts'
 
 const about = <T extends z.ZodType>(description: string, schema: T): T => schema.meta({ description }) as T
@@ -19,6 +18,7 @@ const SHAPE = {
     text(),
   ),
   weights: about('.safetensors or .pt file', text()),
+  part: about('which dict of a .pt that holds several; ema, then model by default', text().optional()),
   inputs: about('safetensors with x, t, and y, low_res, probe where they apply', text()),
   out: about('safetensors file to write', text()),
   grad: about(
@@ -60,7 +60,7 @@ export async function forwardCommand(argv: readonly string[]): Promise<number> {
   }
   const unet = await UNet.fromGuidedDiffusion(raw, { device: options.device })
   try {
-    await unet.loadWeights(options.weights)
+    await unet.loadWeights(options.weights, options.part === undefined ? {} : { part: options.part })
     if (!options.grad) {
       await writeTensors(options.out, { out: await unet.forward(input, options.precision) })
       return 0
@@ -83,21 +83,8 @@ export async function forwardCommand(argv: readonly string[]): Promise<number> {
 
 /** Constructor options, alone or inside `{ "config": …, "constructor": "SuperResModel" }`. */
 async function readNetwork(call: string, file: string): Promise<RawUNetOptions> {
-  const content = await readFile(file, 'utf8').catch((cause: NodeJS.ErrnoException) => {
-    throw new DataError(`${call}: expected ${file} to be readable, got ${cause.code}`, file, { cause })
-  })
-  let json: unknown
-  try {
-    json = JSON.parse(content)
-  } catch (cause) {
-    throw new DataError(`${call}: expected ${file} to be JSON, got ${(cause as Error).message}`, file, {
-      cause,
-    })
-  }
-  if (json === null || typeof json !== 'object' || Array.isArray(json)) {
-    throw new DataError(`${call}: expected ${file} to hold the options of a network, got ${show(json)}`, file)
-  }
-  if (!('config' in json)) return json as RawUNetOptions
+  const json = await readJson(call, file)
+  if (!('config' in json)) return json as unknown as RawUNetOptions
   const wrapper = json as { config: RawUNetOptions; constructor: unknown }
   return wrapper.constructor === 'SuperResModel' ? { ...wrapper.config, superres: true } : wrapper.config
 }

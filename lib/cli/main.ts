@@ -28,6 +28,14 @@ const COMMANDS: Record<string, { readonly about: string; readonly load: () => Pr
     about: 'run a network on tensors',
     load: async () => (await import('./forward.ts')).forwardCommand,
   },
+  inspect: {
+    about: 'say what is in a file of weights or a checkpoint',
+    load: async () => (await import('./inspect.ts')).inspectCommand,
+  },
+  convert: {
+    about: 'convert weights between .pt and .safetensors',
+    load: async () => (await import('./convert.ts')).convertCommand,
+  },
   setup: {
     about: 'find LibTorch and build the native addon',
     load: async () => (await import('../setup/commands.ts')).runSetup,

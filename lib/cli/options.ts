@@ -31,6 +31,7 @@ export interface Parsed<S extends OptionShape> {
  * Reads a command line by a schema. Lists are given with commas, switches as `--flip` or `--no-flip`.
  *
  * @param base - values that the command line overrides, from a configuration file
+ * @param words - keys of the options that words without a name are taken for, in this order
  * @throws UsageError that names everything that is wrong, with the nearest name for an unknown option
  */
 export function parseOptions<S extends OptionShape>(
@@ -38,6 +39,7 @@ export function parseOptions<S extends OptionShape>(
   argv: readonly string[],
   shape: S,
   base: (given: Record<string, unknown>) => Record<string, unknown> = (given) => given,
+  words: readonly (keyof S & string)[] = [],
 ): Parsed<S> {
   const keys = new Map(Object.keys(shape).map((key) => [kebab(key), key]))
   for (const [alias, key] of Object.entries(ALIASES)) if (key in shape) keys.set(alias, key)
@@ -61,7 +63,9 @@ export function parseOptions<S extends OptionShape>(
   for (const token of tokens) {
     // The word after an unknown option is most likely its value.
     if (token.kind === 'positional' && token.index === unknownAt + 1) continue
-    if (token.kind === 'positional')
+    const word = words.find((key) => given[key] === undefined)
+    if (token.kind === 'positional' && word !== undefined) given[word] = token.value
+    else if (token.kind === 'positional')
       problems.push(`expected options only, got ${JSON.stringify(token.value)}`)
     if (token.kind !== 'option') continue
     const { name, value } = token

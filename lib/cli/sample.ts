@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto'
 import { mkdir } from 'node:fs/promises'
 import { dirname, extname, join } from 'node:path'
 import type { z } from 'zod'
@@ -10,13 +9,13 @@ import { drawSamplesNpz, drawSamplesPng } from '../sampling/sample-files.ts'
 import { SOLVERS, type SolverSettings } from '../sampling/solver.ts'
 import { SPACINGS, type StepSpacing } from '../schedule/noise-spacing.ts'
 import type { ImageBatch } from '../tensor.ts'
-import { latestCheckpoint, loadForSampling, type WeightsChoice } from '../training/checkpoint.ts'
 import { drawImages, writeGrid } from '../training/preview.ts'
-import type { RunImages } from '../training/run.ts'
 import { lockRun } from '../training/run-lock.ts'
 import { PRECISIONS } from '../training/trainer.ts'
 import { interruptible } from './interrupt.ts'
-import { exactlyOne, helpText, parseOptions } from './options.ts'
+import { MODEL_SHAPE } from './model-options.ts'
+import { networkForSampling } from './network-for-sampling.ts'
+import { helpText, parseOptions } from './options.ts'
 import { streamProgress } from './progress.ts'
 import { asUsage, UsageError } from './usage.ts'
 
@@ -25,7 +24,10 @@ const about = <T extends z.ZodType>(description: string, schema: T): T => schema
 const SHAPE = {
   run: about('folder of a run, whose newest checkpoint is used', text().optional()),
   checkpoint: about('folder of a checkpoint', text().optional()),
-  weights: about('average (ema), weights themselves (raw), or the rate of an average', text().default('ema')),
+  weights: about(
+    'average (ema), weights themselves (raw), or the rate of an average; without --run and --checkpoint a .pt or .safetensors file',
+    text().default('ema'),
+  ),
   count: about('images', integer(1).default(16)),
   batchSize: about('images at once; image k is the same whatever it is', integer(1).default(16)),
   seed: about('keys the noise: image k of a seed is always the same', integer(0).default(0)),
@@ -59,6 +61,7 @@ const SHAPE = {
   precision: about('of convolutions and attention', oneOf(PRECISIONS).default('fp32')),
   device: about('cpu, cuda or cuda:N', device().default('cpu')),
   threads: about('threads of LibTorch', integer(1, 1024).optional()),
+  ...MODEL_SHAPE,
 } satisfies Record<string, z.ZodType>
 
 type Options = z.output<z.ZodObject<typeof SHAPE>>
@@ -73,22 +76,19 @@ export async function sampleCommand(argv: readonly string[]): Promise<number> {
     console.log(helpText('Draws images from a trained network.', `${call} --run runs/digits`, SHAPE, NOTES))
     return 0
   }
-  exactlyOne(call, given, 'run', 'checkpoint')
   const solver = chosenSolver(call, options)
   const isGrid = options.format === 'grid'
   const notice = isGrid ? 'stopping' : 'stopping; the same command again goes on from here'
   return interruptible(streamProgress(process.stderr, 'sampling'), notice, async (progress, signal) => {
     if (options.threads !== undefined) await setThreads(options.threads)
-    const checkpoint = options.checkpoint ?? (await newest(options.run as string, progress.line))
-    const weights = weightsChoice(call, options.weights)
-    const { unet, schedule, state } = await loadForSampling(checkpoint, { weights, device: options.device })
+    const network = await networkForSampling(call, options, given, progress.line)
+    const { unet, schedule, images } = network
     const { config } = unet
     const classCount = config?.classCount ?? 0
-    const images = (state.extra as { images?: RunImages } | null)?.images
     const [height, width] = [options.height ?? images?.height, options.width ?? images?.width]
     if (height === undefined || width === undefined) {
       throw new UsageError(
-        `${call}: expected --height and --width to be given, because ${checkpoint} does not hold them`,
+        `${call}: expected --height and --width to be given, because ${network.path} does not hold them`,
       )
     }
     const chosen = chosenClass(call, options.class, classCount, images?.classNames ?? null)
@@ -105,6 +105,8 @@ export async function sampleCommand(argv: readonly string[]): Promise<number> {
       solver,
       combine: await asUsage(() => parseCombine(combine, schedule, unet.layout.heads)),
       precision,
+      rescalesTimesteps: network.rescalesTimesteps,
+      variance: network.variance,
       classOf: classCount > 0 ? (k: number) => chosen ?? k % classCount : undefined,
       signal,
     }
@@ -123,7 +125,7 @@ export async function sampleCommand(argv: readonly string[]): Promise<number> {
     const folder = options.out ?? (options.run !== undefined ? join(options.run, 'samples') : 'samples')
     if (isGrid) {
       const isPng = extname(folder).toLowerCase() === '.png'
-      const file = isPng ? folder : join(folder, `step-${state.step}-seed-${seed}.png`)
+      const file = isPng ? folder : join(folder, `${network.name}-seed-${seed}.png`)
       await mkdir(dirname(file), { recursive: true })
       await writeGrid(file, await draw(0, count))
       progress.end()
@@ -136,9 +138,9 @@ export async function sampleCommand(argv: readonly string[]): Promise<number> {
         image,
         shardSize: options.shardSize ?? batchSize,
         settings: {
-          step: state.step,
-          checkpoint: createHash('sha256').update(JSON.stringify(state.files)).digest('hex'),
-          ...{ weights, seed, batchSize, solver, combine, precision, device: options.device },
+          network: network.name,
+          identity: await network.identity(),
+          ...{ seed, batchSize, solver, combine, precision, device: options.device },
           respacing: typeof respacing === 'string' ? respacing : { ...respacing },
           ...(chosen !== undefined && { class: chosen }),
           threads: Number(threads), // bits depend on them
@@ -204,21 +206,6 @@ function chosenSteps(call: string, options: Options, timestepCount: number): str
     steps: steps ?? Math.min(50, timestepCount),
     ...(rho !== undefined && { rho }),
   }
-}
-
-async function newest(run: string, line: (text: string) => void): Promise<string> {
-  const found = await latestCheckpoint(run, { onUnreadable: (_, error) => line(`warning: ${error.message}`) })
-  if (!found) throw new Error(`trislot sample: expected a checkpoint in ${run}, got none; train first`)
-  return found
-}
-
-function weightsChoice(call: string, weights: string): WeightsChoice {
-  if (weights === 'ema' || weights === 'raw') return weights
-  const rate = Number(weights)
-  if (weights.trim() !== '' && rate >= 0 && rate <= 1) return rate
-  throw new UsageError(
-    argumentError(call, '--weights', 'ema, raw or the rate of an average', weights).message,
-  )
 }
 
 function chosenClass(

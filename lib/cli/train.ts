@@ -24,7 +24,7 @@ Ctrl-C stops after the step under way and saves (exit code 130); a second one le
 export async function trainCommand(argv: readonly string[]): Promise<number> {
   const call = 'trislot train'
   let fromFile: Record<string, unknown> = {}
-  const { options, wantsHelp } = await asUsage(() =>
+  const { given, wantsHelp } = await asUsage(() =>
     parseOptions(call, argv, SHAPE, (given) => {
       fromFile = given.config === undefined ? {} : readConfig(call, String(given.config))
       return { ...fromFile, ...given }
@@ -34,8 +34,9 @@ export async function trainCommand(argv: readonly string[]): Promise<number> {
     console.log(helpText('Trains a network on images.', `${call} --data digits --steps 2000`, SHAPE, NOTES))
     return 0
   }
-  const { config: _, ...runOptions } = options
-  const config = await asUsage(() => runConfig(runOptions as RunOptions, call))
+  // Without defaults, which a preset or the network of --init may fill in otherwise.
+  const { config: _, ...runOptions } = { ...fromFile, ...given }
+  const config = await asUsage(() => runConfig(runOptions as unknown as RunOptions, call))
   const progress = streamProgress()
   progress.line(`run ${config.run}`)
   const interrupts = onInterrupt(

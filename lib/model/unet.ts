@@ -191,8 +191,7 @@ const RAW_KNOWN = [
   'superres', 'image_size', 'use_fp16',
 ] as const // biome-ignore format: one list
 
-function nativeFromRaw(raw: RawUNetOptions): NativeUNetConfig {
-  const call = 'UNet.fromGuidedDiffusion'
+function nativeFromRaw(raw: RawUNetOptions, call = 'UNet.fromGuidedDiffusion'): NativeUNetConfig {
   checkKnownOptions(call, raw, RAW_KNOWN)
   const config: NativeUNetConfig = {
     inChannels: raw.in_channels ?? 3,
@@ -224,6 +223,39 @@ function nativeFromRaw(raw: RawUNetOptions): NativeUNetConfig {
   return { ...config, attentionResolutions }
 }
 
+/**
+ * guided-diffusion's constructor options as `UNet.create` takes them, so that the network can be trained, measured and
+ * sampled.
+ *
+ * @param heads - what the network predicts: `['eps']`, or `['xStart']` where predict_xstart was set
+ * @throws RangeError when the output channels are not those of these heads, with or without a learned variance
+ */
+export function optionsFromGuidedDiffusion(raw: RawUNetOptions, heads: readonly Head[]): UNetOptions {
+  const call = 'optionsFromGuidedDiffusion'
+  const network = networkFromRaw(raw, call)
+  const channels = network.imageChannels
+  const variances = raw.out_channels / channels - heads.length
+  if (variances !== 0 && variances !== 1) {
+    const [fewer, more] = [channels * heads.length, channels * (heads.length + 1)]
+    throw argumentError(
+      call,
+      'out_channels',
+      `${fewer}, or ${more} with a learned variance`,
+      raw.out_channels,
+    )
+  }
+  return { ...network, heads, learnsVariance: variances === 1 }
+}
+
+/** @internal The same without what the output means. */
+export function networkFromRaw(
+  raw: RawUNetOptions,
+  call: string,
+): Omit<UNetConfig, 'heads' | 'learnsVariance'> {
+  const { inChannels, outChannels: _, ...rest } = nativeFromRaw(raw, call)
+  return { ...rest, imageChannels: inChannels }
+}
+
 function nativeFromConfig(config: UNetConfig): NativeUNetConfig {
   const { imageChannels, heads, learnsVariance, ...rest } = config
   const outChannels = imageChannels * (heads.length + (learnsVariance ? 1 : 0))
@@ -240,6 +272,59 @@ export interface UNetInput {
   readonly y?: HostData | undefined
   /** [N, C, h, w]. */
   readonly lowRes?: HostData | undefined
+}
+
+/** How weights are taken from a file. */
+export interface LoadWeightsOptions {
+  /** Which dict of a .pt file that holds several; without it `ema`, `model`, `state_dict`, `model_state_dict`, in that order. */
+  readonly part?: string
+  /** Take what fits by name and shape, and leave the rest as it is; false by default. */
+  readonly partial?: boolean
+  /** With `partial`: what the file's network predicts, so that its last convolution is taken over head by head. */
+  readonly from?: {
+    readonly heads: readonly Head[]
+    readonly learnsVariance: boolean
+    readonly imageChannels: number
+  }
+}
+
+/** What became of each tensor of the network and of the file. */
+export interface LoadWeightsReport {
+  /** Names that were taken from the file. */
+  readonly loaded: readonly string[]
+  /** Of the network, left as they were: not in the file, or `name: file [3], model [4]`. */
+  readonly fresh: readonly string[]
+  /** In the file only. */
+  readonly ignored: readonly string[]
+  /** With `from`: heads (and `variance`) of the last convolution that the file had, and those that it had not. */
+  readonly outputs?: { readonly taken: readonly string[]; readonly fresh: readonly string[] }
+  /** The dict that was read, of a file that holds several. */
+  readonly part?: string
+  /** Other keys of the file that hold tensors. */
+  readonly otherParts: readonly string[]
+}
+
+/** For each output channel of a network, the channel of another network that means the same, or -1. */
+function outputRows(call: string, from: NonNullable<LoadWeightsOptions['from']>, to: NativeLayout) {
+  const parts = ({ heads, learnsVariance }: Pick<NativeLayout, 'heads' | 'learnsVariance'>): string[] => [
+    ...HEADS.filter((head) => heads.includes(head)),
+    ...(learnsVariance ? ['variance'] : []),
+  ]
+  if (!from.heads.length || from.heads.some((head) => !(HEADS as readonly Head[]).includes(head))) {
+    throw argumentError(call, 'from.heads', `some of ${HEADS.join(', ')}`, from.heads)
+  }
+  const [theirs, ours] = [parts(from), parts(to)]
+  const isSame = from.imageChannels === to.imageChannels
+  const rows = ours.flatMap((part) => {
+    const at = isSame ? theirs.indexOf(part) : -1
+    return Array.from({ length: to.imageChannels }, (_, c) => (at === -1 ? -1 : at * to.imageChannels + c))
+  })
+  const isTaken = (part: string): boolean => isSame && theirs.includes(part)
+  return {
+    rows: Int32Array.from(rows),
+    taken: ours.filter(isTaken),
+    fresh: ours.filter((part) => !isTaken(part)),
+  }
 }
 
 /**
@@ -401,9 +486,42 @@ export class UNet extends NativeObject<'unet'> {
     return native().unetForwardGrad(this.handle, input, precision, probe)
   }
 
-  /** Loads weights by name from a .safetensors or .pt file; strict, and every mismatch is reported at once. */
-  async loadWeights(path: string): Promise<void> {
-    await native().unetLoad(this.handle, path)
+  /**
+   * Loads weights by name from a .safetensors or .pt file, one tensor at a time. Names, shapes and checksums are compared
+   * before the first is taken; every mismatch is reported at once.
+   *
+   * @throws CheckpointError for a file that cannot be read, that does not fit (unless `partial`), or of which nothing fits
+   *
+   * @example
+   * const report = await unet.loadWeights('64x64_diffusion.pt', { partial: true, from: { heads: ['eps'], learnsVariance: true, imageChannels: 3 } })
+   * console.log(report.fresh, report.ignored, report.outputs)
+   */
+  async loadWeights(path: string, options: LoadWeightsOptions = {}): Promise<LoadWeightsReport> {
+    const call = 'unet.loadWeights'
+    checkKnownOptions(call, options, ['part', 'partial', 'from'])
+    const { part = '', partial = false, from } = options
+    if (from && !partial) {
+      throw argumentError(call, 'from', 'absent unless partial is true', from)
+    }
+    const outputs = from && outputRows(call, from, this.layout)
+    const rows: Record<string, Int32Array> = outputs
+      ? { 'out.2.weight': outputs.rows, 'out.2.bias': outputs.rows }
+      : {}
+    const { loaded, missing, unexpected, misshapen, metadata } = await native().unetLoad(this.handle, path, {
+      part,
+      partial,
+      rows,
+    })
+    const isTorch = !path.endsWith('.safetensors')
+    const none = outputs?.taken.length === 0 ? Object.keys(rows) : [] // of these no row was taken
+    return {
+      loaded: loaded.filter((name) => !none.includes(name)),
+      fresh: [...missing, ...misshapen, ...loaded.filter((name) => none.includes(name))],
+      ignored: unexpected,
+      ...(outputs && { outputs: { taken: outputs.taken, fresh: outputs.fresh } }),
+      ...(isTorch && metadata.root !== undefined && { part: metadata.root }),
+      otherParts: (isTorch && metadata.unread?.split(', ')) || [],
+    }
   }
 
   /** Writes the weights as safetensors, whole or not at all. */

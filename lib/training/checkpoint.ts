@@ -298,6 +298,23 @@ export async function loadForSampling(
   return { unet, schedule: scheduleOf(state), state }
 }
 
+/**
+ * The file of weights that a path means: the path itself, or of a checkpoint's folder the first moving average, or the weights
+ * where no average was kept.
+ *
+ * @throws CheckpointError for a folder that is no whole checkpoint
+ */
+export async function weightsFile(path: string): Promise<string> {
+  const isFolder = await stat(path).then(
+    (entry) => entry.isDirectory(),
+    () => false, // reading the file says why it cannot be
+  )
+  if (!isFolder) return path
+  const state = await readCheckpoint(path)
+  const [rate] = state.trainer.emaRates
+  return join(path, rate === undefined ? 'model.safetensors' : emaFile(state, rate))
+}
+
 /** The file of an average; its name carries the rate. */
 function emaFile(state: CheckpointState, rate: number): string {
   const found = state.files.find(({ name }) => Number(/^ema-(.+)\.safetensors$/.exec(name)?.[1]) === rate)
@@ -346,7 +363,8 @@ async function problemOf(
   }
 }
 
-async function sha256(path: string): Promise<string> {
+/** Of a file's bytes, in hex. */
+export async function sha256(path: string): Promise<string> {
   const hash = createHash('sha256')
   for await (const chunk of createReadStream(path, { highWaterMark: 2 ** 20 })) hash.update(chunk as Buffer)
   return hash.digest('hex')

@@ -1,7 +1,7 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { UNet } from '../model/unet.ts'
-import type { Precision } from '../native.ts'
+import type { Precision, VarianceType } from '../native.ts'
 import { type GridOptions, imageGrid } from '../report/grid.ts'
 import { writePng } from '../report/png.ts'
 import type { Combine } from '../sampling/denoiser.ts'
@@ -29,6 +29,10 @@ export interface DrawOptions {
   /** Short for `solver: { name: 'ddim', eta }`. */
   readonly eta?: number | undefined
   readonly combine: Combine
+  /** Variance of the ancestral sampler; what the network learned, else `fixedLarge`, by default. */
+  readonly variance?: VarianceType
+  /** The network is told t x 1000 / T; false by default. */
+  readonly rescalesTimesteps?: boolean
   readonly precision?: Precision
   /** Class of image k, for class-conditional networks. */
   readonly classOf?: ((k: number) => number) | undefined
@@ -49,6 +53,8 @@ export async function drawImages(unet: UNet, options: DrawOptions): Promise<Imag
     eta,
     combine,
     first = 0,
+    variance,
+    rescalesTimesteps = false,
     precision = 'fp32',
     classOf,
     signal,
@@ -62,7 +68,7 @@ export async function drawImages(unet: UNet, options: DrawOptions): Promise<Imag
     for (let begin = 0; begin < count; begin += batchSize) {
       const n = Math.min(batchSize, count - begin)
       const y = labels?.slice(begin, begin + n)
-      const denoiser = new Denoiser(unet, process, { combine, precision, ...(y && { y }) })
+      const denoiser = new Denoiser(unet, process, { combine, rescalesTimesteps, precision, ...(y && { y }) })
       const images = await sample({
         denoiser,
         shape: [n, ...image],
@@ -70,6 +76,7 @@ export async function drawImages(unet: UNet, options: DrawOptions): Promise<Imag
         firstImage: first + begin,
         solver,
         ...(eta !== undefined && { eta }),
+        ...(variance && { variance }),
         ...(signal && { signal }),
         onStep: ({ done, total }) => options.onProgress?.(begin * total + n * done, count * total),
       })

@@ -5,12 +5,13 @@ import { readLossCurve } from '../analysis/loss-curve-file.ts'
 import { argumentError } from '../check.ts'
 import { partitionByLoss, partitionEvenly } from '../curriculum/partition.ts'
 import type { Slot } from '../curriculum/slot.ts'
-import { NETWORK_PRESETS, type NetworkPreset } from '../model/presets.ts'
 import type { UNetOptions } from '../model/unet.ts'
 import { checkOptions, decimal, device, flag, integer, numbers, oneOf, positive, text } from '../options.ts'
 import { HEADS } from '../prediction/heads.ts'
 import { SCHEDULE_NAMES } from '../schedule/noise-schedule.ts'
+import { initOptions } from './initial-weights.ts'
 import { LEARNING_RATE_KINDS } from './learning-rate.ts'
+import { presetOptions, RUN_PRESETS } from './run-presets.ts'
 import { PRECISIONS, SPACES } from './trainer.ts'
 
 /** Who draws the timesteps of a run. */
@@ -39,8 +40,24 @@ export const RUN_SHAPE = {
 
   preset: about(
     'network',
-    'a network by name, whose options others override',
-    oneOf(Object.keys(NETWORK_PRESETS) as [NetworkPreset, ...NetworkPreset[]]).optional(),
+    'a network by name, or a published one with schedule, batch size and learning rate; other options override it',
+    oneOf(RUN_PRESETS).optional(),
+  ),
+  init: about(
+    'network',
+    'begin with the weights of a .pt, .safetensors or checkpoint; its network is the run’s unless options differ',
+    text().optional(),
+  ),
+  initConfig: about(
+    'network',
+    'JSON with the configuration of init, or a published network by name; needed for files that are not known',
+    text().optional(),
+  ),
+  initPart: about('network', 'which dict of a .pt that holds several', text().optional()),
+  initHeads: about(
+    'network',
+    'what the network of init predicts, where its configuration does not say it',
+    z.array(oneOf(HEADS), `some of ${HEADS.join(', ')}`).optional(),
   ),
   heads: about(
     'network',
@@ -61,6 +78,7 @@ export const RUN_SHAPE = {
     numbers('a list of factors').optional(),
   ),
   attentionHeads: about('network', 'attention heads', integer(1).optional()),
+  attentionHeadsUp: about('network', 'attention heads on the way up, if others', integer(-1).optional()),
   headChannels: about(
     'network',
     'channels of an attention head, instead of a number of heads',
@@ -163,8 +181,8 @@ export const FREE_OPTIONS: readonly (keyof RunConfig)[] = [
 
 const NETWORK_KEYS = [
   'heads', 'learnsVariance', 'modelChannels', 'channelMult', 'resBlockCount', 'attentionResolutions', 'attentionHeads',
-  'headChannels', 'dropout', 'convResample', 'recompute', 'scaleShiftNorm', 'resBlockUpDown', 'newAttentionOrder',
-  'normGroups',
+  'attentionHeadsUp', 'headChannels', 'dropout', 'convResample', 'recompute', 'scaleShiftNorm', 'resBlockUpDown',
+  'newAttentionOrder', 'normGroups',
 ] as const satisfies readonly (keyof Given & keyof UNetOptions)[] // biome-ignore format: one list
 
 /**
@@ -175,7 +193,11 @@ const NETWORK_KEYS = [
 export async function runConfig(options: RunOptions, call = 'run'): Promise<RunConfig> {
   const given = checkOptions(call, RUN_SHAPE, options)
   const { preset, lossCurve: _, run, ...rest } = given
-  const config: Given = { ...rest, ...(preset && definedOver(NETWORK_PRESETS[preset], rest)) }
+  const base = await baseOptions(given, options, call)
+  const explicit = Object.entries(rest).filter(([key]) => options[key as keyof RunOptions] !== undefined)
+  const config: Given = { ...rest, ...base, ...Object.fromEntries(explicit) }
+  const isCount = options.attentionHeads !== undefined && options.headChannels === undefined
+  if (isCount && base.headChannels !== undefined) config.headChannels = -1 // which would count before a number of heads
   config.modelChannels ??= 64
   if (config.lrSchedule !== 'constant') config.lrSteps ??= config.steps
   const slots = await slotsOf(given, call)
@@ -198,10 +220,16 @@ export function slotsFromEdges(edges: readonly number[]): Slot[] {
   return edges.slice(1).map((end, k) => ({ begin: edges[k] as number, end }))
 }
 
-/** Options of `base` that are not given otherwise. */
-function definedOver(base: UNetOptions, given: object): object {
-  const defined = Object.entries(given).filter(([, value]) => value !== undefined)
-  return { ...base, ...Object.fromEntries(defined) }
+/** What a preset or the network of `init` fills in. */
+async function baseOptions(given: Given, options: RunOptions, call: string): Promise<Partial<Given>> {
+  const { preset, init, initConfig, initPart, initHeads } = given
+  if (init === undefined) {
+    const stray = Object.entries({ initConfig, initPart, initHeads }).find(([, value]) => value !== undefined)
+    if (stray) throw argumentError(call, stray[0], 'absent without init', stray[1])
+    return preset === undefined ? {} : presetOptions(preset)
+  }
+  if (preset !== undefined) throw argumentError(call, 'preset', 'absent when init is given', preset)
+  return initOptions(given, options, call)
 }
 
 async function slotsOf(given: Given, call: string): Promise<Slot[] | undefined> {

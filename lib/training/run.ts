@@ -22,6 +22,7 @@ import {
   saveCheckpoint,
   writeDurably,
 } from './checkpoint.ts'
+import { loadInitialWeights } from './initial-weights.ts'
 import { learningRate } from './learning-rate.ts'
 import { type StepReport, train } from './loop.ts'
 import { writePreview } from './preview.ts'
@@ -145,6 +146,7 @@ async function trainInto(
   const classCount = isConditional ? (classNames?.length ?? 0) : 0
   const unet = await UNet.create(networkOptions(config, channels, classCount), { seed, device })
   unet.checkImageShape('run', [batchSize, channels, height, width])
+  if (config.init !== undefined && !resumed) await loadInitialWeights(unet, config, log)
   const trainer = await Trainer.create(unet, schedule, trainerOptions(config))
   const { heads } = unet.layout
   const combine = parseCombine(config.combine, schedule, heads)

@@ -40,6 +40,8 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   TRISLOT_EXPORT("tensorDropoutMask", tensor_dropout_mask);
   TRISLOT_EXPORT("fileRead", file_read);
   TRISLOT_EXPORT("fileWrite", file_write);
+  TRISLOT_EXPORT("fileInspect", file_inspect);
+  TRISLOT_EXPORT("fileConvert", file_convert);
   TRISLOT_EXPORT("scheduleCreate", schedule_create);
   TRISLOT_EXPORT("scheduleRespace", schedule_respace);
   TRISLOT_EXPORT("scheduleTables", schedule_tables);

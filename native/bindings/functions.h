@@ -26,6 +26,10 @@ Napi::Value tensor_dropout_mask(const Napi::CallbackInfo& info);
 Napi::Value file_read(const Napi::CallbackInfo& info);
 Napi::Value file_write(const Napi::CallbackInfo& info);
 
+// file.cpp
+Napi::Value file_inspect(const Napi::CallbackInfo& info);
+Napi::Value file_convert(const Napi::CallbackInfo& info);
+
 // schedule.cpp
 Napi::Value schedule_create(const Napi::CallbackInfo& info);
 Napi::Value schedule_respace(const Napi::CallbackInfo& info);

@@ -6,7 +6,7 @@
 #include "bindings/handle.h"
 #include "bindings/submit.h"
 #include "checkpoint/safetensors.h"
-#include "checkpoint/torch_file.h"
+#include "checkpoint/tensor_file.h"
 #include "runtime/device.h"
 #include "runtime/rng.h"
 
@@ -60,13 +60,12 @@ Napi::Value tensor_dropout_mask(const Napi::CallbackInfo& info) {
       wrap_tensor);
 }
 
-// fileRead(path): Promise<{ tensors: [name, tensor][], metadata }>; .pt files by their restricted reader
+// fileRead(path, part): Promise<{ tensors: [name, tensor][], metadata }>; .pt files by their restricted reader
 Napi::Value file_read(const Napi::CallbackInfo& info) {
-  const auto path = decode_string(info[0]);
   return submit(
       info.Env(),
-      [path] {
-        auto file = path.ends_with(".safetensors") ? read_safetensors(path) : read_torch_file(path);
+      [path = decode_string(info[0]), part = decode_string(info[1])] {
+        auto file = read_all(*open_tensors(path, part));
         for (auto& [name, tensor] : file.tensors) tensor = to_host(tensor);
         return file;
       },

@@ -3,12 +3,12 @@
 
 #include "bindings/decode.h"
 #include "bindings/encode.h"
+#include "bindings/file.h"
 #include "bindings/functions.h"
 #include "bindings/handle.h"
 #include "bindings/submit.h"
 #include "checkpoint/safetensors.h"
 #include "checkpoint/state.h"
-#include "checkpoint/torch_file.h"
 #include "runtime/device.h"
 
 namespace trislot {
@@ -111,15 +111,15 @@ Napi::Value unet_forward_grad(const Napi::CallbackInfo& info) {
       });
 }
 
-// unetLoad(unet, path): Promise<void>, strict, from .safetensors or .pt
+// unetLoad(unet, path, { part, partial, rows }): Promise<{ loaded, missing, unexpected, misshapen, metadata }>
 Napi::Value unet_load(const Napi::CallbackInfo& info) {
   return submit(
       info.Env(),
-      [unet = unwrap<UNet>(info[0]), path = decode_string(info[1])] {
-        const auto file = path.ends_with(".safetensors") ? read_safetensors(path) : read_torch_file(path);
-        load_into(named_parameters(*unet), file, "loadWeights(\"" + path + "\")");
+      [unet = unwrap<UNet>(info[0]), path = decode_string(info[1]),
+       options = decode_load_options(info[2].As<Napi::Object>())] {
+        return load_weights(named_parameters(*unet), path, options);
       },
-      encode_nothing);
+      encode_loaded);
 }
 
 // unetSave(unet, path): Promise<void>

@@ -288,90 +288,126 @@ std::string quote(const std::string& text) {
   return quoted + "\"";
 }
 
-std::string make_header(const std::string& path, const std::vector<NamedTensor>& tensors,
+void check_text(const std::string& call, const std::string& text, const char* what) {
+  for (std::string_view rest = text; !rest.empty();) {
+    const auto length = utf8_length(rest);
+    if (length == 0) throw FileError(call + ": expected " + what + " to be UTF-8, got " + show(text));
+    rest.remove_prefix(length);
+  }
+}
+
+std::string make_header(const std::string& call, const std::vector<TensorEntry>& tensors,
                         const std::map<std::string, std::string>& metadata) {
-  const auto fail = [&](const std::string& expected, const std::string& got) {
-    throw FileError("writeSafetensors(\"" + path + "\"): expected " + expected + ", got " + got);
-  };
-  const auto check_text = [&](const std::string& text, const char* what) {
-    for (std::string_view rest = text; !rest.empty();) {
-      const auto length = utf8_length(rest);
-      if (length == 0) fail(std::string(what) + " to be UTF-8", show(text));
-      rest.remove_prefix(length);
-    }
-  };
+  const auto bytes = check_entries(call, tensors);
   std::string header = "{";
   if (!metadata.empty()) {
     header += quote(std::string(kMetadata)) + ":{";
     for (const auto& [key, value] : metadata) {
-      check_text(key, "metadata keys"), check_text(value, "metadata values");
+      check_text(call, key, "metadata keys"), check_text(call, value, "metadata values");
       header += (header.back() == '{' ? "" : ",") + quote(key) + ":" + quote(value);
     }
     header += "}";
   }
-  std::unordered_set<std::string> names{std::string(kMetadata)};
   uint64_t begin = 0;
-  for (const auto& [name, tensor] : tensors) {
-    check_text(name, "names");
-    if (!names.insert(name).second) {
-      fail(name == kMetadata ? "a name that the format leaves free" : "every name once", show(name));
-    }
-    if (!tensor.defined()) fail(show(name) + " to be a tensor", "an undefined one");
-    const auto* row = find_dtype(&DtypeNames::dtype, tensor.scalar_type());
-    if (!row) {
-      fail(show(name) + " to be float64, float32, float16, bfloat16, int64, int32, uint8 or bool",
-           c10::toString(tensor.scalar_type()));
-    }
-    if (static_cast<size_t>(tensor.dim()) > kMaxDimensions) {
-      fail(show(name) + " to have at most " + std::to_string(kMaxDimensions) + " dimensions",
-           std::to_string(tensor.dim()));
-    }
-    const auto end = begin + *byte_count(tensor.sizes(), row->dtype);
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const auto& [name, dtype, sizes] = tensors[i];
+    const auto end = begin + bytes[i];
     std::string shape;
-    for (const auto size : tensor.sizes()) shape += (shape.empty() ? "" : ",") + std::to_string(size);
-    header += (header.size() == 1 ? "" : ",") + quote(name) + ":{\"dtype\":\"" + std::string(row->safetensors) +
-              "\",\"shape\":[" + shape + "],\"data_offsets\":[" + std::to_string(begin) + "," + std::to_string(end) +
-              "]}";
+    for (const auto size : sizes) shape += (shape.empty() ? "" : ",") + std::to_string(size);
+    header += (header.size() == 1 ? "" : ",") + quote(name) + ":{\"dtype\":\"" +
+              std::string(find_dtype(&DtypeNames::dtype, dtype)->safetensors) + "\",\"shape\":[" + shape +
+              "],\"data_offsets\":[" + std::to_string(begin) + "," + std::to_string(end) + "]}";
     begin = end;
   }
   header += "}";
   header.resize((header.size() + 7) / 8 * 8, ' ');
   if (header.size() > kMaxHeader) {
-    fail("a header of at most " + std::to_string(kMaxHeader) + " bytes", std::to_string(header.size()));
+    throw FileError(call + ": expected a header of at most " + std::to_string(kMaxHeader) + " bytes, got " +
+                    std::to_string(header.size()));
   }
   return header;
 }
 
+class SafetensorsReader final : public TensorReader {
+ public:
+  explicit SafetensorsReader(const std::string& path) : file_("readSafetensors", path), header_(read_header(file_)) {
+    format = "safetensors";
+    metadata = header_.metadata;
+    for (const auto& info : header_.tensors) tensors.push_back({info.name, info.dtype, info.shape});
+  }
+
+  at::Tensor read(size_t index) const override {
+    const auto& info = header_.tensors[index];
+    return file_.read_tensor(info.shape, info.dtype, header_.data_begin + info.begin, info.name);
+  }
+
+ private:
+  InputFile file_;
+  SafetensorsHeader header_;
+};
+
 }  // namespace
+
+std::vector<uint64_t> check_entries(const std::string& call, const std::vector<TensorEntry>& tensors) {
+  const auto fail = [&](const std::string& expected, const std::string& got) {
+    throw FileError(call + ": expected " + expected + ", got " + got);
+  };
+  std::unordered_set<std::string> names{std::string(kMetadata)};
+  std::vector<uint64_t> bytes;
+  for (const auto& [name, dtype, shape] : tensors) {
+    check_text(call, name, "names");
+    if (!names.insert(name).second) {
+      fail(name == kMetadata ? "a name that the format leaves free" : "every name once", show(name));
+    }
+    if (!find_dtype(&DtypeNames::dtype, dtype)) {
+      fail(show(name) + " to be float64, float32, float16, bfloat16, int64, int32, uint8 or bool",
+           c10::toString(dtype));
+    }
+    if (shape.size() > kMaxDimensions) {
+      fail(show(name) + " to have at most " + std::to_string(kMaxDimensions) + " dimensions",
+           std::to_string(shape.size()));
+    }
+    bytes.push_back(*byte_count(shape, dtype));
+  }
+  return bytes;
+}
 
 SafetensorsHeader inspect_safetensors(const std::string& path) {
   return read_header(InputFile("inspectSafetensors", path));
 }
 
-TensorFile read_safetensors(const std::string& path) {
-  const InputFile file("readSafetensors", path);
-  auto header = read_header(file);
-  TensorFile result{{}, std::move(header.metadata)};
-  result.tensors.reserve(header.tensors.size());
-  for (auto& info : header.tensors) {
-    auto tensor = file.read_tensor(info.shape, info.dtype, header.data_begin + info.begin, info.name);
-    result.tensors.push_back({std::move(info.name), std::move(tensor)});
-  }
-  return result;
+std::unique_ptr<TensorReader> open_safetensors(const std::string& path) {
+  return std::make_unique<SafetensorsReader>(path);
 }
 
-void write_safetensors(const std::string& path, const std::vector<NamedTensor>& tensors,
+TensorFile read_safetensors(const std::string& path) { return read_all(*open_safetensors(path)); }
+
+void write_safetensors(const std::string& path, const std::vector<TensorEntry>& tensors, const TensorSource& source,
                        const std::map<std::string, std::string>& metadata) {
-  const auto header = make_header(path, tensors, metadata);
+  const auto header = make_header("writeSafetensors(\"" + path + "\")", tensors, metadata);
   OutputFile file("writeSafetensors", path);
   const uint64_t length = header.size();
   file.write(&length, 8);
   file.write(header.data(), length);
-  for (const auto& named : tensors) {
-    const auto tensor = named.tensor.detach().to(at::kCPU).contiguous();
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const auto tensor = source(i).detach().to(at::kCPU).contiguous();
     file.write(tensor.const_data_ptr(), tensor.nbytes());
   }
   file.commit();
+}
+
+void write_safetensors(const std::string& path, const std::vector<NamedTensor>& tensors,
+                       const std::map<std::string, std::string>& metadata) {
+  std::vector<TensorEntry> entries;
+  for (const auto& [name, tensor] : tensors) {
+    if (!tensor.defined()) {
+      throw FileError("writeSafetensors(\"" + path + "\"): expected " + show(name) +
+                      " to be a tensor, got an undefined one");
+    }
+    entries.push_back({name, tensor.scalar_type(), tensor.sizes().vec()});
+  }
+  write_safetensors(
+      path, entries, [&](size_t i) { return tensors[i].tensor; }, metadata);
 }
 
 }  // namespace trislot

@@ -1,7 +1,9 @@
 #include "checkpoint/state.h"
 
+#include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
+#include <algorithm>
 #include <string_view>
 #include <unordered_map>
 
@@ -10,17 +12,23 @@
 namespace trislot {
 namespace {
 
-using ByName = std::unordered_map<std::string_view, const at::Tensor*>;
-
-ByName by_name(const std::vector<NamedTensor>& tensors) {
-  ByName index;
-  for (const auto& [name, tensor] : tensors) index.emplace(name, &tensor);
+// Where each name is in a list.
+template <typename Named>
+std::unordered_map<std::string_view, size_t> index_of(const std::vector<Named>& list) {
+  std::unordered_map<std::string_view, size_t> index;
+  for (size_t i = 0; i < list.size(); ++i) index.emplace(list[i].name, i);
   return index;
 }
 
-std::string dtype_text(const at::Tensor& tensor) {
-  const auto* row = find_dtype(&DtypeNames::dtype, tensor.scalar_type());
-  return row ? std::string(row->name) : c10::toString(tensor.scalar_type());
+std::vector<TensorEntry> entries_of(const std::vector<NamedTensor>& tensors) {
+  std::vector<TensorEntry> entries;
+  for (const auto& [name, tensor] : tensors) entries.push_back({name, tensor.scalar_type(), tensor.sizes().vec()});
+  return entries;
+}
+
+std::string dtype_text(at::ScalarType dtype) {
+  const auto* row = find_dtype(&DtypeNames::dtype, dtype);
+  return row ? std::string(row->name) : c10::toString(dtype);
 }
 
 // `3 missing (a, b, c)`, cut after eight
@@ -32,10 +40,21 @@ std::string listed(const std::vector<std::string>& names, const char* kind) {
   return text + ")";
 }
 
-}  // namespace
+// The rows that a tensor takes over, or null where it is copied as a whole.
+const std::vector<int64_t>* rows_of(const LoadOptions& options, const std::string& name) {
+  const auto entry = options.rows.find(name);
+  return entry == options.rows.end() ? nullptr : &entry->second;
+}
 
-LoadReport compare_names(const std::vector<NamedTensor>& expected, const std::vector<NamedTensor>& found) {
-  const auto in_file = by_name(found), in_model = by_name(expected);
+bool rows_fit(const std::vector<int64_t>& rows, c10::IntArrayRef model, c10::IntArrayRef file) {
+  if (model.empty() || file.empty() || model.slice(1) != file.slice(1)) return false;
+  if (static_cast<int64_t>(rows.size()) != model[0]) return false;
+  return std::all_of(rows.begin(), rows.end(), [&](int64_t row) { return row >= -1 && row < file[0]; });
+}
+
+LoadReport compare(const std::vector<NamedTensor>& expected, const std::vector<TensorEntry>& found,
+                   const LoadOptions& options) {
+  const auto in_file = index_of(found), in_model = index_of(expected);
   LoadReport report;
   for (const auto& [name, model] : expected) {
     const auto entry = in_file.find(name);
@@ -43,39 +62,74 @@ LoadReport compare_names(const std::vector<NamedTensor>& expected, const std::ve
       report.missing.push_back(name);
       continue;
     }
-    const auto& file = *entry->second;
+    const auto& file = found[entry->second];
     const bool converts =
-        file.scalar_type() == model.scalar_type() || (file.is_floating_point() && model.is_floating_point());
+        file.dtype == model.scalar_type() || (at::isFloatingType(file.dtype) && model.is_floating_point());
+    const auto* rows = rows_of(options, name);
     if (!converts) {
-      report.misshapen.push_back(name + ": file " + dtype_text(file) + " " + shape_text(file.sizes()) + ", model " +
-                                 dtype_text(model) + " " + shape_text(model.sizes()));
-    } else if (file.sizes() != model.sizes()) {
-      report.misshapen.push_back(name + ": file " + shape_text(file.sizes()) + ", model " + shape_text(model.sizes()));
+      report.misshapen.push_back(name + ": file " + dtype_text(file.dtype) + " " + shape_text(file.shape) + ", model " +
+                                 dtype_text(model.scalar_type()) + " " + shape_text(model.sizes()));
+    } else if (rows ? !rows_fit(*rows, model.sizes(), file.shape) : model.sizes() != file.shape) {
+      report.misshapen.push_back(name + ": file " + shape_text(file.shape) + ", model " + shape_text(model.sizes()));
+    } else {
+      report.loaded.push_back(name);
     }
   }
-  for (const auto& [name, tensor] : found) {
-    if (!in_model.contains(name)) report.unexpected.push_back(name);
+  for (const auto& entry : found) {
+    if (!in_model.contains(entry.name)) report.unexpected.push_back(entry.name);
   }
   return report;
 }
 
+[[noreturn]] void refuse(const std::string& call, LoadReport report) {
+  std::string message;
+  const auto add = [&](const std::vector<std::string>& names, const char* kind) {
+    if (!names.empty()) message += (message.empty() ? "" : ", ") + listed(names, kind);
+  };
+  add(report.missing, "missing");
+  add(report.unexpected, "unexpected");
+  add(report.misshapen, "misshapen");
+  throw StateError(call + ": expected the names and shapes of the model, got " + message, std::move(report));
+}
+
+}  // namespace
+
+LoadReport compare_names(const std::vector<NamedTensor>& expected, const std::vector<NamedTensor>& found) {
+  return compare(expected, entries_of(found), {});
+}
+
+Loaded load_weights(const std::vector<NamedTensor>& destination, const std::string& path, const LoadOptions& options) {
+  const auto reader = open_tensors(path, options.part);
+  auto report = compare(destination, reader->tensors, options);
+  if (options.partial ? report.loaded.empty() : !report.fits()) {
+    refuse("loadWeights(\"" + path + "\")", std::move(report));
+  }
+  reader->verify();
+  const c10::NoGradGuard no_grad;
+  const auto in_file = index_of(reader->tensors), in_model = index_of(destination);
+  for (const auto& name : report.loaded) {
+    auto target = destination[in_model.at(name)].tensor;
+    const auto source = reader->read(in_file.at(name));
+    const auto* rows = rows_of(options, name);
+    if (!rows) {
+      target.copy_(source);
+      continue;
+    }
+    for (size_t row = 0; row < rows->size(); ++row) {
+      if ((*rows)[row] >= 0) target.select(0, static_cast<int64_t>(row)).copy_(source.select(0, (*rows)[row]));
+    }
+  }
+  return {std::move(report), reader->metadata};
+}
+
 void load_into(const std::vector<NamedTensor>& destination, const TensorFile& file, const std::string& call) {
   auto report = compare_names(destination, file.tensors);
-  if (!report.fits()) {
-    std::string message;
-    const auto add = [&](const std::vector<std::string>& names, const char* kind) {
-      if (!names.empty()) message += (message.empty() ? "" : ", ") + listed(names, kind);
-    };
-    add(report.missing, "missing");
-    add(report.unexpected, "unexpected");
-    add(report.misshapen, "misshapen");
-    throw StateError(call + ": expected the names and shapes of the model, got " + message, std::move(report));
-  }
+  if (!report.fits()) refuse(call, std::move(report));
   const c10::NoGradGuard no_grad;
-  const auto in_file = by_name(file.tensors);
+  const auto in_file = index_of(file.tensors);
   for (const auto& [name, tensor] : destination) {
     auto target = tensor;  // another handle to the same tensor
-    target.copy_(*in_file.at(name));
+    target.copy_(file.tensors[in_file.at(name)].tensor);
   }
 }
 

@@ -140,7 +140,7 @@ void Unpickler::persistent() {
                std::to_string(count) + " elements of " + std::to_string(c10::elementSize(dtype)) + " bytes");
   }
   const auto [entry, is_new] = storage_index_.emplace(key, storages_.size());
-  if (is_new) storages_.push_back({key, dtype, static_cast<uint64_t>(count), 0, {}});
+  if (is_new) storages_.push_back({key, dtype, static_cast<uint64_t>(count), 0});
   const auto& storage = storages_[entry->second];
   if (storage.dtype != dtype || storage.count != static_cast<uint64_t>(count)) {
     file_.fail("storage " + show(key) + " to have one type and size", "two");
@@ -206,7 +206,9 @@ View Unpickler::view(const Value& tensor) const {
   View view{static_cast<size_t>(argument(tuple, 0, Kind::kStorage, kWhat).integer),
             argument(tuple, 1, Kind::kInteger, kWhat).integer,
             integers(argument(tuple, 2, Kind::kTuple, kWhat), "a shape"),
-            integers(argument(tuple, 3, Kind::kTuple, kWhat), "strides"), true};
+            integers(argument(tuple, 3, Kind::kTuple, kWhat), "strides"),
+            true,
+            0};
   const auto& storage = storages_[view.storage];
   const auto count = static_cast<int64_t>(storage.count);
   const auto described = [&] {
@@ -241,6 +243,7 @@ View Unpickler::view(const Value& tensor) const {
     // An expanded tensor repeats elements; a few bytes could ask for any amount of memory.
     file_.fail("a tensor of at most the " + std::to_string(count) + " elements of its storage", described());
   }
+  if (elements > 0) view.span = static_cast<uint64_t>(last - view.offset + 1);
   return view;
 }
 

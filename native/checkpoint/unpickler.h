@@ -51,7 +51,6 @@ struct Storage {
   at::ScalarType dtype;
   uint64_t count;      // elements
   uint64_t begin = 0;  // byte of the file; 0 is not known yet
-  at::Tensor data;     // read when a tensor first asks for it
 
   uint64_t bytes() const { return count * c10::elementSize(dtype); }
 };
@@ -62,6 +61,7 @@ struct View {
   int64_t offset;
   std::vector<int64_t> shape, strides;
   bool contiguous;
+  uint64_t span = 0;  // elements from its first to its last in the storage
 };
 
 // Knows the operations of protocol 2 that torch.save uses and the globals OrderedDict, torch.Size, storage
@@ -78,6 +78,7 @@ class Unpickler {
   uint64_t position() const { return begin_ + at_; }
   const Value& operator[](Ref ref) const { return values_[ref]; }
   std::vector<Storage>& storages() { return storages_; }
+  const std::vector<Storage>& storages() const { return storages_; }
 
   // What the arguments of a tensor say, checked against its storage.
   View view(const Value& tensor) const;

@@ -10,6 +10,19 @@ namespace {
 
 constexpr uint64_t kMaxDirectory = 16 << 20;  // bytes
 
+// Nothing is ever unpacked, but such a name has no honest use.
+bool leaves_archive(std::string_view name) {
+  if (name.empty() || name[0] == '/' || name.find_first_of(std::string_view("\\:\0", 3)) != std::string_view::npos) {
+    return true;
+  }
+  for (size_t begin = 0; begin <= name.size();) {
+    const auto end = std::min(name.find('/', begin), name.size());
+    if (name.substr(begin, end - begin) == "..") return true;
+    begin = end + 1;
+  }
+  return false;
+}
+
 struct ZipDirectory {
   uint64_t begin, size, count;
 };
@@ -82,6 +95,7 @@ ZipEntries read_zip(const InputFile& file) {
     if (rest - kHeader < name_size + extra_size + comment_size)
       file.fail("a whole zip directory", "its end in an entry");
     const std::string name(header + kHeader, name_size);
+    if (leaves_archive(name)) file.fail("names of zip entries to stay inside of the archive", show(name));
 
     // Zip64: the fields that are all ones stand in the extra field with id 1, in this order.
     std::string_view extra(header + kHeader + name_size, extra_size);
@@ -127,7 +141,8 @@ ZipEntries read_zip(const InputFile& file) {
     std::string repeated(name_size, '\0');
     file.read(repeated.data(), name_size, position + kLocalHeader);
     if (repeated != name) file.fail("zip entry " + show(name) + " to be named so in its local header", show(repeated));
-    if (!entries.emplace(name, ZipEntry{begin, size}).second) file.fail("every zip entry once", show(name) + " twice");
+    if (!entries.emplace(name, ZipEntry{begin, size, load<uint32_t>(header + 16)}).second)
+      file.fail("every zip entry once", show(name) + " twice");
     ranges.emplace_back(position, begin + size);
   }
   // Entries on the same bytes would let a small file ask for much memory.

@@ -1,6 +1,8 @@
 import { expect } from 'chai'
 import { readTensors } from '../../lib/checkpoint-file.ts'
 import { CheckpointError } from '../../lib/errors.ts'
+import { elementCount, type HostTensor } from '../../lib/tensor.ts'
+import { inspectWeights } from '../../lib/weights/inspect.ts'
 import { fixtureJson, fixturePath } from '../support/fixtures.ts'
 import { rejection } from '../support/rejection.ts'
 
@@ -23,11 +25,11 @@ describe('readTensors of what torch.save wrote', () => {
     if (!expected) continue
     it(`finds every tensor of ${name} with its type, shape and values`, async () => {
       const { tensors } = await read(name)
-      // Of a file with a `model` dict only that is read, under the names that it has there.
+      // Of a file with an `ema` dict only that is read, under the names that it has there.
       const wrapped = name.startsWith('nested')
       const wanted = Object.entries(expected)
-        .filter(([key]) => !wrapped || key.startsWith('model.'))
-        .map(([key, tensor]) => [wrapped ? key.slice('model.'.length) : key, tensor] as const)
+        .filter(([key]) => !wrapped || key.startsWith('ema.'))
+        .map(([key, tensor]) => [wrapped ? key.slice('ema.'.length) : key, tensor] as const)
       expect([...tensors.keys()]).to.deep.equal(wanted.map(([key]) => key))
       for (const [key, { dtype, shape, values }] of wanted) {
         const found = tensors.get(key)!
@@ -44,8 +46,8 @@ describe('readTensors of what torch.save wrote', () => {
     it(`gives the plain values of ${name} as metadata, and says which dict was read and which was not`, async () => {
       const { metadata } = await read(name)
       expect(metadata).to.deep.equal({
-        root: 'model',
-        unread: 'ema',
+        root: 'ema',
+        unread: 'model',
         step: '5',
         lr: '1e-04',
         name: 'tiny',
@@ -57,6 +59,54 @@ describe('readTensors of what torch.save wrote', () => {
       })
     })
   }
+
+  for (const version of ['1.13.1', '2.2.2', '2.5.1', '2.15.0']) {
+    // start, start + 1/8, …, as bench/reference/make_version_files.py has it
+    const ramp = (start: number, count: number) => Array.from({ length: count }, (_, i) => start + i / 8)
+    const shapes = { 'stem.weight': [4, 2, 3, 3], 'stem.bias': [4], 'head.weight': [3, 4] }
+
+    for (const name of [`torch-${version}.pt`, `torch-${version}-legacy.pt`]) {
+      it(`reads average, weights and plain values of ${name}`, async () => {
+        for (const [part, sign] of [
+          ['', -1],
+          ['ema', -1],
+          ['model', 1],
+        ] as const) {
+          const { tensors, metadata } = await readTensors(fixturePath(`torch-files/${name}`), { part })
+          expect([...tensors.keys()]).to.deep.equal(Object.keys(shapes))
+          for (const [i, [key, shape]] of Object.entries(shapes).entries()) {
+            const { data, dtype, shape: found } = tensors.get(key) as HostTensor
+            expect({ dtype, shape: found }, key).to.deep.equal({ dtype: 'float32', shape })
+            expect(Array.from(data as Float32Array), key).to.deep.equal(ramp(sign * i, elementCount(shape)))
+          }
+          const root = part || 'ema'
+          expect(metadata).to.deep.equal({
+            ...{ root, unread: root === 'ema' ? 'model' : 'ema' },
+            ...{ step: '7', lr: '0.5', name: 'tiny', 'betas.0': '0.5', 'betas.1': '0.75' },
+          })
+        }
+        const { tensors } = await inspectWeights(fixturePath(`torch-files/${name}`))
+        expect(tensors.map(({ dtype }) => dtype)).to.deep.equal(['float16', 'float16', 'float16'])
+      })
+    }
+
+    it(`reads the optimizer of torch-${version}-optimizer.pt`, async () => {
+      const { tensors, metadata } = await read(`torch-${version}-optimizer.pt`)
+      const values = (key: string) => Array.from(tensors.get(`state.0.${key}`)?.data as Float32Array)
+      expect(values('step')).to.deep.equal([1])
+      expect(values('exp_avg')).to.deep.equal(Array(6).fill(0.5))
+      expect(values('exp_avg_sq')).to.deep.equal(Array(6).fill(0.25))
+      expect(metadata).to.include({ 'param_groups.0.lr': '0.5', 'param_groups.0.params.0': '0' })
+    })
+  }
+
+  it('says which dicts there are when one is asked for that is not there', async () => {
+    const path = fixturePath('torch-files/torch-2.15.0.pt')
+    const error = await rejection(readTensors(path, { part: 'optimizer' }))
+    expect(error.message).to.equal(
+      `readTorchFile("${path}"): expected part to name a dict of the file (model, ema), got "optimizer"`,
+    )
+  })
 
   it('gives the plain values of an optimizer under dotted names', async () => {
     const { metadata } = await read('optimizer.pt')

@@ -121,11 +121,19 @@ describe('trislot train, sample and measure', () => {
     for (const [i, value] of one.entries()) expect(Math.abs(value - (three[i] as number))).to.be.at.most(1)
   })
 
-  it('needs exactly one of a run and a checkpoint', async () => {
+  it('needs a run, a checkpoint or a file of weights', async () => {
     expect(await command('sample')).to.deep.equal({
       code: 2,
       out: '',
-      err: 'trislot sample: expected one of --run and --checkpoint to be given, got "neither"',
+      err: 'trislot sample: expected one of --run, --checkpoint and --weights FILE to be given, got none',
+    })
+    expect(await command('sample', '--run', 'a', '--checkpoint', 'b')).to.include({
+      code: 2,
+      err: 'trislot sample: expected one of --run and --checkpoint to be given, got "both"',
+    })
+    expect(await command('sample', '--run', 'a', '--attention-heads', '4')).to.include({
+      code: 2,
+      err: 'trislot sample: expected --attention-heads to be absent unless --weights names a file, got 4',
     })
     const missing = await command('sample', '--run', join(small.folder, 'nowhere'))
     expect(missing).to.include({

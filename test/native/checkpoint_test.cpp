@@ -21,6 +21,7 @@
 #include <random>
 #include <sstream>
 
+#include "checkpoint/crc32.h"
 #include "checkpoint/safetensors.h"
 #include "checkpoint/state.h"
 #include "checkpoint/torch_file.h"
@@ -397,7 +398,10 @@ void test_torch_files() {
                       dict({{"a", tensor({})}}) + text("model") + dict({{"b", tensor({})}, {"count", number(3)}}) +
                       text("on") + "\x88" + text("no") + "Nu";
   file = read_bytes_as_torch(archive(nested));
-  check(file.tensors.size() == 1 && file.tensors[0].name == "b", "a wrapper is taken off");
+  check(file.tensors.size() == 1 && file.tensors[0].name == "a", "of several dicts the average is read");
+  check(file.metadata.at("root") == "ema" && file.metadata.at("unread") == "model", "which is told");
+  file = read_torch_file(in_folder("good.pt"), "model");
+  check(file.tensors.size() == 1 && file.tensors[0].name == "b", "another dict can be named");
   check(file.metadata == std::map<std::string, std::string>{{"step", "-7"},
                                                             {"lr", "0.1"},
                                                             {"name", "tiny"},
@@ -410,6 +414,86 @@ void test_torch_files() {
                                      text("groups") + "](}" + text("lr") + "K\x02ses"));
   check(file.tensors[0].name == "state.1.exp_avg" && file.metadata.at("groups.0.lr") == "2",
         "other nesting becomes dotted names");
+  file = read_bytes_as_torch(archive("}" + text("state_dict") + "}(" + text("model") + "}" + text("module.a") +
+                                     tensor({}) + "s" + text("opt.1") + "}" + text("b") + tensor({}) + "sus"));
+  check(file.tensors[0].name == "a" && file.metadata.at("root") == "state_dict.model" &&
+            file.metadata.at("unread") == "state_dict.opt.1",
+        "wrappers inside of one another are taken off");
+  check(read_torch_file(in_folder("good.pt"), "state_dict.opt.1").tensors[0].name == "b", "keys may hold dots");
+  check(message_of([] { read_torch_file(in_folder("good.pt"), "opt"); }) ==
+            "readTorchFile(\"" + in_folder("good.pt") +
+                "\"): expected part to name a dict of the file (state_dict), got \"opt\"",
+        "a part that is not there is refused");
+}
+
+void test_written_torch_files() {
+  const auto path = in_folder("written.pt");
+  const auto tensors = all_dtypes();
+  std::vector<TensorEntry> entries;
+  for (const auto& [name, tensor] : tensors) entries.push_back({name, tensor.scalar_type(), tensor.sizes().vec()});
+  const auto source = [&](size_t i) { return tensors[i].tensor; };
+  write_torch_file(path, entries, source);
+  const auto bytes = read_bytes(path);
+  const auto file = read_torch_file(path);
+  check(file.tensors.size() == tensors.size() && file.metadata.empty(), "as many tensors come back");
+  for (size_t i = 0; i < file.tensors.size(); ++i) {
+    check(file.tensors[i].name == tensors[i].name, "names keep their order");
+    check(same(file.tensors[i].tensor, tensors[i].tensor.contiguous()), tensors[i].name + " comes back");
+  }
+  write_torch_file(path, entries, source);
+  check(read_bytes(path) == bytes, "the same tensors give the same bytes");
+  check(message_of([&] { write_torch_file(path, {entries[0], entries[0]}, source); }) ==
+            "writeTorchFile(\"" + path + "\"): expected every name once, got \"Bool\"",
+        "names are unique");
+  check(read_bytes(path) == bytes, "a failed write keeps the old file");
+
+  convert_file(path, in_folder("converted.safetensors"), "");
+  convert_file(in_folder("converted.safetensors"), in_folder("again.pt"), "");
+  check(read_bytes(in_folder("again.pt")) == bytes, "a file converted there and back is the same");
+}
+
+// Checksums: of the first 1 MiB and of what follows, which is read in parts.
+void test_checksums() {
+  check(crc32(0, "123456789", 9) == 0xcbf43926, "the check value of the polynomial");
+  check(crc32(crc32(0, "1234", 4), "56789", 5) == 0xcbf43926, "parts follow one another");
+  const auto path = in_folder("sums.pt");
+  write_torch_file(path, {{"a", at::kByte, {3 << 20}}}, [](size_t) { return at::zeros({3 << 20}, at::kByte); });
+  const auto bytes = read_bytes(path);
+  auto damaged = bytes;
+  damaged[5 << 19] ^= 4;
+  const auto expected = "zip entry \"archive/data/0\" to have its checksum, got damaged data";
+  check_refusal(damaged, "hostile.pt", expected);
+  check(open_torch_file(in_folder("hostile.pt"))->tensors.size() == 1, "what is in a file is told without its data");
+  damaged = bytes;
+  damaged[damaged.find("_rebuild")] = 'x';
+  check_refusal(damaged, "hostile.pt", "zip entry \"archive/data.pkl\" to have its checksum, got damaged data");
+
+  const auto weight = at::full({3 << 20}, 7, at::kByte);
+  check(message_of([&] { load_weights({{"a", weight}}, in_folder("hostile.pt"), {}); }).ends_with("damaged data") &&
+            at::equal(weight, at::full({3 << 20}, 7, at::kByte)),
+        "nothing is copied from a damaged file");
+}
+
+void test_partial_loads() {
+  const auto path = in_folder("partial.safetensors");
+  write_safetensors(path, {{"a", at::ones({2})}, {"out", at::arange(6, at::kFloat).view({3, 2})}, {"x", at::ones(1)}},
+                    {});
+  const auto a = at::zeros({3}), b = at::zeros({1}), out = at::full({4, 2}, -1.f);
+  const std::vector<NamedTensor> model = {{"a", a}, {"b", b}, {"out", out}};
+  const auto [report, metadata] = load_weights(model, path, {"", true, {{"out", {2, -1, 0, 0}}}});
+  check(report.loaded == std::vector<std::string>{"out"} && report.missing == std::vector<std::string>{"b"} &&
+            report.unexpected == std::vector<std::string>{"x"} &&
+            report.misshapen == std::vector<std::string>{"a: file [2], model [3]"},
+        "what was loaded, what stays and what is not used is told");
+  check(at::equal(out, at::tensor({4.f, 5.f, -1.f, -1.f, 0.f, 1.f, 0.f, 1.f}).view({4, 2})), "rows find their place");
+  check(message_of([&] { load_weights({{"a", a}}, path, {"", true, {}}); }) ==
+            "loadWeights(\"" + path + "\"): expected the names and shapes of the model, got 2 unexpected (out, x), "
+            "1 misshapen (a: file [2], model [3])",
+        "a file of which nothing fits is refused");
+  for (const std::vector<int64_t>& rows : {std::vector<int64_t>{0, 1, 2, 3}, {0, 1, 2}, {0, 1, 2, -2}}) {
+    const auto message = message_of([&] { load_weights({{"out", out}}, path, {"", true, {{"out", rows}}}); });
+    check(message.ends_with("1 misshapen (out: file [3, 2], model [4, 2])"), "rows are checked: " + message);
+  }
 }
 
 void test_hostile_torch() {
@@ -508,7 +592,7 @@ void test_hostile_torch() {
   turned.shape = {3, 2}, turned.strides = {1, 3};
   std::string copies = tensor(turned) + std::string("q\0", 2);
   for (int i = 0; i < 2000; ++i) copies += std::string("h\0", 2);
-  refused_value("}" + text("m") + "(" + copies + "ts", "transposed tensors to take at most 4 times the file, got more");
+  refused_value("}" + text("m") + "(" + copies + "ts", "tensors to take at most 4 times the file, got more");
 
   // Zip.
   const auto refused_zip = [&](const Entry& entry, const std::string& expected) {
@@ -532,6 +616,10 @@ void test_hostile_torch() {
                 "a zip archive that torch.save wrote, got one without <name>/data.pkl");
   check_refusal(zip({{"top/data.pkl", ""}, {"top/byteorder", "big"}}), "hostile.pt",
                 "byteorder to be little, got \"big\"");
+  for (const std::string name : {"../data.pkl", "/top/data.pkl", "top/../data.pkl", "top\\data.pkl", "c:/data.pkl"}) {
+    const auto got = refusal(zip({{name, pickle(good)}}), "hostile.pt");
+    check(got.starts_with("names of zip entries to stay inside of the archive, got \""), "paths are refused: " + got);
+  }
   check_refusal(zip({{"top/data.pkl", "\x80\x02}"}}), "hostile.pt", "a whole pickle, got its end at byte 50");
   const auto whole = archive(good);
   check_refusal(whole.substr(0, whole.size() - 1), "hostile.pt",
@@ -681,6 +769,9 @@ int main(int argc, char** argv) {
       test_failed_writes();
       test_hostile_safetensors();
       test_torch_files();
+      test_written_torch_files();
+      test_checksums();
+      test_partial_loads();
       test_hostile_torch();
       test_state();
     } else if (arguments[0] == "formula") {

@@ -1,0 +1,141 @@
+import { createHash } from 'node:crypto'
+import { basename, extname } from 'node:path'
+import { argumentError } from '../check.ts'
+import type { Device } from '../device.ts'
+import type { UNet } from '../model/unet.ts'
+import type { VarianceType } from '../native.ts'
+import type { NoiseSchedule } from '../schedule/noise-schedule.ts'
+import {
+  type CheckpointState,
+  latestCheckpoint,
+  loadForSampling,
+  sha256,
+  type WeightsChoice,
+} from '../training/checkpoint.ts'
+import type { RunImages } from '../training/run.ts'
+import { loadModel } from '../weights/load-model.ts'
+import { describeOptions, givenModelOptions, type ModelValues, partNote } from './model-options.ts'
+import { kebab } from './options.ts'
+import { asUsage, UsageError } from './usage.ts'
+
+/** A network to draw from or to measure, wherever it comes from. */
+export interface SamplingNetwork {
+  readonly unet: UNet
+  readonly schedule: NoiseSchedule
+  /** What its images are like, where that is known. */
+  readonly images?: Partial<RunImages>
+  readonly rescalesTimesteps: boolean
+  /** Of ancestral steps. */
+  readonly variance: VarianceType
+  /** For file names. */
+  readonly name: string
+  /** Where it was found. */
+  readonly path: string
+  /** A hash of everything that decides its predictions; reads the whole of a file of weights. */
+  readonly identity: () => Promise<string>
+  /** Of one of our own checkpoints. */
+  readonly state?: CheckpointState
+}
+
+interface Where extends ModelValues {
+  readonly run?: string | undefined
+  readonly checkpoint?: string | undefined
+  readonly weights: string
+  readonly device: Device
+}
+
+/**
+ * The network that a command's options name: a run's newest checkpoint (`--run`), a checkpoint (`--checkpoint`), or a file of
+ * weights (`--weights FILE`).
+ */
+export async function networkForSampling(
+  call: string,
+  options: Where,
+  given: Record<string, unknown>,
+  line: (text: string) => void,
+): Promise<SamplingNetwork> {
+  const { run, checkpoint, weights, device } = options
+  if (run !== undefined && checkpoint !== undefined) {
+    throw new UsageError(argumentError(call, 'one of --run and --checkpoint', 'given', 'both').message)
+  }
+  if (run === undefined && checkpoint === undefined) {
+    if (given.weights === undefined) {
+      const what = 'one of --run, --checkpoint and --weights FILE'
+      throw new UsageError(`${call}: expected ${what} to be given, got none`)
+    }
+    return fromFile(call, weights, options, line)
+  }
+  const stray = givenModelOptions(given)[0]
+  if (stray !== undefined) {
+    const what = 'absent unless --weights names a file'
+    throw new UsageError(argumentError(call, `--${kebab(stray)}`, what, given[stray]).message)
+  }
+  const folder = checkpoint ?? (await newest(call, run as string, line))
+  const choice = weightsChoice(call, weights)
+  const loaded = await loadForSampling(folder, { weights: choice, device })
+  const { state } = loaded
+  const images = (state.extra as { images?: RunImages } | null)?.images
+  return {
+    ...loaded,
+    ...(images && { images }),
+    rescalesTimesteps: false,
+    variance: loaded.unet.layout.learnsVariance ? state.trainer.variance : 'fixedLarge',
+    name: `step-${state.step}`,
+    path: folder,
+    identity: async () => hashOf({ files: state.files, weights: choice }),
+  }
+}
+
+async function fromFile(
+  call: string,
+  path: string,
+  options: Where,
+  line: (text: string) => void,
+): Promise<SamplingNetwork> {
+  const { unet, schedule, model } = await asUsage(() =>
+    loadModel(path, { ...describeOptions(options), device: options.device }, call),
+  )
+  const note = partNote(path, model.contents)
+  if (note) line(note)
+  line(`${path}: ${unet.parameterCount} weights, configured by ${model.source}`)
+  const { imageSize, network, variance, rescalesTimesteps } = model
+  return {
+    unet,
+    schedule,
+    ...(imageSize !== undefined && { images: { height: imageSize, width: imageSize } }),
+    rescalesTimesteps,
+    variance: unet.layout.learnsVariance ? variance : 'fixedLarge',
+    name: basename(path, extname(path)),
+    path,
+    identity: async () => {
+      const { part } = model.contents
+      return hashOf({
+        file: await sha256(path),
+        part,
+        network,
+        process: model.schedule,
+        variance,
+        rescalesTimesteps,
+      })
+    },
+  }
+}
+
+function hashOf(value: object): string {
+  return createHash('sha256').update(JSON.stringify(value)).digest('hex')
+}
+
+async function newest(call: string, run: string, line: (text: string) => void): Promise<string> {
+  const found = await latestCheckpoint(run, { onUnreadable: (_, error) => line(`warning: ${error.message}`) })
+  if (!found) throw new Error(`${call}: expected a checkpoint in ${run}, got none; train first`)
+  return found
+}
+
+function weightsChoice(call: string, weights: string): WeightsChoice {
+  if (weights === 'ema' || weights === 'raw') return weights
+  const rate = Number(weights)
+  if (weights.trim() !== '' && rate >= 0 && rate <= 1) return rate
+  throw new UsageError(
+    argumentError(call, '--weights', 'ema, raw or the rate of an average', weights).message,
+  )
+}

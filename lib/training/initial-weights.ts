@@ -1,0 +1,102 @@
+import type { UNet } from '../model/unet.ts'
+import { type DescribedModel, describeModel, type GivenModel } from '../weights/describe.ts'
+import { weightsFile } from './checkpoint.ts'
+import type { RunConfig, RunOptions } from './run-config.ts'
+import { runNetwork } from './run-presets.ts'
+
+/** The options that the network of `init` fills in; those that are given count for it where its file does not tell them. */
+export async function initOptions(
+  config: Omit<RunConfig, 'run'>,
+  given: RunOptions,
+  call: string,
+): Promise<Partial<RunConfig>> {
+  const model = await describeInit(config, given, call)
+  const { schedule, network } = model
+  if (network.dims !== undefined && network.dims !== 2) {
+    throw new RangeError(
+      `${call}: expected init to be a network of 2 spatial dimensions, got ${network.dims}`,
+    )
+  }
+  if (model.variance !== 'learnedRange') {
+    throw new RangeError(
+      `${call}: expected init to be a network whose learned variance is a range, got ${model.variance}`,
+    )
+  }
+  if (schedule.betas) {
+    throw new RangeError(`${call}: expected init to be a network of a named schedule, got betas of its own`)
+  }
+  if (model.rescalesTimesteps && schedule.timestepCount !== 1000) {
+    throw new RangeError(
+      `${call}: expected init to be a network that is told t itself, got one that is told t x 1000 / T (${model.source})`,
+    )
+  }
+  return {
+    ...runNetwork(network),
+    schedule: schedule.name,
+    timestepCount: schedule.timestepCount,
+    zeroTerminalSnr: schedule.zeroTerminalSnr ?? false,
+  }
+}
+
+/**
+ * Gives a fresh network what fits of the weights of `init`, and tells what was taken, what begins anew and what is left out. The
+ * last convolution is taken over head by head.
+ */
+export async function loadInitialWeights(
+  unet: UNet,
+  config: RunConfig,
+  log: (line: string) => void,
+): Promise<void> {
+  const { network, source, contents } = await describeInit(config, config, 'run')
+  const { heads = [], learnsVariance = false, imageChannels = 3 } = network
+  const report = await unet.loadWeights(await weightsFile(config.init as string), {
+    partial: true,
+    ...(config.initPart !== undefined && { part: config.initPart }),
+    from: { heads, learnsVariance, imageChannels },
+  })
+  const { part, otherParts } = contents
+  if (part !== undefined && otherParts.length > 0) {
+    log(
+      `note: ${config.init} holds ${[part, ...otherParts].join(' and ')}; ${part} is used (initPart for another)`,
+    )
+  }
+  const outputs = report.outputs?.fresh ?? []
+  log(
+    `begins with ${report.loaded.length} of ${unet.parameters().length} tensors of ${config.init} (${source})`,
+  )
+  if (outputs.length > 0) log(`  heads that begin anew: ${outputs.join(', ')}`)
+  if (report.fresh.length > 0) log(`  tensors that begin anew: ${listed(report.fresh)}`)
+  if (report.ignored.length > 0) log(`  tensors that are left out: ${listed(report.ignored)}`)
+}
+
+/**
+ * The network of the file, which need not be the run's: only what its shapes do not tell is taken from the run's options.
+ */
+async function describeInit(
+  config: Omit<RunConfig, 'run'>,
+  given: Partial<RunOptions>,
+  call: string,
+): Promise<DescribedModel> {
+  const { init, initConfig, initPart, initHeads } = config
+  const { attentionHeads, headChannels, newAttentionOrder, normGroups, schedule, timestepCount } = given
+  const known = {
+    network: { attentionHeads, headChannels, newAttentionOrder, normGroups, heads: initHeads },
+    schedule,
+    timestepCount,
+  }
+  return describeModel(
+    await weightsFile(init as string),
+    {
+      ...(initConfig !== undefined && { config: initConfig }),
+      ...(initPart !== undefined && { part: initPart }),
+      given: known as GivenModel,
+      defaults: { variance: 'learnedRange' },
+      nameOf: (option) => ({ heads: 'initHeads', config: 'initConfig' })[option] ?? option,
+    },
+    call,
+  )
+}
+
+function listed(names: readonly string[]): string {
+  return names.length > 6 ? `${names.slice(0, 6).join(', ')}, … ${names.length} in all` : names.join(', ')
+}

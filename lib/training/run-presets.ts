@@ -1,0 +1,48 @@
+import { NETWORK_PRESETS, type NetworkPreset } from '../model/presets.ts'
+import { RECIPES, type Recipe, type RecipeName } from '../model/recipes.ts'
+import type { UNetOptions } from '../model/unet.ts'
+import type { RunConfig } from './run-config.ts'
+
+/** Published networks that a run can train: those without a second image, with the simple loss, that are told t itself. */
+const TRAINABLE = Object.entries<Recipe>(RECIPES).filter(
+  ([, { network, training, rescalesTimesteps }]) =>
+    !network.lowRes && training.loss === 'mse' && !rescalesTimesteps,
+)
+
+/** The name of a network or of a published one. */
+export type RunPreset = NetworkPreset | RecipeName
+
+/** Names that `preset` of a run takes. */
+export const RUN_PRESETS = [...Object.keys(NETWORK_PRESETS), ...TRAINABLE.map(([name]) => name)] as [
+  RunPreset,
+  ...RunPreset[],
+]
+
+/** The options that a preset fills in: of a network, or of a whole recipe. */
+export function presetOptions(name: RunPreset): Partial<RunConfig> {
+  if (Object.hasOwn(NETWORK_PRESETS, name)) {
+    return runNetwork(NETWORK_PRESETS[name as keyof typeof NETWORK_PRESETS])
+  }
+  const { network, schedule, training }: Recipe = RECIPES[name as RecipeName]
+  return {
+    ...runNetwork(network),
+    schedule: schedule.name,
+    timestepCount: schedule.timestepCount,
+    batchSize: training.batchSize,
+    lr: training.lr,
+    weightDecay: training.weightDecay,
+    emaRates: [training.emaRate],
+    sampler: training.sampler,
+  }
+}
+
+/** A network's options as a run has them: channels and classes come from the images. */
+export function runNetwork({
+  imageChannels: _channels,
+  classCount: _classes,
+  lowRes: _lowRes,
+  dims: _dims,
+  ...rest
+}: UNetOptions): Partial<RunConfig> {
+  return { ...rest } as Partial<RunConfig>
+}

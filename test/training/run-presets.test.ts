@@ -1,0 +1,37 @@
+import { expect } from 'chai'
+import { RECIPES } from '../../lib/model/recipes.ts'
+import { networkOptions, runConfig } from '../../lib/training/run-config.ts'
+import { RUN_PRESETS } from '../../lib/training/run-presets.ts'
+import { rejection } from '../support/rejection.ts'
+
+describe('Presets of a run', () => {
+  it('fill in the whole recipe of a published network, and what is given counts before it', async () => {
+    const config = await runConfig({ data: 'x', steps: 1, preset: '64x64_diffusion' })
+    const { imageChannels: _, classCount, ...network } = networkOptions(config, 3, 1000)
+    expect({ ...network, classCount }).to.deep.equal(RECIPES['64x64_diffusion'].network)
+    expect(config).to.deep.include({
+      ...{ schedule: 'cosine', timestepCount: 1000, batchSize: 2048, lr: 3e-4, emaRates: [0.9999] },
+      ...{ weightDecay: 0, sampler: 'uniform' },
+    })
+    const given = { batchSize: 8, schedule: 'linear', dropout: 0, attentionHeads: 4 } as const
+    const other = await runConfig({ data: 'x', steps: 1, preset: '64x64_diffusion', ...given })
+    expect(other).to.deep.include({ ...given, headChannels: -1, lr: 3e-4 })
+  })
+
+  it('leave schedule and batch size to the defaults where they are of a network only', async () => {
+    const config = await runConfig({ data: 'x', steps: 1, preset: 'imagenet64' })
+    expect(config).to.include({ schedule: 'linear', batchSize: 32, modelChannels: 192 })
+  })
+
+  it('are there for every published network that a run can train', () => {
+    expect(RUN_PRESETS).to.include.members(['tiny', 'lsun256', 'lsun_bedroom', '512x512_diffusion'])
+    expect(RUN_PRESETS).to.not.include.members(['64_256_upsampler'])
+  })
+
+  it('do not go with the weights of a file, whose network counts', async () => {
+    const error = await rejection(runConfig({ data: 'x', steps: 1, preset: 'tiny', init: 'w.pt' }))
+    expect(error.message).to.equal('run: expected preset to be absent when init is given, got "tiny"')
+    const stray = await rejection(runConfig({ data: 'x', steps: 1, initPart: 'ema' }))
+    expect(stray.message).to.equal('run: expected initPart to be absent without init, got "ema"')
+  })
+})
