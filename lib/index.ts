@@ -46,6 +46,16 @@ export {
 } from './device.ts'
 export { DeviceTensor } from './device-tensor.ts'
 export { CheckpointError, DataError, NativeError, SetupError } from './errors.ts'
+export {
+  CLASSIFIER_PRESETS,
+  Classifier,
+  type ClassifierConfig,
+  type ClassifierInput,
+  type ClassifierOptions,
+  classifierConfig,
+  POOLS,
+  type RawClassifierOptions,
+} from './model/classifier.ts'
 export { NETWORK_PRESETS, type NetworkPreset } from './model/presets.ts'
 export {
   type RawUNetOptions,
@@ -55,7 +65,7 @@ export {
   type UNetOptions,
   unetConfig,
 } from './model/unet.ts'
-export type { Choose, HostData, NoiseKey, Precision, Space, VarianceType } from './native.ts'
+export type { Choose, HostData, NoiseKey, Pool, Precision, Space, VarianceType } from './native.ts'
 export { HEADS, type Head } from './prediction/heads.ts'
 export { keyedRandom, type Purpose, type Random, type RandomStream } from './random.ts'
 export { type GridOptions, imageGrid, onePicture } from './report/grid.ts'
@@ -63,7 +73,13 @@ export { type Axis, type Band, type Plot, plotSvg, type Series, svgToPng } from 
 export { encodePng, writePng } from './report/png.ts'
 export { type RunRow, timestepLossPlot, writeRunPlots } from './report/run-plots.ts'
 export { combineBySignal, parseCombine, signalWeights } from './sampling/combine.ts'
-export { type Combine, Denoiser, type DenoiserOptions, type HeadWeights } from './sampling/denoiser.ts'
+export {
+  type ClassifierGuidance,
+  type Combine,
+  Denoiser,
+  type DenoiserOptions,
+  type HeadWeights,
+} from './sampling/denoiser.ts'
 export { type SampleOptions, sample } from './sampling/sample.ts'
 export {
   NoiseSchedule,

@@ -42,12 +42,15 @@ export async function sample(options: SampleOptions): Promise<Float32Array> {
       signal?.throwIfAborted()
       const { xStart, variance: varianceValues } = await denoiser.predictXStart(xt, k)
       let xPrev: DeviceTensor
+      let gradient: DeviceTensor | undefined
       try {
-        const step = { xt, xStart, k, eta, varianceValues, seed, firstImage }
+        gradient = await denoiser.classifierGradient(xt, k)
+        const step = { xt, xStart, k, eta, varianceValues, gradient, seed, firstImage }
         xPrev = await denoiser.reverseStep(variance ? { ...step, variance } : step)
       } finally {
         xStart.dispose()
         varianceValues?.dispose()
+        gradient?.dispose()
       }
       xt.dispose()
       xt = xPrev
