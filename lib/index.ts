@@ -29,6 +29,7 @@ export { type EmojiOptions, emojiPictures } from './data/emoji.ts'
 export { type IdxOptions, idx } from './data/idx.ts'
 export { type ImageFolder, type ImageFolderOptions, imageFolder } from './data/image-folder.ts'
 export type { LabelMode } from './data/list-images.ts'
+export { type LowResImages, type LowResOptions, lowResImages } from './data/low-res-images.ts'
 export type { NpyArray } from './data/npy.ts'
 export { type NpzOptions, npz, writeNpz, writeSamplesNpz } from './data/npz.ts'
 export { type OpenOptions, openDataset } from './data/open.ts'
@@ -72,6 +73,7 @@ export { type GridOptions, imageGrid, onePicture } from './report/grid.ts'
 export { type Axis, type Band, type Plot, plotSvg, type Series, svgToPng } from './report/plot.ts'
 export { encodePng, writePng } from './report/png.ts'
 export { type RunRow, timestepLossPlot, writeRunPlots } from './report/run-plots.ts'
+export { sideBySide } from './report/side-by-side.ts'
 export { combineBySignal, parseCombine, signalWeights } from './sampling/combine.ts'
 export {
   type ClassifierGuidance,
@@ -114,13 +116,39 @@ export {
   type WeightsChoice,
 } from './training/checkpoint.ts'
 export {
+  type ClassifierCheckpointState,
+  loadClassifierCheckpoint,
+  openClassifier,
+  saveClassifierCheckpoint,
+} from './training/classifier-checkpoint.ts'
+export {
+  type ClassifierRunConfig,
+  type ClassifierRunOptions,
+  classifierRunConfig,
+} from './training/classifier-config.ts'
+export {
+  type ClassifierHooks,
+  type ClassifierReport,
+  type ClassifierRow,
+  type ClassifierScore,
+  runClassifier,
+} from './training/classifier-run.ts'
+export {
+  accuracy,
+  type ClassifierLosses,
+  type ClassifierStepResult,
+  ClassifierTrainer,
+  type ClassifierTrainerConfig,
+  type ClassifierTrainerOptions,
+} from './training/classifier-trainer.ts'
+export {
   LEARNING_RATE_KINDS,
   type LearningRateConfig,
   type LearningRateKind,
   learningRate,
 } from './training/learning-rate.ts'
 export { type StepReport, type TrainOptions, train } from './training/loop.ts'
-export { type DrawOptions, drawImages, writeGrid } from './training/preview.ts'
+export { type DrawOptions, drawImages, writeGrid, writeSuperResolution } from './training/preview.ts'
 export { type RunHooks, type RunImages, type RunReport, type RunResult, run } from './training/run.ts'
 export { type RunConfig, type RunOptions, runConfig, SAMPLER_NAMES } from './training/run-config.ts'
 export {

@@ -10,7 +10,7 @@ import { DataError } from '../errors.ts'
 import { integer, oneOf, text } from '../options.ts'
 import { HEADS } from '../prediction/heads.ts'
 import { latestCheckpoint, loadForSampling } from '../training/checkpoint.ts'
-import { openImages } from '../training/run.ts'
+import { openImages, splitImages } from '../training/run.ts'
 import type { RunConfig } from '../training/run-config.ts'
 import { interruptible } from './interrupt.ts'
 import { exactlyOne, helpText, parseOptions } from './options.ts'
@@ -54,7 +54,8 @@ export async function measureCommand(argv: readonly string[]): Promise<number> {
     if (!config)
       throw new DataError(`${call}: expected ${checkpoint} to be of a run, got none that names its data`)
     const { count, seed, timestepStride } = options
-    const source = batches(await openImages(config), {
+    const dataset = await openImages(config)
+    const source = batches(splitImages(dataset, config).heldOut ?? dataset, {
       batchSize: count,
       seed,
       withLabels: config.classes !== 'none',

@@ -2,14 +2,17 @@ import { mkdir } from 'node:fs/promises'
 import { dirname, extname, join } from 'node:path'
 import type { z } from 'zod'
 import { argumentError } from '../check.ts'
+import { type LowResImages, lowResImages } from '../data/low-res-images.ts'
 import { writeSamplesNpz } from '../data/npz.ts'
 import { setThreads } from '../device.ts'
-import { decimal, device, flag, integer, oneOf, text } from '../options.ts'
+import type { UNetConfig } from '../model/unet.ts'
+import { decimal, device, flag, integer, numbers, oneOf, text } from '../options.ts'
 import { onePicture } from '../report/grid.ts'
 import { writePng } from '../report/png.ts'
 import { parseCombine } from '../sampling/combine.ts'
 import { latestCheckpoint, loadForSampling, type WeightsChoice } from '../training/checkpoint.ts'
-import { drawImages, writeGrid } from '../training/preview.ts'
+import { openClassifier } from '../training/classifier-checkpoint.ts'
+import { drawImages, writeGrid, writeSuperResolution } from '../training/preview.ts'
 import type { RunImages } from '../training/run.ts'
 import { PRECISIONS } from '../training/trainer.ts'
 import { interruptible } from './interrupt.ts'
@@ -38,6 +41,27 @@ const SHAPE = {
     text().default('signal'),
   ),
   class: about('class of all images, a number or a name; by default they take turns', text().optional()),
+  lowRes: about(
+    'super-resolution: what is made larger, a picture, a folder, a .npz file or another data set; larger images are shrunk as in training',
+    text().optional(),
+  ),
+  guidanceScale: about(
+    'classifier-free guidance, for training with --label-dropout: 1 none, more leads further towards the class, 0 draws without classes',
+    decimal(0).default(1),
+  ),
+  guidanceInterval: about(
+    'timesteps BEGIN,END between which guidance-scale holds; elsewhere it is 1',
+    numbers('two timesteps BEGIN,END').optional(),
+  ),
+  classifier: about(
+    'classifier guidance: the run of train-classifier, a checkpoint of it, or a file of weights',
+    text().optional(),
+  ),
+  classifierScale: about('factor on the classifier’s gradient', decimal(0).default(1)),
+  classifierConfig: about(
+    'JSON with guided-diffusion’s options of the classifier, for a file of weights; FILE.json by default',
+    text().optional(),
+  ),
   format: about(
     'one picture, single pictures, or guided-diffusion’s npz',
     oneOf(['grid', 'png', 'npz']).default('grid'),
@@ -76,27 +100,50 @@ export async function sampleCommand(argv: readonly string[]): Promise<number> {
         `${call}: expected --height and --width to be given, because ${checkpoint} does not hold them`,
       )
     }
-    const chosen = chosenClass(call, options.class, classCount, images?.classNames ?? null)
+    const combine = await asUsage(() => parseCombine(options.combine, schedule, unet.layout.heads))
+    const factor = images?.lowResFactor
+    const small = await lowResOf(call, config, options, { size: [height, width], factor })
+    const opened =
+      options.classifier === undefined
+        ? undefined
+        : await openClassifier(options.classifier, options.classifierConfig, options.device)
+    const classifier = opened?.classifier
+    const classes = classCount || (classifier?.config.classCount ?? 0)
+    const chosen = chosenClass(call, options.class, classes, images?.classNames ?? opened?.classNames ?? null)
+    const classOf = (k: number): number => chosen ?? small?.labels?.[k] ?? k % classes
+    const count = small ? small.lowRes.shape[0] : options.count
+    if (small) progress.line(`${count} of ${small.available} images of ${options.lowRes}`)
     const respacing = options.respacing ?? String(options.steps ?? Math.min(50, schedule.timestepCount))
     const batch = await drawImages(unet, {
       schedule,
-      count: options.count,
+      count,
       batchSize: options.batchSize,
       image: [config?.imageChannels ?? 3, height, width],
       seed: options.seed,
       respacing,
       eta: options.ddpm ? undefined : options.eta,
-      combine: await asUsage(() => parseCombine(options.combine, schedule, unet.layout.heads)),
+      combine,
       precision: options.precision,
-      classOf: classCount > 0 ? (k) => chosen ?? k % classCount : undefined,
+      classOf: classes > 0 ? classOf : undefined,
+      lowRes: small?.lowRes,
+      guidanceScale: options.guidanceScale,
+      guidanceInterval: interval(call, options.guidanceInterval),
+      classifier: classifier && { classifier, scale: options.classifierScale },
       signal,
       onProgress: (done, total) => progress.update(done, total),
     })
     progress.end()
     const folder = options.run !== undefined ? join(options.run, 'samples') : 'samples'
     console.log(
-      await write(batch, options.format, options.out ?? folder, `step-${state.step}-seed-${options.seed}`),
+      await write(
+        batch,
+        options.format,
+        options.out ?? folder,
+        `step-${state.step}-seed-${options.seed}`,
+        small,
+      ),
     )
+    classifier?.dispose()
     unet.dispose()
     schedule.dispose()
     return 0
@@ -133,17 +180,49 @@ function chosenClass(
   throw new UsageError(argumentError(call, '--class', what, text).message)
 }
 
+function interval(
+  call: string,
+  given: readonly number[] | undefined,
+): readonly [begin: number, end: number] | undefined {
+  if (given === undefined) return undefined
+  const [begin = -1, end = -1] = given
+  if (given.length === 2 && begin >= 0 && end >= begin) return [begin, end]
+  throw new UsageError(
+    argumentError(call, '--guidance-interval', 'two timesteps BEGIN,END, 0 <= BEGIN <= END', given).message,
+  )
+}
+
+/** What a super-resolution network makes larger; undefined for other networks. */
+async function lowResOf(
+  call: string,
+  config: UNetConfig | undefined,
+  options: { readonly lowRes?: string | undefined; readonly count: number },
+  made: { readonly size: readonly [height: number, width: number]; readonly factor?: number | undefined },
+): Promise<LowResImages | undefined> {
+  const isSuperResolution = config?.lowRes ?? false
+  if (isSuperResolution !== (options.lowRes !== undefined)) {
+    const what = isSuperResolution
+      ? 'given, this network makes images larger'
+      : 'absent, this network takes none'
+    throw new UsageError(argumentError(call, '--low-res', what, options.lowRes).message)
+  }
+  if (options.lowRes === undefined) return undefined
+  return lowResImages(options.lowRes, { channels: config?.imageChannels ?? 3, count: options.count, ...made })
+}
+
 /** Writes in the chosen format and returns where. */
 async function write(
   batch: Awaited<ReturnType<typeof drawImages>>,
   format: 'grid' | 'png' | 'npz',
   out: string,
   name: string,
+  small: LowResImages | undefined,
 ): Promise<string> {
   if (format === 'grid') {
     const file = extname(out).toLowerCase() === '.png' ? out : join(out, `${name}.png`)
     await mkdir(dirname(file), { recursive: true })
-    await writeGrid(file, batch)
+    if (small) await writeSuperResolution(file, small.lowRes, batch, small.original)
+    else await writeGrid(file, batch)
     return file
   }
   await mkdir(out, { recursive: true })

@@ -1,0 +1,129 @@
+import { readFile, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { show } from '../check.ts'
+import type { Device } from '../device.ts'
+import { CheckpointError, DataError } from '../errors.ts'
+import { Classifier, type ClassifierConfig, type RawClassifierOptions } from '../model/classifier.ts'
+import type { NoiseSchedule } from '../schedule/noise-schedule.ts'
+import {
+  type CheckpointState,
+  latestCheckpoint,
+  readCheckpoint,
+  type SaveOptions,
+  scheduleOf,
+  writeCheckpoint,
+} from './checkpoint.ts'
+import { ClassifierTrainer, type ClassifierTrainerConfig } from './classifier-trainer.ts'
+import type { RunImages } from './run.ts'
+
+/** What state.json of a classifier's checkpoint holds. */
+export type ClassifierCheckpointState = CheckpointState<ClassifierConfig, ClassifierTrainerConfig>
+
+/**
+ * Saves a classifier in training as `<run>/checkpoints/step-00001000`, whole or not at all; see `saveCheckpoint`.
+ *
+ * @returns the checkpoint's folder
+ * @throws CheckpointError when the folder cannot be written or the disk is full; older checkpoints are untouched then
+ */
+export async function saveClassifierCheckpoint(
+  trainer: ClassifierTrainer,
+  run: string,
+  options: SaveOptions = {},
+): Promise<string> {
+  const what = { kind: 'classifier', network: trainer.classifier.config, trainer: trainer.config } as const
+  return writeCheckpoint('saveClassifierCheckpoint', trainer, run, what, options)
+}
+
+/**
+ * Builds classifier, schedule and trainer of a checkpoint and fills them.
+ *
+ * @throws CheckpointError for a damaged checkpoint, or one of another network
+ */
+export async function loadClassifierCheckpoint(
+  folder: string,
+  { device = 'cpu' }: { readonly device?: Device } = {},
+): Promise<{
+  readonly classifier: Classifier
+  readonly schedule: NoiseSchedule
+  readonly trainer: ClassifierTrainer
+  readonly state: ClassifierCheckpointState
+}> {
+  const state = await readClassifierCheckpoint('loadClassifierCheckpoint', folder)
+  const schedule = scheduleOf(state)
+  const classifier = await Classifier.create(state.network, { seed: state.trainer.seed, device })
+  const trainer = await ClassifierTrainer.create(classifier, schedule, state.trainer)
+  await trainer.loadTensors(folder)
+  return { classifier, schedule, trainer, state }
+}
+
+/**
+ * Opens a classifier for guidance: the newest checkpoint of a run, a checkpoint, or a file of weights with
+ * guided-diffusion's options beside it.
+ *
+ * @param path - folder of a run or of a checkpoint, or a .safetensors or .pt file
+ * @param configFile - JSON with the constructor options for a file of weights; by default its name with .json
+ * @returns the classifier and, of a run, the names of its classes
+ * @throws CheckpointError, DataError for what cannot be read
+ */
+export async function openClassifier(
+  path: string,
+  configFile?: string,
+  device: Device = 'cpu',
+): Promise<{ readonly classifier: Classifier; readonly classNames?: readonly string[] }> {
+  const call = 'openClassifier'
+  const status = await stat(path).catch(() => undefined)
+  if (!status) throw new DataError(`${call}: expected ${path} to be a folder or a file, got none`, path)
+  if (status.isDirectory()) {
+    const isCheckpoint = await stat(join(path, 'state.json')).then(
+      () => true,
+      () => false,
+    )
+    const folder = isCheckpoint ? path : await latestCheckpoint(path)
+    if (!folder) throw new CheckpointError(`${call}: expected a checkpoint in ${path}, got none`, path)
+    const state = await readClassifierCheckpoint(call, folder)
+    const classifier = await Classifier.create(state.network, { device })
+    await classifier.loadWeights(join(folder, 'model.safetensors'))
+    const images = (state.extra as { images?: RunImages } | null)?.images
+    return { classifier, ...(images?.classNames && { classNames: images.classNames }) }
+  }
+  const options = await readOptions(call, configFile ?? path.replace(/\.[^./\\]+$/, '.json'))
+  const classifier = await Classifier.fromGuidedDiffusion(options, { device })
+  await classifier.loadWeights(path)
+  return { classifier }
+}
+
+/** @internal `readCheckpoint` for callers that need a classifier. */
+export async function readClassifierCheckpoint(
+  call: string,
+  folder: string,
+): Promise<ClassifierCheckpointState> {
+  const state = (await readCheckpoint(folder)) as unknown as ClassifierCheckpointState
+  if (state.kind === 'classifier') return state
+  throw new CheckpointError(`${call}: expected ${folder} to hold a classifier, got a UNet`, folder)
+}
+
+/** Constructor options, alone or inside `{ "config": … }`. */
+async function readOptions(call: string, file: string): Promise<RawClassifierOptions> {
+  const content = await readFile(file, 'utf8').catch((cause: NodeJS.ErrnoException) => {
+    throw new DataError(
+      `${call}: expected ${file} to hold the classifier's options, got ${cause.code}`,
+      file,
+      { cause },
+    )
+  })
+  let json: unknown
+  try {
+    json = JSON.parse(content)
+  } catch (cause) {
+    throw new DataError(`${call}: expected ${file} to be JSON, got ${(cause as Error).message}`, file, {
+      cause,
+    })
+  }
+  if (json === null || typeof json !== 'object' || Array.isArray(json)) {
+    throw new DataError(
+      `${call}: expected ${file} to hold the options of a classifier, got ${show(json)}`,
+      file,
+    )
+  }
+  return 'config' in json ? (json.config as RawClassifierOptions) : (json as RawClassifierOptions)
+}
