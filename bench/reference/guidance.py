@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 
 from diffusion import Diffusion, not_first, x_start_from
 from encoder import POOLS, EncoderUNetModel, log_probability_gradient
-from formula import fill_by_formula
+from formula import fill_by_formula, formula_images, to_signal
 from make_fixtures import write_json, write_tensors
-from philox import START_NOISE, STEP_NOISE, keyed_normals
+from philox import NOISE, START_NOISE, STEP_NOISE, keyed_normals
 from schedule import Schedule
 from unet import UNetModel
 
@@ -67,6 +67,32 @@ def chain(diffusion, predict, gradient, x, eta=None):
         sigma = eta * torch.sqrt((1 - prev) / (1 - ab)) * torch.sqrt(1 - ab / prev)
         x = torch.sqrt(prev) * x_start + torch.sqrt(1 - prev - sigma**2) * eps + not_first(t, x) * sigma * noise
     return x
+
+
+def classifier_steps(weight_decay, lr, clip_norm=1.0):
+    """Losses and gradient norms of four training steps of the classifier, and how it ranks the classes after them."""
+    model = fill_by_formula(EncoderUNetModel(**CLASSIFIER)).double()
+    schedule = Schedule.named('linear', 1000)
+    x_start = to_signal(formula_images(4, 3, 8, 8)).double()
+    y, t = torch.tensor([0, 3, 1, 2]), torch.tensor([0, 250, 600, 999])
+    decayed = [p for p in model.parameters() if p.dim() >= 2]
+    others = [p for p in model.parameters() if p.dim() < 2]
+    groups = [dict(params=decayed, weight_decay=weight_decay), dict(params=others, weight_decay=0.0)]
+    optimizer = torch.optim.AdamW(groups, lr=lr)
+    losses, norms = [], []
+    for step in range(5):
+        noise = keyed_normals(x_start.shape, SEED, NOISE, step).double()
+        logits = model(schedule.q_sample(x_start, noise, t), t)
+        loss = torch.nn.functional.cross_entropy(logits, y, reduction='none')
+        losses.append(loss.tolist())
+        if step == 4:  # only looked at
+            break
+        optimizer.zero_grad()
+        loss.mean().backward()
+        norms.append(float(torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)))
+        optimizer.step()
+    rank = (logits > logits.gather(1, y[:, None])).sum(dim=1)
+    return dict(y=y.tolist(), t=t.tolist(), weightDecay=weight_decay, lr=lr, losses=losses, gradNorms=norms, rank=rank.tolist())
 
 
 def main():
@@ -131,6 +157,7 @@ def main():
             eta=ETA,
             scales=dict(classifierAncestral=20, classifierDdim=4, free=3, freeBoth=2),
             interval=[200, 700],
+            training=classifier_steps(weight_decay=0.05, lr=1e-3),
         ),
     )
     write_tensors(out / 'guidance.safetensors', {k: v.float() for k, v in tensors.items()}, computedIn='float64')

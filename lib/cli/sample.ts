@@ -112,6 +112,10 @@ export async function sampleCommand(argv: readonly string[]): Promise<number> {
     const chosen = chosenClass(call, options.class, classes, images?.classNames ?? opened?.classNames ?? null)
     const classOf = (k: number): number => chosen ?? small?.labels?.[k] ?? k % classes
     const count = small ? small.lowRes.shape[0] : options.count
+    if (small && classCount > 0 && chosen === undefined && !small.labels) {
+      const what = `given, because ${options.lowRes} has no classes`
+      throw new UsageError(argumentError(call, '--class', what, undefined).message)
+    }
     if (small) progress.line(`${count} of ${small.available} images of ${options.lowRes}`)
     const respacing = options.respacing ?? String(options.steps ?? Math.min(50, schedule.timestepCount))
     const batch = await drawImages(unet, {
