@@ -66,7 +66,9 @@ export const CLASSIFIER_SHAPE = {
   pool: about('network', 'how feature maps become one vector', oneOf(POOLS).default('attention')),
   dropout: about('network', 'share of activations that is dropped', decimal(0, 0.99).optional()),
   recompute: about('network', 'less memory, a third more time', flag().optional()),
+  scaleShiftNorm: about('network', 'timesteps scale and shift', flag().default(true)),
   resBlockUpDown: about('network', 'residual blocks resize', flag().default(true)),
+  newAttentionOrder: about('network', 'channel order of attention', flag().optional()),
   normGroups: about('network', 'groups of the normalisation; 32 by default', integer(1).optional()),
 
   ...SHARED.diffusion,
@@ -123,12 +125,13 @@ export function classifierOptions(
   images: { readonly channels: number; readonly height: number; readonly classCount: number },
 ): ClassifierOptions {
   const { modelChannels, channelMult, resBlockCount, attentionResolutions, headChannels, pool } = config
-  const { dropout, recompute, resBlockUpDown, normGroups } = config
+  const { dropout, recompute, scaleShiftNorm, resBlockUpDown, newAttentionOrder, normGroups } = config
   return {
-    ...{ modelChannels, channelMult, resBlockCount, headChannels, pool, resBlockUpDown },
+    ...{ modelChannels, channelMult, resBlockCount, headChannels, pool, scaleShiftNorm, resBlockUpDown },
     ...(attentionResolutions && { attentionResolutions }),
     ...(dropout !== undefined && { dropout }),
     ...(recompute !== undefined && { recompute }),
+    ...(newAttentionOrder !== undefined && { newAttentionOrder }),
     ...(normGroups !== undefined && { normGroups }),
     ...{ imageChannels: images.channels, imageSize: images.height, classCount: images.classCount },
   }
