@@ -27,7 +27,10 @@ const LR = learningRate({ base: 3e-3, kind: 'cosine', warmupSteps: 20, totalStep
 // Each batch carries `lowRes`, the area means of its own images; 100 pictures are never trained.
 const { train: pictures, heldOut } = holdOut(withLowRes(await emojiPictures(), 4), 100, SEED)
 const schedule = NoiseSchedule.create({ name: 'linear', timestepCount: 1000 })
-const unet = await UNet.create({ ...NETWORK, heads: [(process.env.HEAD ?? 'v') as 'v'], lowRes: true }, { seed: SEED })
+const unet = await UNet.create(
+  { ...NETWORK, heads: [(process.env.HEAD ?? 'v') as 'v'], lowRes: true },
+  { seed: SEED },
+)
 const trainer = await Trainer.create(unet, schedule, { seed: SEED, emaRates: [0.98] })
 console.log(`${unet.parameterCount} weights, ${STEPS} steps of ${BATCH_SIZE} pictures`)
 

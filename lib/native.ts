@@ -344,6 +344,7 @@ export interface Addon {
     xStart: TensorHandle,
     gradient: TensorHandle,
     k: number | Int32Array,
+    clip: boolean,
   ): Promise<TensorHandle>
   reverseEncode(
     process: ScheduleHandle,

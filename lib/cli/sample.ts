@@ -58,6 +58,10 @@ const SHAPE = {
     text().optional(),
   ),
   classifierScale: about('factor on the classifier’s gradient', decimal(0).default(1)),
+  clipGuided: about(
+    'clip predictions after classifier guidance with DDIM too, as the original does not; needed for few steps with the cosine schedule',
+    flag().default(false),
+  ),
   classifierConfig: about(
     'JSON with guided-diffusion’s options of the classifier, for a file of weights; FILE.json by default',
     text().optional(),
@@ -132,7 +136,7 @@ export async function sampleCommand(argv: readonly string[]): Promise<number> {
       lowRes: small?.lowRes,
       guidanceScale: options.guidanceScale,
       guidanceInterval: interval(call, options.guidanceInterval),
-      classifier: classifier && { classifier, scale: options.classifierScale },
+      classifier: classifier && { classifier, scale: options.classifierScale, clip: options.clipGuided },
       signal,
       onProgress: (done, total) => progress.update(done, total),
     })

@@ -24,6 +24,11 @@ export interface ClassifierGuidance {
   readonly scale?: number
   /** [N] classes, also where the network itself takes none. */
   readonly y: Int32Array
+  /**
+   * Clip the guided prediction of xStart to [-1, 1] in samplers that follow the score. guided-diffusion does not, which is
+   * the default; without it few steps on a schedule that ends with nearly no signal, as cosine does, run away.
+   */
+  readonly clip?: boolean
 }
 
 /** How a denoiser reads the network. */
@@ -153,18 +158,21 @@ export class Denoiser {
 
   /**
    * The prediction that follows the score with a classifier's gradient added (math.md, eq. 33), for every sampler that
-   * works on xStart alone; not clipped.
+   * works on xStart alone; clipped only where the options say so.
    */
   async guidedXStart(xStart: DeviceTensor, gradient: DeviceTensor, k: number): Promise<DeviceTensor> {
     const { process } = this
     const call = 'denoiser.guidedXStart'
+    const { clip = false } = this.#options.classifierGuidance ?? {}
     checkInteger(call, 'k', k, 0, process.timestepCount - 1)
     if (process.tables.alphaBar[k] === 0) {
       throw argumentError(call, 'alphaBar', '> 0, where a score says something about xStart', 0, {
         hint: 'guide ancestral steps, or use a schedule without zeroTerminalSnr',
       })
     }
-    return new DeviceTensor(await native().guidedXStart(process.handle, xStart.handle, gradient.handle, k))
+    return new DeviceTensor(
+      await native().guidedXStart(process.handle, xStart.handle, gradient.handle, k, clip),
+    )
   }
 
   /**

@@ -1,13 +1,12 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { argumentError } from '../check.ts'
-import type { Classifier } from '../model/classifier.ts'
 import type { UNet } from '../model/unet.ts'
 import type { HostData, Precision } from '../native.ts'
 import { type GridOptions, imageGrid } from '../report/grid.ts'
 import { writePng } from '../report/png.ts'
 import { sideBySide } from '../report/side-by-side.ts'
-import type { Combine } from '../sampling/denoiser.ts'
+import type { ClassifierGuidance, Combine } from '../sampling/denoiser.ts'
 import { Denoiser } from '../sampling/denoiser.ts'
 import { sample } from '../sampling/sample.ts'
 import type { NoiseSchedule } from '../schedule/noise-schedule.ts'
@@ -35,8 +34,8 @@ export interface DrawOptions {
   /** Classifier-free guidance; see `DenoiserOptions`. */
   readonly guidanceScale?: number | undefined
   readonly guidanceInterval?: readonly [begin: number, end: number] | undefined
-  /** A classifier that leads towards `classOf`, and its scale. */
-  readonly classifier?: { readonly classifier: Classifier; readonly scale: number } | undefined
+  /** A classifier that leads towards `classOf`. */
+  readonly classifier?: Omit<ClassifierGuidance, 'y'> | undefined
   readonly signal?: AbortSignal | undefined
   /** Called after each timestep; counts images times timesteps. */
   readonly onProgress?: (done: number, total: number) => void

@@ -106,14 +106,14 @@ Napi::Value reverse_ddim(const Napi::CallbackInfo& info) {
       wrap_tensor);
 }
 
-// guidedXStart(process, xStart, gradient, k): Promise<handle>
+// guidedXStart(process, xStart, gradient, k, clip): Promise<handle>
 Napi::Value guided_x_start(const Napi::CallbackInfo& info) {
   return submit(
       info.Env(),
       [process = unwrap<const Schedule>(info[0]), x_start = unwrap<at::Tensor>(info[1]),
-       gradient = unwrap<at::Tensor>(info[2]), steps = decode_steps(info[3])] {
+       gradient = unwrap<at::Tensor>(info[2]), steps = decode_steps(info[3]), clip = info[4].ToBoolean().Value()] {
         c10::NoGradGuard no_grad;
-        return guided_x_start(*process, *x_start, *gradient, for_each_example(steps, *x_start));
+        return guided_x_start(*process, *x_start, *gradient, clip, for_each_example(steps, *x_start));
       },
       wrap_tensor);
 }

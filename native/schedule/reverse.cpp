@@ -96,11 +96,12 @@ at::Tensor ancestral_step(const Schedule& process, const at::Tensor& x_start, co
   return mean + nonzero(k, x_t) * at::exp(0.5 * variance.log_variance) * noise;
 }
 
-at::Tensor guided_x_start(const Schedule& process, const at::Tensor& x_start, const at::Tensor& gradient,
+at::Tensor guided_x_start(const Schedule& process, const at::Tensor& x_start, const at::Tensor& gradient, bool clip,
                           const Steps& k) {
   // eps' = eps - sqrt(1 - alpha_bar) * gradient, written for x_start, which keeps its digits where eps has none left.
   const auto alpha_bar = process.gather(process.alpha_bar, k, x_start);
-  return x_start + (1 - alpha_bar) / at::sqrt(alpha_bar) * gradient;
+  const auto guided = x_start + (1 - alpha_bar) / at::sqrt(alpha_bar) * gradient;
+  return clip ? guided.clamp(-1, 1) : guided;
 }
 
 at::Tensor ddim_step(const Schedule& process, const at::Tensor& x_start, const at::Tensor& x_t, const at::Tensor& noise,

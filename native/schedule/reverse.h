@@ -39,8 +39,8 @@ at::Tensor ancestral_step(const Schedule& process, const at::Tensor& x_start, co
                           const at::Tensor& x_t, const at::Tensor& noise, const at::Tensor& gradient, const Steps& k);
 
 // x_start of the score that a gradient of log p(y | x_t) has been added to, for samplers that follow the score
-// (Dhariwal & Nichol 2021, algorithm 2); not clipped.
-at::Tensor guided_x_start(const Schedule& process, const at::Tensor& x_start, const at::Tensor& gradient,
+// (Dhariwal & Nichol 2021, algorithm 2); clip: to [-1, 1], which the original does not do.
+at::Tensor guided_x_start(const Schedule& process, const at::Tensor& x_start, const at::Tensor& gradient, bool clip,
                           const Steps& k);
 
 // One DDIM step (DDIM eq. 12): eta 0 is deterministic, eta 1 has the variance of DDPM.

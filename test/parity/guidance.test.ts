@@ -128,6 +128,29 @@ describe('Guided sampling against the reference in float64', () => {
     check(await draw(made.conditional, options, 0), 'both')
   })
 
+  it('clips what the classifier has moved when told to', async () => {
+    const { classifier } = made
+    const classifierGuidance = { classifier, scale: 1e4, y, clip: true }
+    const denoiser = new Denoiser(made.free, process, { classifierGuidance })
+    const xt = await denoiser.noise(shape, fixture.seed)
+    const k = process.timestepCount - 1
+    const { xStart } = await denoiser.predictXStart(xt, k)
+    const gradient = await denoiser.classifierGradient(xt, k)
+    const guided = float32(await (await denoiser.guidedXStart(xStart, gradient!, k)).toHost())
+    expect(Math.max(...guided.map(Math.abs))).to.equal(1)
+  })
+
+  it('says why a score cannot be guided where no signal is left', async () => {
+    const last = NoiseSchedule.create({ name: 'linear', timestepCount: 50, zeroTerminalSnr: true })
+    const { classifier } = made
+    const denoiser = new Denoiser(made.free, last, { classifierGuidance: { classifier, y } })
+    const xt = await denoiser.noise(shape, fixture.seed)
+    const message = await denoiser.guidedXStart(xt, xt, 49).catch((error: Error) => error.message)
+    expect(message).to.equal(
+      'denoiser.guidedXStart: expected alphaBar to be > 0, where a score says something about xStart, got 0; guide ancestral steps, or use a schedule without zeroTerminalSnr',
+    )
+  })
+
   it('changes nothing at classifier scale 0', async () => {
     const { classifier } = made
     const guided = await draw(made.free, { classifierGuidance: { classifier, scale: 0, y } }, 0)
@@ -178,7 +201,7 @@ describe('Guidance against the numbers of the specification', () => {
       ...tolerance,
       what: 'p_sample + cond',
     })
-    const xStart = await addon.guidedXStart(process.handle, said.xStart, gradient, k)
+    const xStart = await addon.guidedXStart(process.handle, said.xStart, gradient, k, false)
     expectClose(summary(await host(xStart)), [-0.3507236, 0.6815692, 95.79959, -59.83292, 3454.527], {
       ...tolerance,
       what: 'pred_xstart + cond',
