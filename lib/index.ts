@@ -118,6 +118,7 @@ export {
 export {
   type ClassifierCheckpointState,
   loadClassifierCheckpoint,
+  type OpenedClassifier,
   openClassifier,
   saveClassifierCheckpoint,
 } from './training/classifier-checkpoint.ts'

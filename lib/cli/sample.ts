@@ -10,13 +10,14 @@ import { decimal, device, flag, integer, numbers, oneOf, text } from '../options
 import { onePicture } from '../report/grid.ts'
 import { writePng } from '../report/png.ts'
 import { parseCombine } from '../sampling/combine.ts'
+import type { NoiseSchedule } from '../schedule/noise-schedule.ts'
 import { latestCheckpoint, loadForSampling, type WeightsChoice } from '../training/checkpoint.ts'
-import { openClassifier } from '../training/classifier-checkpoint.ts'
+import { type OpenedClassifier, openClassifier } from '../training/classifier-checkpoint.ts'
 import { drawImages, writeGrid, writeSuperResolution } from '../training/preview.ts'
 import type { RunImages } from '../training/run.ts'
 import { PRECISIONS } from '../training/trainer.ts'
 import { interruptible } from './interrupt.ts'
-import { exactlyOne, helpText, parseOptions } from './options.ts'
+import { exactlyOne, helpText, kebab, parseOptions } from './options.ts'
 import { streamProgress } from './progress.ts'
 import { asUsage, UsageError } from './usage.ts'
 
@@ -90,6 +91,11 @@ export async function sampleCommand(argv: readonly string[]): Promise<number> {
   if (given.steps !== undefined && given.respacing !== undefined) {
     throw new UsageError(`${call}: expected one of --steps and --respacing, got both`)
   }
+  for (const name of ['classifierScale', 'classifierConfig', 'clipGuided'] as const) {
+    if (given[name] === undefined || given.classifier !== undefined) continue
+    const what = 'absent, it belongs to --classifier'
+    throw new UsageError(argumentError(call, `--${kebab(name)}`, what, given[name]).message)
+  }
   return interruptible(streamProgress(process.stderr, 'sampling'), 'stopping', async (progress, signal) => {
     if (options.threads !== undefined) await setThreads(options.threads)
     const checkpoint = options.checkpoint ?? (await newest(options.run as string, progress.line))
@@ -111,6 +117,7 @@ export async function sampleCommand(argv: readonly string[]): Promise<number> {
       options.classifier === undefined
         ? undefined
         : await openClassifier(options.classifier, options.classifierConfig, options.device)
+    if (opened) checkClassifier(call, opened, schedule, classCount)
     const classifier = opened?.classifier
     const classes = classCount || (classifier?.config.classCount ?? 0)
     const chosen = chosenClass(call, options.class, classes, images?.classNames ?? opened?.classNames ?? null)
@@ -198,6 +205,30 @@ function interval(
   throw new UsageError(
     argumentError(call, '--guidance-interval', 'two timesteps BEGIN,END, 0 <= BEGIN <= END', given).message,
   )
+}
+
+/** A classifier can only guide a network of its own noise schedule and classes. */
+function checkClassifier(
+  call: string,
+  { classifier, schedule: trained }: OpenedClassifier,
+  schedule: NoiseSchedule,
+  classCount: number,
+): void {
+  const { beta } = schedule.tables
+  const isSame =
+    !trained || (trained.betas.length === beta.length && trained.betas.every((b, t) => b === beta[t]))
+  if (!isSame) {
+    const shown = ({ name, timestepCount }: { name: string; timestepCount: number }): string =>
+      `${name} with ${timestepCount} timesteps`
+    const what = `trained with the noise schedule of the network, ${shown(schedule.options)}`
+    throw new UsageError(`${call}: expected the classifier to be ${what}, got ${shown(trained)}`)
+  }
+  const { classCount: count } = classifier.config
+  if (classCount > 0 && count !== classCount) {
+    throw new UsageError(
+      `${call}: expected the classifier to have ${classCount} classes, as the network, got ${count}`,
+    )
+  }
 }
 
 /** What a super-resolution network makes larger; undefined for other networks. */

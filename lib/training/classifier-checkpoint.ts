@@ -56,20 +56,27 @@ export async function loadClassifierCheckpoint(
   return { classifier, schedule, trainer, state }
 }
 
+/** A classifier, and what its checkpoint says of it. */
+export interface OpenedClassifier {
+  readonly classifier: Classifier
+  /** The noise that it was trained with; unknown for a file of weights. */
+  readonly schedule?: CheckpointState['schedule']
+  readonly classNames?: readonly string[]
+}
+
 /**
  * Opens a classifier for guidance: the newest checkpoint of a run, a checkpoint, or a file of weights with
  * guided-diffusion's options beside it.
  *
  * @param path - folder of a run or of a checkpoint, or a .safetensors or .pt file
  * @param configFile - JSON with the constructor options for a file of weights; by default its name with .json
- * @returns the classifier and, of a run, the names of its classes
  * @throws CheckpointError, DataError for what cannot be read
  */
 export async function openClassifier(
   path: string,
   configFile?: string,
   device: Device = 'cpu',
-): Promise<{ readonly classifier: Classifier; readonly classNames?: readonly string[] }> {
+): Promise<OpenedClassifier> {
   const call = 'openClassifier'
   const status = await stat(path).catch(() => undefined)
   if (!status) throw new DataError(`${call}: expected ${path} to be a folder or a file, got none`, path)
@@ -84,7 +91,11 @@ export async function openClassifier(
     const classifier = await Classifier.create(state.network, { device })
     await classifier.loadWeights(join(folder, 'model.safetensors'))
     const images = (state.extra as { images?: RunImages } | null)?.images
-    return { classifier, ...(images?.classNames && { classNames: images.classNames }) }
+    return {
+      classifier,
+      schedule: state.schedule,
+      ...(images?.classNames && { classNames: images.classNames }),
+    }
   }
   const options = await readOptions(call, configFile ?? path.replace(/\.[^./\\]+$/, '.json'))
   const classifier = await Classifier.fromGuidedDiffusion(options, { device })

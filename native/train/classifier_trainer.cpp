@@ -4,6 +4,7 @@
 #include <c10/core/GradMode.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <sstream>
 
@@ -116,19 +117,26 @@ void ClassifierTrainer::save(const std::string& folder) const {
 }
 
 void ClassifierTrainer::load(const std::string& folder) {
+  struct Part {
+    std::string call;
+    std::vector<NamedTensor> destination;
+    TensorFile file;
+  };
+  const auto read = [&](const std::string& name, std::vector<NamedTensor> destination) {
+    const auto path = folder + "/" + name;
+    return Part{"loadCheckpoint(\"" + path + "\")", std::move(destination), read_safetensors(path)};
+  };
   const auto& parameters = encoder_->parameters();
-  const auto weights = named(parameters, weights_), state = named_state(parameters, optimizer_);
-  const auto model_path = folder + "/model.safetensors", optimizer_path = folder + "/optimizer.safetensors";
-  const auto model_file = read_safetensors(model_path), optimizer_file = read_safetensors(optimizer_path);
-  const auto optimizer_call = "loadCheckpoint(\"" + optimizer_path + "\")";
-  const auto step = number_in(optimizer_file, "step", optimizer_call);
-  const auto updates = number_in(optimizer_file, "updates", optimizer_call);
-  // Both are compared before the first tensor is copied: the optimizer's names are the weights', so if its file fits
-  // and the model's does not, nothing has been changed yet.
-  if (compare_names(state, optimizer_file.tensors).fits()) {
-    load_into(weights, model_file, "loadCheckpoint(\"" + model_path + "\")");
+  const auto model = read("model.safetensors", named(parameters, weights_));
+  const auto optimizer = read("optimizer.safetensors", named_state(parameters, optimizer_));
+  const auto step = number_in(optimizer.file, "step", optimizer.call);
+  const auto updates = number_in(optimizer.file, "updates", optimizer.call);
+
+  // What does not fit is copied first and throws, so that a checkpoint fits whole or changes nothing.
+  const bool model_fits = compare_names(model.destination, model.file.tensors).fits();
+  for (const auto* part : model_fits ? std::array{&optimizer, &model} : std::array{&model, &optimizer}) {
+    load_into(part->destination, part->file, part->call);
   }
-  load_into(state, optimizer_file, optimizer_call);
   step_count_ = step;
   optimizer_.step_count = updates;
 }
