@@ -31,6 +31,7 @@ export { type EmojiOptions, emojiPictures } from './data/emoji.ts'
 export { type IdxOptions, idx } from './data/idx.ts'
 export { type ImageFolder, type ImageFolderOptions, imageFolder } from './data/image-folder.ts'
 export type { LabelMode } from './data/list-images.ts'
+export { type LowResImages, type LowResOptions, lowResImages } from './data/low-res-images.ts'
 export type { NpyArray } from './data/npy.ts'
 export { type NpzOnDisk, type NpzOptions, npz, npzOnDisk, writeNpz, writeSamplesNpz } from './data/npz.ts'
 export { type OpenOptions, openDataset } from './data/open.ts'
@@ -76,6 +77,16 @@ export {
   type ReferenceFile,
   readReference,
 } from './metrics/reference.ts'
+export {
+  CLASSIFIER_PRESETS,
+  Classifier,
+  type ClassifierConfig,
+  type ClassifierInput,
+  type ClassifierOptions,
+  classifierConfig,
+  POOLS,
+  type RawClassifierOptions,
+} from './model/classifier.ts'
 export { NETWORK_PRESETS, type NetworkPreset } from './model/presets.ts'
 export {
   CLASSIFIER_RECIPES,
@@ -96,15 +107,22 @@ export {
   type UNetOptions,
   unetConfig,
 } from './model/unet.ts'
-export type { Choose, HostData, NoiseKey, Precision, Space, VarianceType } from './native.ts'
+export type { Choose, HostData, NoiseKey, Pool, Precision, Space, VarianceType } from './native.ts'
 export { HEADS, type Head } from './prediction/heads.ts'
 export { keyedRandom, type Purpose, type Random, type RandomStream } from './random.ts'
 export { type GridOptions, imageGrid, onePicture } from './report/grid.ts'
 export { type Axis, type Band, type Plot, plotSvg, type Series, svgToPng } from './report/plot.ts'
 export { encodePng, writePng } from './report/png.ts'
 export { type RunRow, timestepLossPlot, writeRunPlots } from './report/run-plots.ts'
+export { sideBySide } from './report/side-by-side.ts'
 export { combineBySignal, parseCombine, signalWeights } from './sampling/combine.ts'
-export { type Combine, Denoiser, type DenoiserOptions, type HeadWeights } from './sampling/denoiser.ts'
+export {
+  type ClassifierGuidance,
+  type Combine,
+  Denoiser,
+  type DenoiserOptions,
+  type HeadWeights,
+} from './sampling/denoiser.ts'
 export { type SampleOptions, sample } from './sampling/sample.ts'
 export { drawSamplesNpz, drawSamplesPng, type SampleFilesOptions } from './sampling/sample-files.ts'
 export {
@@ -152,13 +170,40 @@ export {
   type WeightsChoice,
 } from './training/checkpoint.ts'
 export {
+  type ClassifierCheckpointState,
+  loadClassifierCheckpoint,
+  type OpenedClassifier,
+  openClassifier,
+  saveClassifierCheckpoint,
+} from './training/classifier-checkpoint.ts'
+export {
+  type ClassifierRunConfig,
+  type ClassifierRunOptions,
+  classifierRunConfig,
+} from './training/classifier-config.ts'
+export {
+  type ClassifierHooks,
+  type ClassifierReport,
+  type ClassifierRow,
+  type ClassifierScore,
+  runClassifier,
+} from './training/classifier-run.ts'
+export {
+  accuracy,
+  type ClassifierLosses,
+  type ClassifierStepResult,
+  ClassifierTrainer,
+  type ClassifierTrainerConfig,
+  type ClassifierTrainerOptions,
+} from './training/classifier-trainer.ts'
+export {
   LEARNING_RATE_KINDS,
   type LearningRateConfig,
   type LearningRateKind,
   learningRate,
 } from './training/learning-rate.ts'
 export { type StepReport, type TrainOptions, train } from './training/loop.ts'
-export { type DrawOptions, drawImages, writeGrid } from './training/preview.ts'
+export { type DrawOptions, drawImages, writeGrid, writeSuperResolution } from './training/preview.ts'
 export { type RunHooks, type RunImages, type RunReport, type RunResult, run } from './training/run.ts'
 export { type RunConfig, type RunOptions, runConfig, SAMPLER_NAMES } from './training/run-config.ts'
 export { measureSpeed, type SpeedOptions, type TrainingSpeed } from './training/speed.ts'

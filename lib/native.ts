@@ -15,6 +15,8 @@ export type ScheduleHandle = Handle<'schedule'>
 export type UNetHandle = Handle<'unet'>
 export type TrainerHandle = Handle<'trainer'>
 export type FeatureNetworkHandle = Handle<'featureNetwork'>
+export type ClassifierHandle = Handle<'classifier'>
+export type ClassifierTrainerHandle = Handle<'classifierTrainer'>
 
 /** Host data on its way to native code; copied before the call returns. */
 export interface HostData {
@@ -33,6 +35,9 @@ export type VarianceType = 'fixedSmall' | 'fixedLarge' | 'learned' | 'learnedRan
 export type Space = 'own' | 'xStart' | 'v' | 'eps' | 'F'
 /** Which heads enter the loss: the smallest of each example, the smallest of the batch, all, or one by name. */
 export type Choose = 'min' | 'minBatch' | 'mean' | Head
+
+/** How a classifier's feature maps become one vector. */
+export type Pool = 'adaptive' | 'attention' | 'spatial' | 'spatial_v2'
 
 export interface NativeUNetConfig {
   readonly inChannels: number
@@ -54,6 +59,39 @@ export interface NativeUNetConfig {
   readonly newAttentionOrder: boolean
   readonly normGroups: number
   readonly lowRes: boolean
+}
+
+/** `outChannels` is the number of classes; `classCount` is 0. */
+export interface NativeClassifierConfig extends NativeUNetConfig {
+  readonly pool: Pool
+  readonly imageSize: number
+}
+
+export interface NativeClassifierTrainerConfig {
+  readonly seed: number
+  readonly noised: boolean
+  readonly beta1: number
+  readonly beta2: number
+  readonly tiny: number
+  readonly weightDecay: number
+  readonly decayAll: boolean
+  readonly clipNorm: number
+  readonly microBatch: number
+  readonly precision: Precision
+  readonly nonFinite: 'stop' | 'skip'
+}
+
+export interface NativeClassifierBatch {
+  readonly images: HostData
+  readonly t: Int32Array
+  readonly y: HostData
+  readonly lr?: number
+}
+
+/** Cross-entropy of each example, and how many classes are thought more probable than the true one; both [N]. */
+export interface NativeClassifierLosses {
+  readonly exampleLoss: Float32Array
+  readonly rank: Int32Array
 }
 
 export interface NativeLayout {
@@ -128,6 +166,8 @@ export interface DenoiseOptions {
   readonly clip: boolean
   readonly rescalesTimesteps: boolean
   readonly precision: Precision
+  readonly guidanceScale: number
+  readonly nullClass: number
 }
 
 /** What a file holds, its data apart. */
@@ -221,6 +261,52 @@ export interface Addon {
   ): Promise<{ out: HostTensor; gradX: HostTensor; gradNorms: Float64Array }>
   unetLoad(unet: UNetHandle, path: string, options: NativeLoadOptions): Promise<NativeLoaded>
   unetSave(unet: UNetHandle, path: string): Promise<void>
+  classifierCreate(config: NativeClassifierConfig, seed: number, device: string): Promise<ClassifierHandle>
+  classifierParameters(classifier: ClassifierHandle): { name: string; shape: number[] }[]
+  classifierForward(
+    classifier: ClassifierHandle,
+    input: { x: HostData; t: HostData },
+    precision: Precision,
+  ): Promise<HostTensor>
+  classifierForwardGrad(
+    classifier: ClassifierHandle,
+    input: { x: HostData; t: HostData },
+    precision: Precision,
+    probe: HostData,
+  ): Promise<{ out: HostTensor; gradX: HostTensor; gradNorms: Float64Array }>
+  classifierLoad(
+    classifier: ClassifierHandle,
+    path: string,
+    options: NativeLoadOptions,
+  ): Promise<NativeLoaded>
+  classifierSave(classifier: ClassifierHandle, path: string): Promise<void>
+  classifierGradient(
+    classifier: ClassifierHandle,
+    process: ScheduleHandle,
+    xt: TensorHandle,
+    k: number,
+    y: HostData,
+    scale: number,
+    rescalesTimesteps: boolean,
+    precision: Precision,
+  ): Promise<TensorHandle>
+  classifierTrainerCreate(
+    classifier: ClassifierHandle,
+    schedule: ScheduleHandle,
+    config: NativeClassifierTrainerConfig,
+  ): Promise<ClassifierTrainerHandle>
+  classifierTrainerStep(
+    trainer: ClassifierTrainerHandle,
+    batch: NativeClassifierBatch,
+  ): Promise<NativeClassifierLosses & { loss: number; gradNorm: number; skipped: boolean }>
+  classifierTrainerEvaluate(
+    trainer: ClassifierTrainerHandle,
+    batch: NativeClassifierBatch,
+    key: NoiseKey,
+  ): Promise<NativeClassifierLosses>
+  classifierTrainerStepCount(trainer: ClassifierTrainerHandle): Promise<number>
+  classifierTrainerSave(trainer: ClassifierTrainerHandle, folder: string): Promise<void>
+  classifierTrainerLoad(trainer: ClassifierTrainerHandle, folder: string): Promise<void>
   trainerCreate(
     unet: UNetHandle,
     schedule: ScheduleHandle,
@@ -279,6 +365,7 @@ export interface Addon {
     xt: TensorHandle,
     noise: TensorHandle,
     k: number | Int32Array,
+    gradient?: TensorHandle,
   ): Promise<TensorHandle>
   reverseDdim(
     process: ScheduleHandle,
@@ -287,6 +374,13 @@ export interface Addon {
     noise: TensorHandle | undefined,
     eta: number,
     k: number | Int32Array,
+  ): Promise<TensorHandle>
+  guidedXStart(
+    process: ScheduleHandle,
+    xStart: TensorHandle,
+    gradient: TensorHandle,
+    k: number | Int32Array,
+    clip: boolean,
   ): Promise<TensorHandle>
   reverseEncode(
     process: ScheduleHandle,

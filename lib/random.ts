@@ -17,6 +17,7 @@ export const PURPOSES = {
   probe: 20, // evaluation noise and choices
   crop: 21,
   labels: 22,
+  labelDropout: 23,
 } as const
 
 /** A name among `PURPOSES`. */

@@ -31,6 +31,7 @@ GOLDEN_NETWORKS = (
     'unet-plain-classcond-legacyheads',
     'unet-newattention-noconvresample',
     'superres-16-to-32',
+    *(f'classifier-{pool}' for pool in ('adaptive', 'attention', 'spatial', 'spatial_v2')),
 )
 
 

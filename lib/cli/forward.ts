@@ -2,8 +2,9 @@ import type { z } from 'zod'
 import { readTensors, writeTensors } from '../checkpoint-file.ts'
 import { setThreads } from '../device.ts'
 import { DataError } from '../errors.ts'
+import { Classifier, type RawClassifierOptions } from '../model/classifier.ts'
 import { type RawUNetOptions, UNet } from '../model/unet.ts'
-import type { HostData } from '../native.ts'
+import type { HostData, Pool } from '../native.ts'
 import { device, flag, integer, oneOf, text } from '../options.ts'
 import { elementCount, type HostTensor } from '../tensor.ts'
 import { PRECISIONS } from '../training/trainer.ts'
@@ -14,7 +15,7 @@ const about = <T extends z.ZodType>(description: string, schema: T): T => schema
 
 const SHAPE = {
   config: about(
-    'JSON with guided-diffusion’s constructor options; "superres": true for SuperResModel',
+    'JSON with guided-diffusion’s constructor options; "superres": true for SuperResModel, "pool" for EncoderUNetModel',
     text(),
   ),
   weights: about('.safetensors or .pt file', text()),
@@ -58,18 +59,23 @@ export async function forwardCommand(argv: readonly string[]): Promise<number> {
     ...(y && { y: y as HostData }),
     ...(lowRes && { lowRes: asFloat(lowRes) }),
   }
-  const unet = await UNet.fromGuidedDiffusion(raw, { device: options.device })
+  const { device } = options
+  const isClassifier = 'pool' in raw
+  const network = isClassifier
+    ? await Classifier.fromGuidedDiffusion(raw, { device })
+    : await UNet.fromGuidedDiffusion(raw, { device })
   try {
-    await unet.loadWeights(options.weights, options.part === undefined ? {} : { part: options.part })
+    await network.loadWeights(options.weights, options.part === undefined ? {} : { part: options.part })
     if (!options.grad) {
-      await writeTensors(options.out, { out: await unet.forward(input, options.precision) })
+      await writeTensors(options.out, { out: await network.forward(input, options.precision) })
       return 0
     }
-    const shape = [input.x.shape[0] as number, raw.out_channels, ...input.x.shape.slice(2)]
+    const pixels = isClassifier ? [] : input.x.shape.slice(2)
+    const shape = [input.x.shape[0] as number, raw.out_channels, ...pixels]
     const given = tensors.get('probe')
     const probe = given ? asFloat(given) : { data: new Float32Array(elementCount(shape)).fill(1), shape }
-    const { out, gradX, gradNorms } = await unet.forwardGrad(input, probe, options.precision)
-    const names = unet.parameters().map(({ name }) => name)
+    const { out, gradX, gradNorms } = await network.forwardGrad(input, probe, options.precision)
+    const names = network.parameters().map(({ name }) => name)
     await writeTensors(
       options.out,
       { out, grad_x: gradX, grad_norms: { data: gradNorms, shape: [gradNorms.length] } },
@@ -77,15 +83,22 @@ export async function forwardCommand(argv: readonly string[]): Promise<number> {
     )
     return 0
   } finally {
-    unet.dispose()
+    network.dispose()
   }
 }
 
-/** Constructor options, alone or inside `{ "config": …, "constructor": "SuperResModel" }`. */
-async function readNetwork(call: string, file: string): Promise<RawUNetOptions> {
+/** Constructor options, alone or inside `{ "config": …, "constructor": "SuperResModel" }`; those of a classifier have a pool. */
+async function readNetwork(
+  call: string,
+  file: string,
+): Promise<RawUNetOptions | (RawClassifierOptions & { pool: Pool })> {
   const json = await readJson(call, file)
   if (!('config' in json)) return json as unknown as RawUNetOptions
   const wrapper = json as { config: RawUNetOptions; constructor: unknown }
+  if (wrapper.constructor === 'EncoderUNetModel') {
+    const config = wrapper.config as unknown as RawClassifierOptions
+    return { ...config, pool: config.pool ?? 'adaptive' }
+  }
   return wrapper.constructor === 'SuperResModel' ? { ...wrapper.config, superres: true } : wrapper.config
 }
 

@@ -11,6 +11,10 @@ const COMMANDS: Record<string, { readonly about: string; readonly load: () => Pr
     load: async () => (await import('./quickstart.ts')).quickstartCommand,
   },
   train: { about: 'train a network on images', load: async () => (await import('./train.ts')).trainCommand },
+  'train-classifier': {
+    about: 'train a classifier of noised images, for guidance',
+    load: async () => (await import('./train-classifier.ts')).trainClassifierCommand,
+  },
   sample: { about: 'draw images', load: async () => (await import('./sample.ts')).sampleCommand },
   evaluate: {
     about: 'compare samples with a reference: FID and other metrics',
@@ -47,16 +51,16 @@ const COMMANDS: Record<string, { readonly about: string; readonly load: () => Pr
 }
 
 function help(): string {
-  const lines = Object.entries(COMMANDS).map(([name, { about }]) => `  ${name.padEnd(12)}${about}`)
+  const lines = Object.entries(COMMANDS).map(([name, { about }]) => `  ${name.padEnd(18)}${about}`)
   return `trislot ${packageVersion()}: trains and samples image diffusion models with timestep slots and three prediction types
 
 Usage: trislot COMMAND [options]
 
 ${lines.join('\n')}
-  help        this text; trislot COMMAND --help explains a command
+  help              this text; trislot COMMAND --help explains a command
 
-  --version   the version
-  --debug     show the stack of an error (or set TRISLOT_DEBUG)`
+  --version         the version
+  --debug           show the stack of an error (or set TRISLOT_DEBUG)`
 }
 
 /**

@@ -9,7 +9,7 @@ import { setThreads } from '../device.ts'
 import { DataError } from '../errors.ts'
 import { device, integer, oneOf, text } from '../options.ts'
 import { HEADS } from '../prediction/heads.ts'
-import { openImages } from '../training/run.ts'
+import { openImages, splitImages } from '../training/run.ts'
 import type { RunConfig } from '../training/run-config.ts'
 import { interruptible } from './interrupt.ts'
 import { MODEL_SHAPE } from './model-options.ts'
@@ -62,7 +62,8 @@ export async function measureCommand(argv: readonly string[]): Promise<number> {
     const { unet, schedule, state } = network
     const config = measuredOn(call, options, network)
     const { count, seed, timestepStride } = options
-    const source = batches(await openImages(config), {
+    const dataset = await openImages(config)
+    const source = batches(splitImages(dataset, config).heldOut ?? dataset, {
       batchSize: count,
       seed,
       withLabels: config.classes !== 'none',

@@ -1,7 +1,9 @@
 import { createHash } from 'node:crypto'
 import { basename, extname } from 'node:path'
 import { argumentError } from '../check.ts'
+import { bytesOf, type NpyArray } from '../data/npy.ts'
 import type { Device } from '../device.ts'
+import { RECIPES, type Recipe } from '../model/recipes.ts'
 import type { UNet } from '../model/unet.ts'
 import type { VarianceType } from '../native.ts'
 import type { NoiseSchedule } from '../schedule/noise-schedule.ts'
@@ -98,11 +100,17 @@ async function fromFile(
   const note = partNote(path, model.contents)
   if (note) line(note)
   line(`${path}: ${unet.parameterCount} weights, configured by ${model.source}`)
-  const { imageSize, network, variance, rescalesTimesteps } = model
+  const { imageSize, network, variance, rescalesTimesteps, recipe } = model
+  const { lowResSize }: Recipe | { lowResSize?: number } = recipe ? RECIPES[recipe] : {}
   return {
     unet,
     schedule,
-    ...(imageSize !== undefined && { images: { height: imageSize, width: imageSize } }),
+    ...(imageSize !== undefined && {
+      images: {
+        ...{ height: imageSize, width: imageSize },
+        ...(lowResSize !== undefined && { lowResFactor: imageSize / lowResSize }),
+      },
+    }),
     rescalesTimesteps,
     variance: unet.layout.learnsVariance ? variance : 'fixedLarge',
     name: basename(path, extname(path)),
@@ -121,8 +129,11 @@ async function fromFile(
   }
 }
 
-function hashOf(value: object): string {
-  return createHash('sha256').update(JSON.stringify(value)).digest('hex')
+/** The sha256 of a description, and of arrays by their bytes. */
+export function hashOf(description: object, ...arrays: readonly NpyArray['data'][]): string {
+  const hash = createHash('sha256').update(JSON.stringify(description))
+  for (const array of arrays) hash.update(bytesOf(array))
+  return hash.digest('hex')
 }
 
 async function newest(call: string, run: string, line: (text: string) => void): Promise<string> {

@@ -2,20 +2,24 @@ import { mkdir } from 'node:fs/promises'
 import { dirname, extname, join } from 'node:path'
 import type { z } from 'zod'
 import { argumentError } from '../check.ts'
+import { type LowResImages, lowResImages } from '../data/low-res-images.ts'
 import { runtimeInfo, setThreads } from '../device.ts'
-import { decimal, device, flag, integer, oneOf, positive, text } from '../options.ts'
+import type { UNetConfig } from '../model/unet.ts'
+import { decimal, device, flag, integer, numbers, oneOf, positive, text } from '../options.ts'
 import { parseCombine } from '../sampling/combine.ts'
 import { drawSamplesNpz, drawSamplesPng } from '../sampling/sample-files.ts'
 import { SOLVERS, type SolverSettings } from '../sampling/solver.ts'
+import type { NoiseSchedule } from '../schedule/noise-schedule.ts'
 import { SPACINGS, type StepSpacing } from '../schedule/noise-spacing.ts'
 import type { ImageBatch } from '../tensor.ts'
-import { drawImages, writeGrid } from '../training/preview.ts'
+import { type OpenedClassifier, openClassifier } from '../training/classifier-checkpoint.ts'
+import { drawImages, sliceImages, writeGrid, writeSuperResolution } from '../training/preview.ts'
 import { lockRun } from '../training/run-lock.ts'
 import { PRECISIONS } from '../training/trainer.ts'
 import { interruptible } from './interrupt.ts'
 import { MODEL_SHAPE } from './model-options.ts'
-import { networkForSampling } from './network-for-sampling.ts'
-import { helpText, parseOptions } from './options.ts'
+import { hashOf, networkForSampling } from './network-for-sampling.ts'
+import { helpText, kebab, parseOptions } from './options.ts'
 import { streamProgress } from './progress.ts'
 import { asUsage, UsageError } from './usage.ts'
 
@@ -47,6 +51,31 @@ const SHAPE = {
     text().default('signal'),
   ),
   class: about('class of all images, a number or a name; by default they take turns', text().optional()),
+  lowRes: about(
+    'super-resolution: what is made larger, a picture, a folder, a .npz file or another data set; larger images are shrunk as in training',
+    text().optional(),
+  ),
+  guidanceScale: about(
+    'classifier-free guidance, for training with --label-dropout: 1 none, more leads further towards the class, 0 draws without classes',
+    decimal(0).default(1),
+  ),
+  guidanceInterval: about(
+    'timesteps BEGIN,END between which guidance-scale holds; elsewhere it is 1',
+    numbers('two timesteps BEGIN,END').optional(),
+  ),
+  classifier: about(
+    'classifier guidance: the run of train-classifier, a checkpoint of it, or a file of weights',
+    text().optional(),
+  ),
+  classifierScale: about('factor on the classifier’s gradient', decimal(0).default(1)),
+  clipGuided: about(
+    'clip predictions after classifier guidance with DDIM too, as the original does not; needed for few steps with the cosine schedule',
+    flag().default(false),
+  ),
+  classifierConfig: about(
+    'JSON with guided-diffusion’s options of the classifier, for a file of weights; FILE.json by default',
+    text().optional(),
+  ),
   format: about(
     'one picture, single pictures, or guided-diffusion’s npz',
     oneOf(['grid', 'png', 'npz']).default('grid'),
@@ -77,6 +106,11 @@ export async function sampleCommand(argv: readonly string[]): Promise<number> {
     return 0
   }
   const solver = chosenSolver(call, options)
+  for (const name of ['classifierScale', 'classifierConfig', 'clipGuided'] as const) {
+    if (given[name] === undefined || given.classifier !== undefined) continue
+    const what = 'absent, it belongs to --classifier'
+    throw new UsageError(argumentError(call, `--${kebab(name)}`, what, given[name]).message)
+  }
   const isGrid = options.format === 'grid'
   const notice = isGrid ? 'stopping' : 'stopping; the same command again goes on from here'
   return interruptible(streamProgress(process.stderr, 'sampling'), notice, async (progress, signal) => {
@@ -91,23 +125,34 @@ export async function sampleCommand(argv: readonly string[]): Promise<number> {
         `${call}: expected --height and --width to be given, because ${network.path} does not hold them`,
       )
     }
-    const chosen = chosenClass(call, options.class, classCount, images?.classNames ?? null)
     const respacing = chosenSteps(call, options, schedule.timestepCount)
     await asUsage(() => schedule.respace(respacing).dispose()) // refused before any work
-    const { count, batchSize, seed, combine, precision } = options
+    const { batchSize, seed, precision, guidanceScale, classifierScale, clipGuided } = options
+    const combine = await asUsage(() => parseCombine(options.combine, schedule, unet.layout.heads))
+    const factor = images?.lowResFactor
+    const small = await lowResOf(call, config, options, { size: [height, width], factor })
+    const opened =
+      options.classifier === undefined
+        ? undefined
+        : await openClassifier(options.classifier, options.classifierConfig, options.device)
+    if (opened) checkClassifier(call, opened, schedule, classCount)
+    const classifier = opened?.classifier
+    const classes = classCount || (classifier?.config.classCount ?? 0)
+    const chosen = chosenClass(call, options.class, classes, images?.classNames ?? opened?.classNames ?? null)
+    const classOf = classes > 0 ? (k: number) => chosen ?? small?.labels?.[k] ?? k % classes : undefined
+    const count = small ? small.lowRes.shape[0] : options.count
+    if (small && classCount > 0 && chosen === undefined && !small.labels) {
+      const what = `given, because ${options.lowRes} has no classes`
+      throw new UsageError(argumentError(call, '--class', what, undefined).message)
+    }
+    if (small) progress.line(`${count} of ${small.available} images of ${options.lowRes}`)
     const image = [config?.imageChannels ?? 3, height, width] as const
     const drawing = {
-      schedule,
-      batchSize,
-      image,
-      seed,
-      respacing,
-      solver,
-      combine: await asUsage(() => parseCombine(combine, schedule, unet.layout.heads)),
-      precision,
+      ...{ schedule, batchSize, image, seed, respacing, solver, combine, precision, classOf, guidanceScale },
       rescalesTimesteps: network.rescalesTimesteps,
       variance: network.variance,
-      classOf: classCount > 0 ? (k: number) => chosen ?? k % classCount : undefined,
+      guidanceInterval: interval(call, options.guidanceInterval),
+      classifier: classifier && { classifier, scale: classifierScale, clip: clipGuided },
       signal,
     }
     const draw = (first: number, n: number): Promise<ImageBatch> =>
@@ -115,6 +160,7 @@ export async function sampleCommand(argv: readonly string[]): Promise<number> {
         ...drawing,
         first,
         count: n,
+        lowRes: small && sliceImages(small.lowRes, first, n),
         onProgress: (done, total) =>
           progress.update(
             (first * total) / n + done,
@@ -127,11 +173,14 @@ export async function sampleCommand(argv: readonly string[]): Promise<number> {
       const isPng = extname(folder).toLowerCase() === '.png'
       const file = isPng ? folder : join(folder, `${network.name}-seed-${seed}.png`)
       await mkdir(dirname(file), { recursive: true })
-      await writeGrid(file, await draw(0, count))
+      const drawn = await draw(0, count)
+      if (small) await writeSuperResolution(file, small.lowRes, drawn, small.original)
+      else await writeGrid(file, drawn)
       progress.end()
       console.log(file)
     } else {
       const { threads = '' } = await runtimeInfo()
+      const { guidanceInterval, device } = options
       const file = await drawFiles(options.format === 'npz' ? drawSamplesNpz : drawSamplesPng, {
         folder,
         count,
@@ -140,17 +189,23 @@ export async function sampleCommand(argv: readonly string[]): Promise<number> {
         settings: {
           network: network.name,
           identity: await network.identity(),
-          ...{ seed, batchSize, solver, combine, precision, device: options.device },
+          ...{ seed, batchSize, solver, combine: options.combine, precision, device, guidanceScale },
           respacing: typeof respacing === 'string' ? respacing : { ...respacing },
+          ...(guidanceInterval && { guidanceInterval: [...guidanceInterval] }),
+          ...(opened && { classifier: await opened.identity(), classifierScale, clipGuided }),
+          ...(small && {
+            lowRes: hashOf(small.lowRes.shape, small.lowRes.data, small.labels ?? new Int32Array()),
+          }),
           ...(chosen !== undefined && { class: chosen }),
           threads: Number(threads), // bits depend on them
         },
         draw,
-        classOf: drawing.classOf,
+        classOf,
       })
       progress.end()
       console.log(file)
     }
+    classifier?.dispose()
     unet.dispose()
     schedule.dispose()
     return 0
@@ -221,4 +276,58 @@ function chosenClass(
   const what =
     classCount === 0 ? 'absent, the network has no classes' : `a class in [0, ${classCount - 1}] or its name`
   throw new UsageError(argumentError(call, '--class', what, text).message)
+}
+
+function interval(
+  call: string,
+  given: readonly number[] | undefined,
+): readonly [begin: number, end: number] | undefined {
+  if (given === undefined) return undefined
+  const [begin = -1, end = -1] = given
+  if (given.length === 2 && begin >= 0 && end >= begin) return [begin, end]
+  throw new UsageError(
+    argumentError(call, '--guidance-interval', 'two timesteps BEGIN,END, 0 <= BEGIN <= END', given).message,
+  )
+}
+
+/** A classifier can only guide a network of its own noise schedule and classes. */
+function checkClassifier(
+  call: string,
+  { classifier, schedule: trained }: OpenedClassifier,
+  schedule: NoiseSchedule,
+  classCount: number,
+): void {
+  const { beta } = schedule.tables
+  const isSame =
+    !trained || (trained.betas.length === beta.length && trained.betas.every((b, t) => b === beta[t]))
+  if (!isSame) {
+    const shown = ({ name, timestepCount }: { name: string; timestepCount: number }): string =>
+      `${name} with ${timestepCount} timesteps`
+    const what = `trained with the noise schedule of the network, ${shown(schedule.options)}`
+    throw new UsageError(`${call}: expected the classifier to be ${what}, got ${shown(trained)}`)
+  }
+  const { classCount: count } = classifier.config
+  if (classCount > 0 && count !== classCount) {
+    throw new UsageError(
+      `${call}: expected the classifier to have ${classCount} classes, as the network, got ${count}`,
+    )
+  }
+}
+
+/** What a super-resolution network makes larger; undefined for other networks. */
+async function lowResOf(
+  call: string,
+  config: UNetConfig | undefined,
+  options: { readonly lowRes?: string | undefined; readonly count: number },
+  made: { readonly size: readonly [height: number, width: number]; readonly factor?: number | undefined },
+): Promise<LowResImages | undefined> {
+  const isSuperResolution = config?.lowRes ?? false
+  if (isSuperResolution !== (options.lowRes !== undefined)) {
+    const what = isSuperResolution
+      ? 'given, this network makes images larger'
+      : 'absent, this network takes none'
+    throw new UsageError(argumentError(call, '--low-res', what, options.lowRes).message)
+  }
+  if (options.lowRes === undefined) return undefined
+  return lowResImages(options.lowRes, { channels: config?.imageChannels ?? 3, count: options.count, ...made })
 }

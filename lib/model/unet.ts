@@ -39,6 +39,11 @@ export interface UNetOptions {
   readonly dims?: number
   /** Classes of a class-conditional network; 0 (unconditional) by default. */
   readonly classCount?: number
+  /**
+   * One class more, number `classCount`, that says nothing: what classifier-free guidance trains with (`labelDropout`) and
+   * compares with. The table of class embeddings then has `classCount + 1` rows. False by default.
+   */
+  readonly nullClass?: boolean
   /** Keep no activations inside blocks and run them again in the backward pass: less memory, about a third more time. */
   readonly recompute?: boolean
   /** Timestep scales and shifts the normalised activations instead of being added; true by default. */
@@ -62,7 +67,7 @@ export type UNetConfig = Required<Omit<UNetOptions, 'attentionHeadsUp' | 'headCh
 const KNOWN = [
   'imageChannels', 'heads', 'learnsVariance', 'modelChannels', 'channelMult', 'resBlockCount',
   'attentionResolutions', 'attentionHeads', 'attentionHeadsUp', 'headChannels', 'dropout', 'convResample', 'dims',
-  'classCount', 'recompute', 'scaleShiftNorm', 'resBlockUpDown', 'newAttentionOrder', 'normGroups', 'lowRes',
+  'classCount', 'nullClass', 'recompute', 'scaleShiftNorm', 'resBlockUpDown', 'newAttentionOrder', 'normGroups', 'lowRes',
 ] as const // biome-ignore format: one list
 
 /** Fills in defaults and checks every option. Throws a RangeError or TypeError that names the option. */
@@ -84,6 +89,7 @@ export function unetConfig(options: UNetOptions): UNetConfig {
     convResample: options.convResample ?? true,
     dims: options.dims ?? 2,
     classCount: options.classCount ?? 0,
+    nullClass: options.nullClass ?? false,
     recompute: options.recompute ?? false,
     scaleShiftNorm: options.scaleShiftNorm ?? true,
     resBlockUpDown: options.resBlockUpDown ?? false,
@@ -101,13 +107,16 @@ export function unetConfig(options: UNetOptions): UNetConfig {
   }
   checkInteger(call, 'imageChannels', config.imageChannels, 1, 4)
   checkArchitecture(call, config)
+  if (config.nullClass && config.classCount === 0) {
+    throw argumentError(call, 'nullClass', 'false for a network without classes', config.nullClass)
+  }
   return config
 }
 
-/** The checks that hold for any network of this kind, whatever its output means. */
-function checkArchitecture(
+/** @internal The checks that hold for any network of this kind, whatever its output means. */
+export function checkArchitecture(
   call: string,
-  config: Omit<UNetConfig, 'imageChannels' | 'heads' | 'learnsVariance'>,
+  config: Omit<UNetConfig, 'imageChannels' | 'heads' | 'learnsVariance' | 'nullClass'>,
 ): void {
   checkInteger(call, 'normGroups', config.normGroups, 1)
   checkInteger(call, 'modelChannels', config.modelChannels, 1)
@@ -253,13 +262,14 @@ export function networkFromRaw(
   call: string,
 ): Omit<UNetConfig, 'heads' | 'learnsVariance'> {
   const { inChannels, outChannels: _, ...rest } = nativeFromRaw(raw, call)
-  return { ...rest, imageChannels: inChannels }
+  return { ...rest, imageChannels: inChannels, nullClass: false }
 }
 
 function nativeFromConfig(config: UNetConfig): NativeUNetConfig {
-  const { imageChannels, heads, learnsVariance, ...rest } = config
+  const { imageChannels, heads, learnsVariance, nullClass, ...rest } = config
   const outChannels = imageChannels * (heads.length + (learnsVariance ? 1 : 0))
-  return { ...rest, inChannels: imageChannels, outChannels }
+  const classCount = config.classCount + (nullClass ? 1 : 0)
+  return { ...rest, classCount, inChannels: imageChannels, outChannels }
 }
 
 /** What the network sees: images, timesteps, and conditions where it has them. */
@@ -268,7 +278,7 @@ export interface UNetInput {
   readonly x: HostData
   /** [N] timesteps, possibly fractional. */
   readonly t: HostData
-  /** [N] classes (int32 or int64). */
+  /** [N] classes (int32 or int64); the null class of a network that has one is `classCount`. */
   readonly y?: HostData | undefined
   /** [N, C, h, w]. */
   readonly lowRes?: HostData | undefined

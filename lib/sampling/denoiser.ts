@@ -1,5 +1,6 @@
 import { argumentError, checkInteger, checkNumber } from '../check.ts'
 import { DeviceTensor } from '../device-tensor.ts'
+import type { Classifier } from '../model/classifier.ts'
 import type { UNet } from '../model/unet.ts'
 import { type HostData, native, type Precision, type VarianceType } from '../native.ts'
 import { HEADS, type Head } from '../prediction/heads.ts'
@@ -15,6 +16,21 @@ export type HeadWeights = Partial<Record<Head, number>>
  */
 export type Combine = Head | HeadWeights | ((t: number) => Head | HeadWeights)
 
+/** A classifier that leads samples towards classes (Dhariwal & Nichol 2021, section 4). */
+export interface ClassifierGuidance {
+  /** Trained on images that the same noise schedule has noised. */
+  readonly classifier: Classifier
+  /** Factor on the gradient of log p(y | xt); 0 is no guidance; 1 by default. */
+  readonly scale?: number
+  /** [N] classes, also where the network itself takes none. */
+  readonly y: Int32Array
+  /**
+   * Clip the guided prediction of xStart to [-1, 1] in samplers that follow the score. guided-diffusion does not, which is
+   * the default; without it few steps on a schedule that ends with nearly no signal, as cosine does, run away.
+   */
+  readonly clip?: boolean
+}
+
 /** How a denoiser reads the network. */
 export interface DenoiserOptions {
   /** `signalWeights` by default, which is the head itself where there is only one. */
@@ -28,6 +44,15 @@ export interface DenoiserOptions {
   readonly y?: Int32Array
   /** [N, C, h, w], for super-resolution. */
   readonly lowRes?: HostData
+  /**
+   * Classifier-free guidance, free + scale * (with classes - free): 1, the default, is the network with its classes, 0
+   * the network without them, more than 1 leads further towards the classes. Ho & Salimans' w is scale - 1. Any scale but
+   * 1 needs a network with a null class, and all but 0 and 1 cost two evaluations, which run as one batch.
+   */
+  readonly guidanceScale?: number
+  /** Timesteps [begin, end) of the trained process where that scale holds, 1 elsewhere (Kynkäänniemi et al. 2024). */
+  readonly guidanceInterval?: readonly [begin: number, end: number]
+  readonly classifierGuidance?: ClassifierGuidance
 }
 
 /** A network and the process that it walks back: two calls a timestep, pixels stay on the device. */
@@ -37,6 +62,22 @@ export class Denoiser {
   readonly #options: DenoiserOptions
 
   constructor(unet: UNet, process: NoiseSchedule, options: DenoiserOptions = {}) {
+    const call = 'Denoiser'
+    const { guidanceScale = 1, guidanceInterval, classifierGuidance } = options
+    checkNumber(call, 'guidanceScale', guidanceScale)
+    if (guidanceScale !== 1 && !unet.config?.nullClass) {
+      throw argumentError(call, 'guidanceScale', '1 for a network without a null class', guidanceScale, {
+        hint: 'train one with labelDropout',
+      })
+    }
+    if (guidanceInterval) {
+      const [begin, end] = guidanceInterval
+      checkInteger(call, 'guidanceInterval[0]', begin, 0)
+      checkInteger(call, 'guidanceInterval[1]', end, begin)
+    }
+    if (classifierGuidance?.scale !== undefined) {
+      checkNumber(call, 'classifierGuidance.scale', classifierGuidance.scale)
+    }
     this.unet = unet
     this.process = process
     this.#options = options
@@ -84,7 +125,11 @@ export class Denoiser {
       t: { data: new Float32Array(0), shape: [count] },
       ...conditions,
     })
-    const options = { headWeights: this.#headWeights(call, k), clip, rescalesTimesteps, precision }
+    const options = {
+      ...{ headWeights: this.#headWeights(call, k), clip, rescalesTimesteps, precision },
+      guidanceScale: this.#guidanceScale(k),
+      nullClass: this.unet.config?.classCount ?? 0,
+    }
     const { unet, process } = this
     const result = await native().denoiserPredict(
       unet.handle,
@@ -101,8 +146,40 @@ export class Denoiser {
   }
 
   /**
+   * Gradient of the classifier's scale * log p(y | xt) at step k, for `reverseStep`; undefined without a classifier.
+   *
+   * @returns [N, C, H, W]
+   */
+  async classifierGradient(xt: DeviceTensor, k: number): Promise<DeviceTensor | undefined> {
+    const { classifierGuidance, rescalesTimesteps = false, precision = 'fp32' } = this.#options
+    const { classifier, scale = 1, y } = classifierGuidance ?? {}
+    if (!classifier || !y || scale === 0) return undefined
+    return classifier.guidance(xt, this.process, k, y, { scale, rescalesTimesteps, precision })
+  }
+
+  /**
+   * The prediction that follows the score with a classifier's gradient added (math.md, eq. 33), for every sampler that
+   * works on xStart alone; clipped only where the options say so.
+   */
+  async guidedXStart(xStart: DeviceTensor, gradient: DeviceTensor, k: number): Promise<DeviceTensor> {
+    const { process } = this
+    const call = 'denoiser.guidedXStart'
+    const { clip = false } = this.#options.classifierGuidance ?? {}
+    checkInteger(call, 'k', k, 0, process.timestepCount - 1)
+    if (process.tables.alphaBar[k] === 0) {
+      throw argumentError(call, 'alphaBar', '> 0, where a score says something about xStart', 0, {
+        hint: 'guide ancestral steps, or use a schedule without zeroTerminalSnr',
+      })
+    }
+    return new DeviceTensor(
+      await native().guidedXStart(process.handle, xStart.handle, gradient.handle, k, clip),
+    )
+  }
+
+  /**
    * One step to less noise.
    *
+   * @param step.gradient - of a classifier: moves the mean of an ancestral step (math.md, eq. 32), and the score of a DDIM step
    * @param step.eta - DDIM's eta: 0 is deterministic, 1 has DDPM's variance; undefined is the ancestral step of DDPM
    * @param step.variance - of the ancestral step
    */
@@ -113,16 +190,26 @@ export class Denoiser {
     readonly eta?: number | undefined
     readonly variance?: VarianceType
     readonly varianceValues?: DeviceTensor | undefined
+    readonly gradient?: DeviceTensor | undefined
     readonly seed: number
     readonly firstImage?: number
   }): Promise<DeviceTensor> {
     const call = 'denoiser.reverseStep'
-    const { xt, xStart, k, eta, seed, firstImage = 0, varianceValues } = step
+    const { xt, k, eta, seed, firstImage = 0, varianceValues, gradient } = step
     const learns = this.unet.layout.learnsVariance
     const variance = step.variance ?? (learns ? 'learnedRange' : 'fixedLarge')
     checkInteger(call, 'k', k, 0, this.process.timestepCount - 1)
     if (eta !== undefined) checkNumber(call, 'eta', eta, 0, 1)
     const { process } = this
+    if (eta !== undefined && gradient) {
+      const xStart = await this.guidedXStart(step.xStart, gradient, k)
+      try {
+        return await this.reverseStep({ ...step, xStart, gradient: undefined })
+      } finally {
+        xStart.dispose()
+      }
+    }
+    const { xStart } = step
     if (eta === 0) {
       return new DeviceTensor(
         await native().reverseDdim(process.handle, xStart.handle, xt.handle, undefined, 0, k),
@@ -147,11 +234,20 @@ export class Denoiser {
           xt.handle,
           noise.handle,
           k,
+          gradient?.handle,
         ),
       )
     } finally {
       noise.dispose()
     }
+  }
+
+  /** The scale of classifier-free guidance at step k. */
+  #guidanceScale(k: number): number {
+    const { guidanceScale = 1, guidanceInterval } = this.#options
+    const t = this.process.tables.timestepMap[k] as number
+    const holds = !guidanceInterval || (t >= guidanceInterval[0] && t < guidanceInterval[1])
+    return holds ? guidanceScale : 1
   }
 
   /** The weight of each of the network's heads at step k. */

@@ -43,9 +43,16 @@ export async function sample(options: SampleOptions): Promise<Float32Array> {
   try {
     if (solver.name !== 'ddpm' && solver.name !== 'ddim') {
       const predictXStart = async (x: DeviceTensor, k: number): Promise<DeviceTensor> => {
-        const { xStart, ...others } = await denoiser.predictXStart(x, k)
-        for (const tensor of Object.values(others)) tensor.dispose()
-        return xStart
+        const { xStart, variance: values } = await denoiser.predictXStart(x, k)
+        values?.dispose()
+        const gradient = await denoiser.classifierGradient(x, k)
+        if (!gradient) return xStart
+        try {
+          return await denoiser.guidedXStart(xStart, gradient, k)
+        } finally {
+          xStart.dispose()
+          gradient.dispose()
+        }
       }
       const { process } = denoiser
       const solved = await solve({ process, predictXStart, start: xt, solver, onStep, signal })
@@ -59,12 +66,15 @@ export async function sample(options: SampleOptions): Promise<Float32Array> {
       signal?.throwIfAborted()
       const { xStart, variance: varianceValues } = await denoiser.predictXStart(xt, k)
       let xPrev: DeviceTensor
+      let gradient: DeviceTensor | undefined
       try {
-        const step = { xt, xStart, k, eta, varianceValues, seed, firstImage }
+        gradient = await denoiser.classifierGradient(xt, k)
+        const step = { xt, xStart, k, eta, varianceValues, gradient, seed, firstImage }
         xPrev = await denoiser.reverseStep(variance ? { ...step, variance } : step)
       } finally {
         xStart.dispose()
         varianceValues?.dispose()
+        gradient?.dispose()
       }
       xt.dispose()
       xt = xPrev

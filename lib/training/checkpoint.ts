@@ -26,12 +26,14 @@ export interface CheckpointFile {
 }
 
 /** What state.json of a checkpoint holds; the tensors lie beside it in safetensors files. */
-export interface CheckpointState {
+export interface CheckpointState<Network = UNetConfig, Training = TrainerConfig> {
   readonly format: number
+  /** What kind of network it is; absent for a UNet. */
+  readonly kind?: 'classifier'
   /** Steps done, which is also the number of the next one. */
   readonly step: number
   readonly imagesSeen: number
-  readonly network: UNetConfig
+  readonly network: Network
   readonly schedule: {
     readonly name: string
     readonly timestepCount: number
@@ -39,7 +41,7 @@ export interface CheckpointState {
     /** [T], exact; they decide when a named schedule should ever differ. */
     readonly betas: readonly number[]
   }
-  readonly trainer: TrainerConfig
+  readonly trainer: Training
   /** What the timestep sampler has learned; null for samplers that learn nothing. */
   readonly sampler: { readonly name: string; readonly state: JsonValue } | null
   /** Whatever the caller wants to find again. */
@@ -77,11 +79,27 @@ export async function saveCheckpoint(
   options: SaveOptions = {},
 ): Promise<string> {
   const call = 'saveCheckpoint'
+  const { unet } = trainer
+  if (!unet.config) throw argumentError(call, 'trainer.unet', 'made by UNet.create', unet, { kind: 'type' })
+  return writeCheckpoint(call, trainer, run, { network: unet.config, trainer: trainer.config }, options)
+}
+
+/** @internal Writes the checkpoint of any trainer; `what` says which network it is and how it is trained. */
+export async function writeCheckpoint(
+  call: string,
+  trainer: {
+    readonly step: number
+    readonly schedule: NoiseSchedule
+    saveTensors(folder: string): Promise<void>
+  },
+  run: string,
+  what: Pick<CheckpointState<object, object>, 'kind' | 'network' | 'trainer'>,
+  options: SaveOptions,
+): Promise<string> {
   const { sampler, imagesSeen = 0, extra = null, keep = 0 } = options
   checkInteger(call, 'keep', keep, 0)
   checkInteger(call, 'imagesSeen', imagesSeen, 0)
-  const { step, unet, schedule } = trainer
-  if (!unet.config) throw argumentError(call, 'trainer.unet', 'made by UNet.create', unet, { kind: 'type' })
+  const { step, schedule } = trainer
   const folder = join(run, 'checkpoints', `step-${String(step).padStart(8, '0')}`)
   const partial = join(run, 'checkpoints', `.partial-${basename(folder)}-${randomUUID()}`)
   try {
@@ -89,13 +107,12 @@ export async function saveCheckpoint(
     await mkdir(partial, { recursive: true })
     await trainer.saveTensors(partial)
     const info = await runtimeInfo()
-    const state: CheckpointState = {
+    const state: CheckpointState<object, object> = {
       format: FORMAT,
       step,
       imagesSeen,
-      network: unet.config,
+      ...what,
       schedule: { ...schedule.options, betas: Array.from(schedule.tables.beta) },
-      trainer: trainer.config,
       sampler: sampler ? { name: sampler.name, state: sampler.state?.() ?? null } : null,
       extra,
       versions: {
@@ -226,6 +243,16 @@ export async function readCheckpoint(folder: string): Promise<CheckpointState> {
   return state
 }
 
+/** `readCheckpoint` for callers that need a UNet. */
+async function readUNetCheckpoint(call: string, folder: string): Promise<CheckpointState> {
+  const state = await readCheckpoint(folder)
+  if (state.kind === undefined) return state
+  throw new CheckpointError(
+    `${call}: expected ${folder} to hold a UNet, got a ${state.kind}`,
+    join(folder, STATE_FILE),
+  )
+}
+
 /** A training state that can go on. */
 export interface LoadedCheckpoint {
   readonly unet: UNet
@@ -246,7 +273,7 @@ export async function loadCheckpoint(
   folder: string,
   { device = 'cpu' }: { readonly device?: Device } = {},
 ): Promise<LoadedCheckpoint> {
-  const state = await readCheckpoint(folder)
+  const state = await readUNetCheckpoint('loadCheckpoint', folder)
   const schedule = scheduleOf(state)
   const unet = await UNet.create(state.network, { seed: state.trainer.seed, device })
   const trainer = await Trainer.create(unet, schedule, state.trainer)
@@ -285,7 +312,7 @@ export async function loadForSampling(
   folder: string,
   { weights = 'ema', device = 'cpu' }: { readonly weights?: WeightsChoice; readonly device?: Device } = {},
 ): Promise<{ unet: UNet; schedule: NoiseSchedule; state: CheckpointState }> {
-  const state = await readCheckpoint(folder)
+  const state = await readUNetCheckpoint('loadForSampling', folder)
   const { emaRates } = state.trainer
   const rate = weights === 'ema' ? emaRates[0] : weights === 'raw' ? undefined : weights
   if (rate !== undefined && !emaRates.includes(rate)) {
@@ -327,8 +354,8 @@ function emaFile(state: CheckpointState, rate: number): string {
   return found.name
 }
 
-/** The stored schedule; its betas decide, so that a checkpoint means the same for good. */
-function scheduleOf(state: CheckpointState): NoiseSchedule {
+/** @internal The stored schedule; its betas decide, so that a checkpoint means the same for good. */
+export function scheduleOf(state: Pick<CheckpointState, 'schedule'>): NoiseSchedule {
   const { betas, ...options } = state.schedule
   const named = NoiseSchedule.create(options as NoiseSchedule['options'])
   const same =

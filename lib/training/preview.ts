@@ -1,10 +1,12 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { argumentError } from '../check.ts'
 import type { UNet } from '../model/unet.ts'
 import type { Precision, VarianceType } from '../native.ts'
 import { type GridOptions, imageGrid } from '../report/grid.ts'
 import { writePng } from '../report/png.ts'
-import type { Combine } from '../sampling/denoiser.ts'
+import { sideBySide } from '../report/side-by-side.ts'
+import type { ClassifierGuidance, Combine } from '../sampling/denoiser.ts'
 import { Denoiser } from '../sampling/denoiser.ts'
 import { sample } from '../sampling/sample.ts'
 import type { Solver } from '../sampling/solver.ts'
@@ -34,8 +36,15 @@ export interface DrawOptions {
   /** The network is told t x 1000 / T; false by default. */
   readonly rescalesTimesteps?: boolean
   readonly precision?: Precision
-  /** Class of image k, for class-conditional networks. */
+  /** Class of image k, for class-conditional networks and for a classifier. */
   readonly classOf?: ((k: number) => number) | undefined
+  /** What is made larger, for super-resolution: [count, C, h, w], uint8 or float32 in [-1, 1]. */
+  readonly lowRes?: ImageBatch['lowRes'] | undefined
+  /** Classifier-free guidance; see `DenoiserOptions`. */
+  readonly guidanceScale?: number | undefined
+  readonly guidanceInterval?: readonly [begin: number, end: number] | undefined
+  /** A classifier that leads towards `classOf`. */
+  readonly classifier?: Omit<ClassifierGuidance, 'y'> | undefined
   readonly signal?: AbortSignal | undefined
   /** Called after each timestep; counts images times timesteps. */
   readonly onProgress?: (done: number, total: number) => void
@@ -57,18 +66,33 @@ export async function drawImages(unet: UNet, options: DrawOptions): Promise<Imag
     rescalesTimesteps = false,
     precision = 'fp32',
     classOf,
+    lowRes,
+    guidanceScale,
+    guidanceInterval,
+    classifier,
     signal,
   } = options
   const batchSize = Math.min(options.batchSize ?? count, count)
   const size = image[0] * image[1] * image[2]
   const data = new Float32Array(count * size)
   const labels = classOf && Int32Array.from({ length: count }, (_, k) => classOf(first + k))
+  const isConditional = (unet.config?.classCount ?? 0) > 0
+  if (lowRes && lowRes.shape[0] !== count) {
+    throw argumentError('drawImages', 'lowRes', `${count} images, as many as count`, lowRes.shape)
+  }
   const process = schedule.respace(respacing)
   try {
     for (let begin = 0; begin < count; begin += batchSize) {
       const n = Math.min(batchSize, count - begin)
       const y = labels?.slice(begin, begin + n)
-      const denoiser = new Denoiser(unet, process, { combine, rescalesTimesteps, precision, ...(y && { y }) })
+      const denoiser = new Denoiser(unet, process, {
+        ...{ combine, rescalesTimesteps, precision },
+        ...(y && isConditional && { y }),
+        ...(lowRes && { lowRes: sliceImages(lowRes, begin, n) }),
+        ...(guidanceScale !== undefined && { guidanceScale }),
+        ...(guidanceInterval && { guidanceInterval }),
+        ...(y && classifier && { classifierGuidance: { ...classifier, y } }),
+      })
       const images = await sample({
         denoiser,
         shape: [n, ...image],
@@ -88,22 +112,53 @@ export async function drawImages(unet: UNet, options: DrawOptions): Promise<Imag
   return { data, shape: [count, ...image], ...(labels && { labels }) }
 }
 
+/** Images `first` to `first + n` of a batch. */
+export function sliceImages(
+  { data, shape }: NonNullable<ImageBatch['lowRes']>,
+  first: number,
+  n: number,
+): NonNullable<ImageBatch['lowRes']> {
+  const size = shape[1] * shape[2] * shape[3]
+  return { data: data.slice(first * size, (first + n) * size), shape: [n, shape[1], shape[2], shape[3]] }
+}
+
 /** Writes images as one PNG, enlarged so that small ones can be seen, on grey. */
 export async function writeGrid(file: string, images: ImageBatch, options: GridOptions = {}): Promise<void> {
   const scale = Math.max(1, Math.min(8, Math.floor(96 / images.shape[2])))
   await writePng(file, imageGrid(images, { scale, background: 128, ...options }))
 }
 
-/** Writes `previews/step-NNNNNNNN-NAME.png` in a run's folder, from the same noise at every step. */
+/**
+ * Writes what super-resolution made: low-resolution image, result and, where there is one, original side by side, as one
+ * PNG.
+ */
+export async function writeSuperResolution(
+  file: string,
+  lowRes: NonNullable<ImageBatch['lowRes']>,
+  images: ImageBatch,
+  original?: ImageBatch,
+): Promise<void> {
+  const stages = original ? [lowRes, images, original] : [lowRes, images]
+  const perRow = Math.max(1, Math.round(Math.sqrt(images.shape[0] / stages.length)))
+  await writeGrid(file, sideBySide(stages), { columns: stages.length * perRow })
+}
+
+/**
+ * Writes `previews/step-NNNNNNNN-NAME.png` in a run's folder, from the same noise at every step; for super-resolution low
+ * resolution, result and original side by side.
+ */
 export async function writePreview(
   run: string,
   step: number,
   name: string,
   unet: UNet,
-  options: DrawOptions,
+  options: DrawOptions & { readonly original?: ImageBatch | undefined },
 ): Promise<string> {
   await mkdir(join(run, 'previews'), { recursive: true })
   const file = join(run, 'previews', `step-${String(step).padStart(8, '0')}-${name}.png`)
-  await writeGrid(file, await drawImages(unet, options))
+  const images = await drawImages(unet, options)
+  const { lowRes, original } = options
+  if (lowRes) await writeSuperResolution(file, lowRes, images, original)
+  else await writeGrid(file, images)
   return file
 }

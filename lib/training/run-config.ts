@@ -37,6 +37,16 @@ export const RUN_SHAPE = {
     'train with classes: those of the data, or of folder names or file names (guided-diffusion)',
     oneOf(['none', 'data', 'folder', 'prefix']).default('none'),
   ),
+  heldOut: about(
+    'data',
+    'images that are not trained: previews of super-resolution, and measure, take these',
+    integer(1).optional(),
+  ),
+  superResolution: about(
+    'data',
+    'train super-resolution from this height: the low-resolution twins are made of the images (area down-scaling)',
+    integer(1).optional(),
+  ),
 
   preset: about(
     'network',
@@ -141,6 +151,11 @@ export const RUN_SHAPE = {
   beta1: about('training', 'Adam', decimal(0, 1).default(0.9)),
   beta2: about('training', 'Adam', decimal(0, 1).default(0.999)),
   clipNorm: about('training', 'greatest gradient norm; 0 clips nothing', decimal(0).default(1)),
+  labelDropout: about(
+    'training',
+    'chance that an image is trained without its class, for sampling with --guidance-scale; 0.1 is usual',
+    decimal(0, 1).optional(),
+  ),
   emaRates: about('training', 'rates of the moving averages', numbers('a list of rates').default([0.9999])),
   emaWarmsUp: about('training', 'averages begin with small rates', flag().default(true)),
   precision: about('training', 'of convolutions and attention', oneOf(PRECISIONS).default('fp32')),
@@ -199,6 +214,9 @@ export async function runConfig(options: RunOptions, call = 'run'): Promise<RunC
   const isCount = options.attentionHeads !== undefined && options.headChannels === undefined
   if (isCount && base.headChannels !== undefined) config.headChannels = -1 // which would count before a number of heads
   config.modelChannels ??= 64
+  if (config.labelDropout && config.classes === 'none') {
+    throw argumentError(call, 'labelDropout', 'absent unless classes are trained', config.labelDropout)
+  }
   if (config.lrSchedule !== 'constant') config.lrSteps ??= config.steps
   const slots = await slotsOf(given, call)
   if (slots) {
@@ -212,7 +230,12 @@ export async function runConfig(options: RunOptions, call = 'run'): Promise<RunC
 /** Options of the network among those of a run. */
 export function networkOptions(config: RunConfig, imageChannels: number, classCount: number): UNetOptions {
   const chosen = NETWORK_KEYS.filter((key) => config[key] !== undefined).map((key) => [key, config[key]])
-  return { ...Object.fromEntries(chosen), imageChannels, classCount } as UNetOptions
+  return {
+    ...Object.fromEntries(chosen),
+    ...{ imageChannels, classCount },
+    ...(config.labelDropout && { nullClass: true }),
+    ...(config.superResolution !== undefined && { lowRes: true }),
+  } as UNetOptions
 }
 
 /** The slots that a configuration holds as edges. */
@@ -259,9 +282,12 @@ async function slotsOf(given: Given, call: string): Promise<Slot[] | undefined> 
   return partitionEvenly(timestepCount, slots ?? 10)
 }
 
-/** `digits-1a2b3c4d`: the same options give the same folder, so that the same command continues its run. */
-function runName(given: Given): string {
-  const free = new Set<string>(FREE_OPTIONS)
+/** @internal `digits-1a2b3c4d`: the same options give the same folder, so that the same command continues its run. */
+export function runName(
+  given: { readonly data: string },
+  freeOptions: readonly string[] = FREE_OPTIONS,
+): string {
+  const free = new Set<string>(freeOptions)
   const entries = Object.entries(given).filter(([key, value]) => value !== undefined && !free.has(key))
   const hash = createHash('sha256').update(JSON.stringify(entries.sort(([a], [b]) => (a < b ? -1 : 1))))
   const data = basename(given.data)

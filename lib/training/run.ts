@@ -3,13 +3,15 @@ import { join } from 'node:path'
 import { show } from '../check.ts'
 import { parsePlan, type SlotPlan } from '../curriculum/plan.ts'
 import { batches } from '../data/batches.ts'
-import type { ImageDataset } from '../data/dataset.ts'
+import { holdOut, type ImageDataset } from '../data/dataset.ts'
 import { type OpenOptions, openDataset } from '../data/open.ts'
+import { withLowRes } from '../data/super-resolution.ts'
 import { checkDevice, runtimeInfo, setThreads } from '../device.ts'
 import { UNet } from '../model/unet.ts'
 import { writeRunPlots } from '../report/run-plots.ts'
 import { parseCombine } from '../sampling/combine.ts'
 import { NoiseSchedule } from '../schedule/noise-schedule.ts'
+import type { ImageBatch } from '../tensor.ts'
 import { lossSecondMomentSampler } from '../timesteps/loss-second-moment.ts'
 import type { JsonValue, TimestepSampler } from '../timesteps/sampler.ts'
 import { slotSampler } from '../timesteps/slots.ts'
@@ -75,6 +77,8 @@ export interface RunImages {
   readonly height: number
   readonly width: number
   readonly classNames: readonly string[] | null
+  /** How many times smaller the low-resolution images are, for super-resolution. */
+  readonly lowResFactor?: number
 }
 
 /**
@@ -97,8 +101,8 @@ export async function run(options: RunOptions, hooks: RunHooks = {}): Promise<Ru
   try {
     await removePartials(folder)
     const resumed = await findCheckpoint(folder, log)
-    const stored = await readStoredConfig(folder)
-    if (stored && resumed) refuseChanges(folder, stored, wanted)
+    const stored = await readStoredConfig<RunConfig>(folder)
+    if (stored && resumed) refuseChanges('run', folder, stored, wanted, FREE_OPTIONS)
     const threads =
       wanted.threads ?? (resumed ? stored?.threads : undefined) ?? Number((await runtimeInfo()).threads)
     const config = { ...wanted, threads }
@@ -125,15 +129,31 @@ export async function openImages(config: RunConfig): Promise<ImageDataset> {
       `run: expected data to have classes, because classes is ${classes}, got ${dataset.name} without`,
     )
   }
-  return dataset
+  const { superResolution } = config
+  if (superResolution === undefined) return dataset
+  if (superResolution >= dataset.height || dataset.height % superResolution !== 0) {
+    throw new RangeError(
+      `run: expected superResolution to be a divisor of the height ${dataset.height} of ${dataset.name}, got ${superResolution}`,
+    )
+  }
+  return withLowRes(dataset, dataset.height / superResolution)
+}
+
+/** The images to train on and those that are kept out of training, where the options ask for some. */
+export function splitImages(
+  dataset: ImageDataset,
+  config: { readonly heldOut?: number | undefined; readonly seed: number },
+): { train: ImageDataset; heldOut?: ImageDataset } {
+  return config.heldOut === undefined ? { train: dataset } : holdOut(dataset, config.heldOut, config.seed)
 }
 
 async function trainInto(
   config: RunConfig & { threads: number },
-  dataset: ImageDataset,
+  all: ImageDataset,
   resumed: string | undefined,
   hooks: RunHooks & { log: (line: string) => void },
 ): Promise<RunResult> {
+  const { train: dataset, heldOut } = splitImages(all, config)
   const { run: folder, batchSize, seed, steps, emaRates, precision, device } = config
   const { signal, onReport, log } = hooks
   const { channels, height, width, classNames } = dataset
@@ -157,7 +177,11 @@ async function trainInto(
     warmupSteps: config.warmupSteps,
     ...(config.lrSteps !== undefined && { totalSteps: config.lrSteps }),
   })
-  const images: RunImages = { channels, height, width, classNames: classNames ?? null }
+  const { lowResFactor } = dataset
+  const images: RunImages = {
+    ...{ channels, height, width, classNames: classNames ?? null },
+    ...(lowResFactor !== undefined && { lowResFactor }),
+  }
   const average = emaRates.length > 0 ? await trainer.averaged() : undefined
 
   if (resumed) await restoreCheckpoint(resumed, trainer, sampler)
@@ -183,6 +207,7 @@ async function trainInto(
     log(`saved ${checkpoint}`)
   }
   const preview = async (): Promise<void> => {
+    const shown = lowResFactor === undefined ? undefined : await previewImages(heldOut ?? dataset, config)
     const drawing = {
       schedule,
       count: config.previewCount,
@@ -193,7 +218,9 @@ async function trainInto(
       eta: 0,
       combine,
       precision,
-      classOf: isConditional ? (k: number) => k % classCount : undefined,
+      classOf: isConditional ? (k: number) => shown?.labels?.[k] ?? k % classCount : undefined,
+      lowRes: shown?.lowRes,
+      original: shown,
       signal,
     }
     await writePreview(folder, trainer.step, 'raw', unet, drawing)
@@ -243,6 +270,13 @@ async function trainInto(
   }
 }
 
+/** The images whose low-resolution twins previews start from; the same at every step. */
+async function previewImages(dataset: ImageDataset, config: RunConfig): Promise<ImageBatch> {
+  const { previewCount: batchSize, seed, classes } = config
+  const source = batches(dataset, { batchSize, seed: seed + 1, withLabels: classes !== 'none', prefetch: 0 })
+  return (await source.next()).value
+}
+
 /** A preview that the signal cuts short is simply not written. */
 async function unlessStopped(work: () => Promise<void>, signal: AbortSignal | undefined): Promise<void> {
   try {
@@ -253,12 +287,13 @@ async function unlessStopped(work: () => Promise<void>, signal: AbortSignal | un
 }
 
 export function trainerOptions(config: RunConfig) {
+  const { labelDropout = 0 } = config
   const { seed, boundWeight, beta1, beta2, weightDecay, decayAll, emaRates, emaWarmsUp, clipNorm } = config
   const { microBatch, precision, nonFinite, choose, compare, space, sigmaData } = config
   return {
     loss: { choose, compare, space, sigmaData },
     ...{ seed, boundWeight, beta1, beta2, weightDecay, decayAll, emaRates, emaWarmsUp, clipNorm },
-    ...{ microBatch, precision, nonFinite },
+    ...{ labelDropout, microBatch, precision, nonFinite },
   }
 }
 
@@ -283,8 +318,11 @@ export function timestepSampler(config: RunConfig): { sampler: TimestepSampler; 
   }
 }
 
-/** The newest readable checkpoint; unreadable newer ones are set aside, so that they are never counted as one again. */
-async function findCheckpoint(folder: string, log: (line: string) => void): Promise<string | undefined> {
+/** @internal The newest readable checkpoint; unreadable newer ones are set aside, so that they are never counted as one again. */
+export async function findCheckpoint(
+  folder: string,
+  log: (line: string) => void,
+): Promise<string | undefined> {
   const unreadable: string[] = []
   const found = await latestCheckpoint(folder, {
     onUnreadable(path, error) {
@@ -299,7 +337,8 @@ async function findCheckpoint(folder: string, log: (line: string) => void): Prom
   return found
 }
 
-async function readStoredConfig(folder: string): Promise<RunConfig | undefined> {
+/** @internal The options in a run's config.json, if it has any yet. */
+export async function readStoredConfig<Config>(folder: string): Promise<Config | undefined> {
   const file = join(folder, 'config.json')
   const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return undefined
@@ -307,7 +346,7 @@ async function readStoredConfig(folder: string): Promise<RunConfig | undefined> 
   })
   if (text === undefined) return undefined
   try {
-    return JSON.parse(text) as RunConfig
+    return JSON.parse(text) as Config
   } catch {
     throw new RangeError(
       `run: expected ${file} to be JSON, got a damaged file; restore it, or use another folder`,
@@ -315,11 +354,13 @@ async function readStoredConfig(folder: string): Promise<RunConfig | undefined> 
   }
 }
 
-/** A continued run must be the run that it continues. */
-function refuseChanges(folder: string, stored: RunConfig, wanted: RunConfig): void {
-  const keys = [...new Set([...Object.keys(stored), ...Object.keys(wanted)])] as (keyof RunConfig)[]
+/** @internal A continued run must be the run that it continues. */
+export function refuseChanges<
+  Config extends { readonly threads?: number | undefined; readonly lrSteps?: number | undefined },
+>(call: string, folder: string, stored: Config, wanted: Config, free: readonly (keyof Config)[]): void {
+  const keys = [...new Set([...Object.keys(stored), ...Object.keys(wanted)])] as (keyof Config & string)[]
   const changed = keys.filter((key) => {
-    if (FREE_OPTIONS.includes(key) || (key === 'threads' && wanted.threads === undefined)) return false
+    if (free.includes(key) || (key === 'threads' && wanted.threads === undefined)) return false
     return JSON.stringify(stored[key]) !== JSON.stringify(wanted[key])
   })
   if (changed.length === 0) return
@@ -330,6 +371,6 @@ function refuseChanges(folder: string, stored: RunConfig, wanted: RunConfig): vo
     ? `give lrSteps ${stored.lrSteps} to train on with more steps, or `
     : ''
   throw new RangeError(
-    `run: expected ${parts.join('; ')}; ${hint}use another folder (option run) for another run`,
+    `${call}: expected ${parts.join('; ')}; ${hint}use another folder (option run) for another run`,
   )
 }

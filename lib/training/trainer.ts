@@ -19,6 +19,7 @@ import {
 } from '../native.ts'
 import { NativeObject } from '../native-object.ts'
 import { HEADS } from '../prediction/heads.ts'
+import { keyedRandom } from '../random.ts'
 import type { NoiseSchedule } from '../schedule/noise-schedule.ts'
 import { checkImages, type ImageBatch } from '../tensor.ts'
 
@@ -56,6 +57,11 @@ export interface TrainerOptions {
   readonly emaWarmsUp?: boolean
   /** Greatest gradient norm; 0 clips nothing; 1 by default. */
   readonly clipNorm?: number
+  /**
+   * Chance of an example to be trained with the null class instead of its own, which classifier-free guidance needs
+   * (Ho & Salimans 2022, algorithm 1; 0.1 to 0.2 there). Needs a network with `nullClass`. 0 by default.
+   */
+  readonly labelDropout?: number
   /** Examples a forward pass; gradients of the parts add up. 0, the whole batch, by default. */
   readonly microBatch?: number
   readonly precision?: Precision
@@ -70,7 +76,7 @@ export type TrainerConfig = Required<Omit<TrainerOptions, 'loss'>> & { readonly 
 
 const KNOWN = [
   'seed', 'loss', 'variance', 'boundWeight', 'beta1', 'beta2', 'tiny', 'weightDecay', 'decayAll', 'emaRates',
-  'emaWarmsUp', 'clipNorm', 'microBatch', 'precision', 'nonFinite', 'nonFiniteLimit',
+  'emaWarmsUp', 'clipNorm', 'labelDropout', 'microBatch', 'precision', 'nonFinite', 'nonFiniteLimit',
 ] as const // biome-ignore format: one list
 
 /** The four spaces and each head's own unit. */
@@ -101,6 +107,7 @@ export function trainerConfig(options: TrainerOptions): TrainerConfig {
     emaRates: options.emaRates ?? [0.9999],
     emaWarmsUp: options.emaWarmsUp ?? true,
     clipNorm: options.clipNorm ?? 1,
+    labelDropout: options.labelDropout ?? 0,
     microBatch: options.microBatch ?? 0,
     precision: options.precision ?? 'fp32',
     nonFinite: options.nonFinite ?? 'stop',
@@ -118,6 +125,7 @@ export function trainerConfig(options: TrainerOptions): TrainerConfig {
   checkNumber(call, 'tiny', config.tiny, 0)
   checkNumber(call, 'weightDecay', config.weightDecay, 0)
   checkNumber(call, 'clipNorm', config.clipNorm, 0)
+  checkNumber(call, 'labelDropout', config.labelDropout, 0, 1)
   checkInteger(call, 'microBatch', config.microBatch, 0)
   checkInteger(call, 'nonFiniteLimit', config.nonFiniteLimit, 1)
   checkOneOf(call, 'precision', config.precision, PRECISIONS)
@@ -131,7 +139,7 @@ export function trainerConfig(options: TrainerOptions): TrainerConfig {
 
 /** @internal The native form of a trainer's options and a network's output. */
 export function nativeTrainerConfig(unet: UNet, config: TrainerConfig): NativeTrainerConfig {
-  const { nonFiniteLimit: _, ...rest } = config
+  const { nonFiniteLimit: _, labelDropout: __, ...rest } = config
   return { ...rest, ...unet.layout, variance: config.variance as VarianceType }
 }
 
@@ -200,6 +208,11 @@ export class Trainer extends NativeObject<'trainer'> {
         config.microBatch,
       )
     }
+    if (config.labelDropout > 0 && !unet.config?.nullClass) {
+      throw argumentError(call, 'labelDropout', '0 for a network without a null class', config.labelDropout, {
+        hint: 'create it with nullClass: true',
+      })
+    }
     const handle = await native().trainerCreate(
       unet.handle,
       schedule.handle,
@@ -239,6 +252,7 @@ export class Trainer extends NativeObject<'trainer'> {
       t,
       weight: { data: weight ?? new Float32Array(count).fill(1), shape: [count] },
       ...conditions,
+      ...(images.labels && { y: { data: this.#withDropout(images.labels), shape: [count] } }),
       lr,
     }
     const result = await native().trainerStep(this.handle, batch)
@@ -251,6 +265,15 @@ export class Trainer extends NativeObject<'trainer'> {
       )
     }
     return result
+  }
+
+  /** Labels of which some, keyed by (seed, step, example), are the null class. */
+  #withDropout(labels: Int32Array): Int32Array {
+    const { labelDropout, seed } = this.config
+    if (labelDropout === 0) return labels
+    const random = keyedRandom(seed, 'labelDropout')
+    const nullClass = this.unet.config?.classCount as number
+    return labels.map((label, i) => (random.at(this.#step, i).uniform() < labelDropout ? nullClass : label))
   }
 
   /** The network over the average of its weights with this rate; it shares the average, so it moves as training goes on. */

@@ -53,6 +53,19 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   TRISLOT_EXPORT("unetForwardGrad", unet_forward_grad);
   TRISLOT_EXPORT("unetLoad", unet_load);
   TRISLOT_EXPORT("unetSave", unet_save);
+  TRISLOT_EXPORT("classifierCreate", classifier_create);
+  TRISLOT_EXPORT("classifierParameters", classifier_parameters);
+  TRISLOT_EXPORT("classifierForward", classifier_forward);
+  TRISLOT_EXPORT("classifierForwardGrad", classifier_forward_grad);
+  TRISLOT_EXPORT("classifierLoad", classifier_load);
+  TRISLOT_EXPORT("classifierSave", classifier_save);
+  TRISLOT_EXPORT("classifierGradient", classifier_gradient);
+  TRISLOT_EXPORT("classifierTrainerCreate", classifier_trainer_create);
+  TRISLOT_EXPORT("classifierTrainerStep", classifier_trainer_step);
+  TRISLOT_EXPORT("classifierTrainerEvaluate", classifier_trainer_evaluate);
+  TRISLOT_EXPORT("classifierTrainerStepCount", classifier_trainer_step_count);
+  TRISLOT_EXPORT("classifierTrainerSave", classifier_trainer_save);
+  TRISLOT_EXPORT("classifierTrainerLoad", classifier_trainer_load);
   TRISLOT_EXPORT("trainerCreate", trainer_create);
   TRISLOT_EXPORT("trainerStep", trainer_step);
   TRISLOT_EXPORT("trainerStepCount", trainer_step_count);
@@ -66,6 +79,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   TRISLOT_EXPORT("denoiserInterpret", denoiser_interpret);
   TRISLOT_EXPORT("reverseAncestral", reverse_ancestral);
   TRISLOT_EXPORT("reverseDdim", reverse_ddim);
+  TRISLOT_EXPORT("guidedXStart", guided_x_start);
   TRISLOT_EXPORT("reverseEncode", reverse_encode);
   TRISLOT_EXPORT("reverseBound", reverse_bound);
   TRISLOT_EXPORT("reverseEuler", reverse_euler);

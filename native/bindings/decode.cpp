@@ -144,6 +144,12 @@ UNetConfig decode_unet_config(const Napi::Object& object) {
   return config;
 }
 
+EncoderConfig decode_encoder_config(const Napi::Object& object) {
+  static constexpr std::array<std::string_view, 4> kPools = {"adaptive", "attention", "spatial", "spatial_v2"};
+  return {decode_unet_config(object), static_cast<Pool>(position(object.Get("pool"), kPools)),
+          integer(object, "imageSize")};
+}
+
 OutputLayout decode_layout(const Napi::Object& object) {
   OutputLayout layout;
   const auto heads = object.Get("heads").As<Napi::Array>();
@@ -189,6 +195,19 @@ TrainerConfig decode_trainer_config(const Napi::Object& object) {
   return config;
 }
 
+ClassifierTrainerConfig decode_classifier_trainer_config(const Napi::Object& object) {
+  ClassifierTrainerConfig config;
+  config.seed = static_cast<uint64_t>(integer(object, "seed"));
+  config.noised = flag(object, "noised");
+  config.optimizer = {number(object, "beta1"), number(object, "beta2"), number(object, "tiny"),
+                      number(object, "weightDecay"), flag(object, "decayAll")};
+  config.clip_norm = number(object, "clipNorm");
+  config.micro_batch = integer(object, "microBatch");
+  config.dtype = decode_precision(object.Get("precision"));
+  config.skips_non_finite = text(object, "nonFinite") == "skip";
+  return config;
+}
+
 TrainingBatch decode_batch(const Napi::Object& object) {
   TrainingBatch batch;
   batch.images = decode_tensor(object.Get("images"));
@@ -212,8 +231,9 @@ VarianceType decode_variance_type(const Napi::Value& value) {
 }
 
 DenoiseOptions decode_denoise_options(const Napi::Object& object) {
-  return {decode_numbers(object.Get("headWeights")), flag(object, "clip"), flag(object, "rescalesTimesteps"),
-          decode_precision(object.Get("precision"))};
+  return {decode_numbers(object.Get("headWeights")), flag(object, "clip"),
+          flag(object, "rescalesTimesteps"),         decode_precision(object.Get("precision")),
+          number(object, "guidanceScale"),           integer(object, "nullClass")};
 }
 
 at::ScalarType decode_precision(const Napi::Value& value) {

@@ -8,8 +8,10 @@
 
 #include "denoise/denoiser.h"
 #include "prediction/head.h"
+#include "train/classifier_trainer.h"
 #include "train/trainer.h"
 #include "unet/config.h"
+#include "unet/encoder.h"
 
 namespace trislot {
 
@@ -29,9 +31,11 @@ at::Tensor decode_optional_tensor(const Napi::Value& value);
 at::Tensor as_network_input(const at::Tensor& images);
 
 UNetConfig decode_unet_config(const Napi::Object& object);
+EncoderConfig decode_encoder_config(const Napi::Object& object);
 OutputLayout decode_layout(const Napi::Object& object);
 LossConfig decode_loss_config(const Napi::Object& object, const OutputLayout& layout);
 TrainerConfig decode_trainer_config(const Napi::Object& object);
+ClassifierTrainerConfig decode_classifier_trainer_config(const Napi::Object& object);
 TrainingBatch decode_batch(const Napi::Object& object);
 VarianceType decode_variance_type(const Napi::Value& value);
 DenoiseOptions decode_denoise_options(const Napi::Object& object);

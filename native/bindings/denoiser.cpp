@@ -34,8 +34,7 @@ std::shared_ptr<at::Tensor> unwrap_optional(const Napi::Value& value) {
 
 }  // namespace
 
-// denoiserPredict(unet, process, layout, xt, k, { headWeights, clip, rescalesTimesteps, precision }, y?, lowRes?):
-// Promise<{ xStart, variance? }>
+// denoiserPredict(unet, process, layout, xt, k, options, y?, lowRes?): Promise<{ xStart, variance? }>
 Napi::Value denoiser_predict(const Napi::CallbackInfo& info) {
   return submit(
       info.Env(),
@@ -78,17 +77,17 @@ Napi::Value denoiser_interpret(const Napi::CallbackInfo& info) {
       });
 }
 
-// reverseAncestral(process, varianceType, xStart, varianceValues?, xt, noise, k): Promise<handle>
+// reverseAncestral(process, varianceType, xStart, varianceValues?, xt, noise, k, gradient?): Promise<handle>
 Napi::Value reverse_ancestral(const Napi::CallbackInfo& info) {
   return submit(
       info.Env(),
       [process = unwrap<const Schedule>(info[0]), type = decode_variance_type(info[1]),
        x_start = unwrap<at::Tensor>(info[2]), values = unwrap_optional(info[3]), x_t = unwrap<at::Tensor>(info[4]),
-       noise = unwrap<at::Tensor>(info[5]), steps = decode_steps(info[6])] {
+       noise = unwrap<at::Tensor>(info[5]), steps = decode_steps(info[6]), gradient = unwrap_optional(info[7])] {
         c10::NoGradGuard no_grad;
         const auto k = for_each_example(steps, *x_t);
         const auto variance = reverse_variance(*process, type, *values, *x_t, k);
-        return ancestral_step(*process, *x_start, variance.log_variance, *x_t, *noise, k);
+        return ancestral_step(*process, *x_start, variance, *x_t, *noise, *gradient, k);
       },
       wrap_tensor);
 }
@@ -103,6 +102,18 @@ Napi::Value reverse_ddim(const Napi::CallbackInfo& info) {
         c10::NoGradGuard no_grad;
         const auto k = for_each_example(steps, *x_t);
         return ddim_step(*process, *x_start, *x_t, *noise, eta, k);
+      },
+      wrap_tensor);
+}
+
+// guidedXStart(process, xStart, gradient, k, clip): Promise<handle>
+Napi::Value guided_x_start(const Napi::CallbackInfo& info) {
+  return submit(
+      info.Env(),
+      [process = unwrap<const Schedule>(info[0]), x_start = unwrap<at::Tensor>(info[1]),
+       gradient = unwrap<at::Tensor>(info[2]), steps = decode_steps(info[3]), clip = info[4].ToBoolean().Value()] {
+        c10::NoGradGuard no_grad;
+        return guided_x_start(*process, *x_start, *gradient, clip, for_each_example(steps, *x_start));
       },
       wrap_tensor);
 }

@@ -45,6 +45,21 @@ Napi::Value unet_forward_grad(const Napi::CallbackInfo& info);
 Napi::Value unet_load(const Napi::CallbackInfo& info);
 Napi::Value unet_save(const Napi::CallbackInfo& info);
 
+// classifier.cpp
+Napi::Value classifier_create(const Napi::CallbackInfo& info);
+Napi::Value classifier_parameters(const Napi::CallbackInfo& info);
+Napi::Value classifier_forward(const Napi::CallbackInfo& info);
+Napi::Value classifier_forward_grad(const Napi::CallbackInfo& info);
+Napi::Value classifier_load(const Napi::CallbackInfo& info);
+Napi::Value classifier_save(const Napi::CallbackInfo& info);
+Napi::Value classifier_gradient(const Napi::CallbackInfo& info);
+Napi::Value classifier_trainer_create(const Napi::CallbackInfo& info);
+Napi::Value classifier_trainer_step(const Napi::CallbackInfo& info);
+Napi::Value classifier_trainer_evaluate(const Napi::CallbackInfo& info);
+Napi::Value classifier_trainer_step_count(const Napi::CallbackInfo& info);
+Napi::Value classifier_trainer_save(const Napi::CallbackInfo& info);
+Napi::Value classifier_trainer_load(const Napi::CallbackInfo& info);
+
 // trainer.cpp
 Napi::Value trainer_create(const Napi::CallbackInfo& info);
 Napi::Value trainer_step(const Napi::CallbackInfo& info);
@@ -61,6 +76,7 @@ Napi::Value denoiser_predict(const Napi::CallbackInfo& info);
 Napi::Value denoiser_interpret(const Napi::CallbackInfo& info);
 Napi::Value reverse_ancestral(const Napi::CallbackInfo& info);
 Napi::Value reverse_ddim(const Napi::CallbackInfo& info);
+Napi::Value guided_x_start(const Napi::CallbackInfo& info);
 Napi::Value reverse_encode(const Napi::CallbackInfo& info);
 Napi::Value reverse_bound(const Napi::CallbackInfo& info);
 

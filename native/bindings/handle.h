@@ -10,7 +10,9 @@
 
 #include "bindings/environment.h"
 #include "schedule/schedule.h"
+#include "train/classifier_trainer.h"
 #include "train/trainer.h"
+#include "unet/encoder.h"
 #include "unet/unet.h"
 
 namespace trislot {
@@ -42,6 +44,16 @@ template <>
 struct HandleKind<Trainer> {
   static constexpr const char* kName = "trainer";
   static constexpr napi_type_tag kTag = {0x7472697300000004, 0x6c6f740000000004};
+};
+template <>
+struct HandleKind<Encoder> {
+  static constexpr const char* kName = "classifier";
+  static constexpr napi_type_tag kTag = {0x7472697300000005, 0x6c6f740000000005};
+};
+template <>
+struct HandleKind<ClassifierTrainer> {
+  static constexpr const char* kName = "classifier trainer";
+  static constexpr napi_type_tag kTag = {0x7472697300000006, 0x6c6f740000000006};
 };
 
 struct HandleBase {

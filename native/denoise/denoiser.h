@@ -19,7 +19,12 @@ struct DenoiseOptions {
   bool clip = true;                  // the prediction of x_start, to [-1, 1]
   bool rescales_timesteps = false;   // the network was trained on t * 1000 / T
   at::ScalarType dtype = at::kFloat;
+  double guidance_scale = 1;  // 1: as the classes say; 0: as without classes; above 1: classifier-free guidance
+  int64_t null_class = 0;     // the class that says nothing, for scales other than 1
 };
+
+// What a network is told at step k of a process, once for each example of x_t.
+at::Tensor told_timesteps(const Schedule& process, const at::Tensor& x_t, int64_t k, bool rescales_timesteps);
 
 // x_t: [N, C, ...]; k: step of `process`, the same for the batch. Heads are combined in x_start space, before clipping.
 Denoised predict_x_start(const UNet& unet, const Schedule& process, const OutputLayout& layout, const at::Tensor& x_t,

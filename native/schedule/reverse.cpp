@@ -89,9 +89,19 @@ ReverseVariance reverse_variance(const Schedule& process, VarianceType type, con
   TORCH_CHECK(false, "no such variance type");
 }
 
-at::Tensor ancestral_step(const Schedule& process, const at::Tensor& x_start, const at::Tensor& log_variance,
-                          const at::Tensor& x_t, const at::Tensor& noise, const Steps& k) {
-  return posterior_mean(process, x_start, x_t, k) + nonzero(k, x_t) * at::exp(0.5 * log_variance) * noise;
+at::Tensor ancestral_step(const Schedule& process, const at::Tensor& x_start, const ReverseVariance& variance,
+                          const at::Tensor& x_t, const at::Tensor& noise, const at::Tensor& gradient, const Steps& k) {
+  auto mean = posterior_mean(process, x_start, x_t, k);
+  if (gradient.defined()) mean = mean + variance.variance * gradient;
+  return mean + nonzero(k, x_t) * at::exp(0.5 * variance.log_variance) * noise;
+}
+
+at::Tensor guided_x_start(const Schedule& process, const at::Tensor& x_start, const at::Tensor& gradient, bool clip,
+                          const Steps& k) {
+  // eps' = eps - sqrt(1 - alpha_bar) * gradient, written for x_start, which keeps its digits where eps has none left.
+  const auto alpha_bar = process.gather(process.alpha_bar, k, x_start);
+  const auto guided = x_start + (1 - alpha_bar) / at::sqrt(alpha_bar) * gradient;
+  return clip ? guided.clamp(-1, 1) : guided;
 }
 
 at::Tensor ddim_step(const Schedule& process, const at::Tensor& x_start, const at::Tensor& x_t, const at::Tensor& noise,

@@ -33,9 +33,15 @@ struct ReverseVariance {
 ReverseVariance reverse_variance(const Schedule& process, VarianceType type, const at::Tensor& values,
                                  const at::Tensor& x_t, const Steps& k);
 
-// One ancestral step: posterior mean + exp(log_variance / 2) * noise, without noise at k = 0.
-at::Tensor ancestral_step(const Schedule& process, const at::Tensor& x_start, const at::Tensor& log_variance,
-                          const at::Tensor& x_t, const at::Tensor& noise, const Steps& k);
+// One ancestral step: posterior mean + exp(log_variance / 2) * noise, without noise at k = 0. A gradient of log p(y |
+// x_t), undefined for none, moves the mean by variance * gradient (Dhariwal & Nichol 2021, algorithm 1).
+at::Tensor ancestral_step(const Schedule& process, const at::Tensor& x_start, const ReverseVariance& variance,
+                          const at::Tensor& x_t, const at::Tensor& noise, const at::Tensor& gradient, const Steps& k);
+
+// x_start of the score that a gradient of log p(y | x_t) has been added to, for samplers that follow the score
+// (Dhariwal & Nichol 2021, algorithm 2); clip: to [-1, 1], which the original does not do.
+at::Tensor guided_x_start(const Schedule& process, const at::Tensor& x_start, const at::Tensor& gradient, bool clip,
+                          const Steps& k);
 
 // One DDIM step (DDIM eq. 12): eta 0 is deterministic, eta 1 has the variance of DDPM.
 at::Tensor ddim_step(const Schedule& process, const at::Tensor& x_start, const at::Tensor& x_t, const at::Tensor& noise,

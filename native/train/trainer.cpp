@@ -10,6 +10,7 @@
 
 #include "checkpoint/safetensors.h"
 #include "checkpoint/state.h"
+#include "train/training_state.h"
 
 namespace trislot {
 namespace {
@@ -38,46 +39,12 @@ at::Tensor variance_loss(const LossSetting& setting, const Predictions& predicti
   return variational_bound(schedule, x_start, x_t, mean, variance.log_variance, k);
 }
 
-std::vector<NamedTensor> named(const std::vector<Parameter>& parameters, const std::vector<at::Tensor>& tensors,
-                               const std::string& prefix = "") {
-  std::vector<NamedTensor> list;
-  for (size_t i = 0; i < tensors.size(); ++i) list.push_back({prefix + parameters[i].name, tensors[i].detach()});
-  return list;
-}
-
 // The rate in the fewest digits that give it back, so that two rates never share a file.
 std::string ema_file(double rate) {
   std::array<char, 32> digits;
   const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), rate).ptr;
   return "ema-" + std::string(digits.data(), end) + ".safetensors";
 }
-
-int64_t number_in(const TensorFile& file, const std::string& key, const std::string& call) {
-  const auto found = file.metadata.find(key);
-  const std::string text = found == file.metadata.end() ? "none" : found->second;
-  int64_t value = -1;
-  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (parsed.ptr != text.data() + text.size() || value < 0) {
-    throw FileError(call + ": expected metadata " + key + " to be an integer >= 0, got " + text);
-  }
-  return value;
-}
-
-// No gradient is there before a step, and none is left after it, also when it fails half-way.
-class GradientScope {
- public:
-  explicit GradientScope(std::vector<at::Tensor>& weights) : weights_(weights) { release(); }
-  ~GradientScope() { release(); }
-  GradientScope(const GradientScope&) = delete;
-  GradientScope& operator=(const GradientScope&) = delete;
-
- private:
-  void release() {
-    for (auto& weight : weights_) weight.mutable_grad().reset();
-  }
-
-  std::vector<at::Tensor>& weights_;
-};
 
 }  // namespace
 
@@ -135,10 +102,7 @@ StepResult Trainer::step(const TrainingBatch& host_batch) {
     chosen.push_back(loss.chosen);
   }
 
-  std::vector<at::Tensor> gradients;
-  for (const auto& weight : weights_) {
-    gradients.push_back(weight.grad().defined() ? weight.grad() : at::zeros_like(weight.detach()));
-  }
+  const auto gradients = gradient_scope.gradients();
   c10::NoGradGuard no_grad;
   StepResult result;
   result.example_loss = at::cat(example_losses).to(at::kCPU);
@@ -184,10 +148,7 @@ void Trainer::save(const std::string& folder) const {
     write_safetensors(folder + "/" + ema_file(average.rate), named(parameters, average.averages),
                       {{"format", "trislot"}, {"updates", std::to_string(average.update_count)}});
   }
-  auto state = named(parameters, optimizer_.exp_avg, "exp_avg.");
-  const auto squares = named(parameters, optimizer_.exp_avg_sq, "exp_avg_sq.");
-  state.insert(state.end(), squares.begin(), squares.end());
-  write_safetensors(folder + "/optimizer.safetensors", state,
+  write_safetensors(folder + "/optimizer.safetensors", named_state(parameters, optimizer_),
                     {{"format", "trislot"},
                      {"step", std::to_string(step_count_)},
                      {"updates", std::to_string(optimizer_.step_count)}});
@@ -210,10 +171,7 @@ void Trainer::load(const std::string& folder) {
   };
   const auto& parameters = unet_->parameters();
   read("model.safetensors", named(parameters, weights_));
-  auto state = named(parameters, optimizer_.exp_avg, "exp_avg.");
-  const auto squares = named(parameters, optimizer_.exp_avg_sq, "exp_avg_sq.");
-  state.insert(state.end(), squares.begin(), squares.end());
-  read("optimizer.safetensors", std::move(state));
+  read("optimizer.safetensors", named_state(parameters, optimizer_));
   const auto step = number_in(parts.back().file, "step", parts.back().call);
   const auto updates = number_in(parts.back().file, "updates", parts.back().call);
   std::vector<int64_t> ema_updates;

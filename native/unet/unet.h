@@ -1,17 +1,12 @@
 // The network of guided-diffusion: encoder, middle, decoder with skip connections, conditioned on the timestep.
 #pragma once
 
-#include <memory>
-#include <optional>
-#include <string>
-#include <variant>
 #include <vector>
 
 #include "runtime/memory.h"
-#include "unet/attention.h"
-#include "unet/blocks.h"
 #include "unet/config.h"
 #include "unet/layers.h"
+#include "unet/trunk.h"
 
 namespace trislot {
 
@@ -39,24 +34,16 @@ class UNet {
   at::Device device() const { return parameters_.front().tensor.device(); }
 
  private:
-  using Layer = std::variant<Conv, ResBlock, Attention, Resample>;
-  using Block = std::vector<Layer>;
-
   UNet(const UNetConfig& config, ParameterList list);
-
-  // skip: [N, C, ...] joined to h along the channels, may be undefined; emb: [N, E] after its activation.
-  at::Tensor run(const Block& block, at::Tensor h, at::Tensor skip, const at::Tensor& emb,
-                 const ForwardContext& context) const;
+  UNet(const UNetConfig& config, ParameterList& list, BlockBuilder build);
 
   TrimsMemory trims_memory_;
   UNetConfig config_;
-  std::vector<Parameter> parameters_;
-  Linear time_embed_in_, time_embed_out_;
-  at::Tensor label_emb_;
-  std::vector<Block> input_blocks_, output_blocks_;
-  Block middle_block_;
+  Trunk trunk_;
+  std::vector<Block> output_blocks_;
   GroupNorm out_norm_;
   Conv out_conv_;
+  std::vector<Parameter> parameters_;
 };
 
 }  // namespace trislot

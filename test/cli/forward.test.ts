@@ -23,12 +23,15 @@ describe('trislot forward', () => {
     return path
   }
 
-  for (const name of ['unet-plain-classcond-legacyheads', 'superres-16-to-32']) {
+  for (const name of ['unet-plain-classcond-legacyheads', 'superres-16-to-32', 'classifier-attention']) {
     it(`computes the original's output and gradients of ${name} from files`, async () => {
       const json = fixtureJson(`${name}.json`)
       const expected = await fixtureTensors(`${name}.safetensors`)
       const net = join(folder, 'net.json')
-      await writeFile(net, JSON.stringify({ ...json.config, superres: json.constructor === 'SuperResModel' }))
+      await writeFile(
+        net,
+        JSON.stringify({ ...json.config, ...(json.constructor === 'SuperResModel' && { superres: true }) }),
+      )
       const out = join(folder, 'out.safetensors')
       const files = [
         '--config',

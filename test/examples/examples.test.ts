@@ -10,16 +10,18 @@ const pages = [
   'README.md',
   'CONTRIBUTING.md',
   'docs/design.md',
+  'docs/from-guided-diffusion.md',
   'docs/install.md',
   'docs/math.md',
   'data/README.md',
 ]
 
 describe('Examples', () => {
-  it('are five, one question a file', () => {
+  it('are six, one question a file', () => {
     expect(examples.sort()).to.deep.equal([
       'measure-timestep-loss.ts',
       'sample.ts',
+      'super-resolution.ts',
       'train-slots.ts',
       'train-three-heads.ts',
       'train-uniform.ts',

@@ -4,6 +4,7 @@ import { UNet, type UNetInput } from '../../lib/model/unet.ts'
 import { expectCloseToMax } from '../support/close.ts'
 import { fixtureJson, fixtureTensors, float32, int32 } from '../support/fixtures.ts'
 import { loadFormulaWeights } from '../support/formula-weights.ts'
+import { expectGradNorms } from '../support/grad-norms.ts'
 
 const NETWORKS = [
   'unet-updown-scaleshift',
@@ -29,20 +30,6 @@ async function golden(name: string, options: { recompute?: boolean } = {}) {
     ...(json.constructor === 'SuperResModel' ? { lowRes: tensor('low_res') } : {}),
   }
   return { json, tensor, unet, input }
-}
-
-function expectGradNorms(
-  norms: Float64Array,
-  names: readonly string[],
-  expected: Record<string, number>,
-): void {
-  const largest = Math.max(...Object.values(expected))
-  for (const [i, name] of names.entries()) {
-    const wanted = expected[name] as number
-    // A gradient that is zero but for rounding (a bias before a norm) must only be that small.
-    const tolerance = Math.max(1e-3 * wanted, 1e-6 * largest)
-    expect(Math.abs((norms[i] as number) - wanted), `gradient norm of ${name}`).to.be.at.most(tolerance)
-  }
 }
 
 describe('UNet against the original', () => {

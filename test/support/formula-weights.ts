@@ -2,7 +2,6 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { writeTensors } from '../../lib/checkpoint-file.ts'
-import type { UNet } from '../../lib/model/unet.ts'
 import type { HostData } from '../../lib/native.ts'
 import { elementCount } from '../../lib/tensor.ts'
 
@@ -32,13 +31,33 @@ function hash(n: bigint): number {
   return (h ^ (h >>> 16)) >>> 0
 }
 
+/** A network whose weights have names and can be loaded. */
+interface Loadable {
+  parameters(): readonly { readonly name: string; readonly shape: readonly number[] }[]
+  loadWeights(path: string): Promise<unknown>
+}
+
 /** Gives a network the formula weights, through a file, as a user would. */
-export async function loadFormulaWeights(unet: UNet): Promise<void> {
+export async function loadFormulaWeights(network: Loadable): Promise<void> {
+  await loadThroughFile(network, formulaWeights(network.parameters()))
+}
+
+/** Gives a network waves: base + 0.08 sin(0.37 i + 0.71 j) at element i of tensor j; base 1 for the weights of norms. */
+export async function loadWaveWeights(network: Loadable): Promise<void> {
+  const weights = network.parameters().map(({ name, shape }, j): [string, HostData] => {
+    const base = shape.length === 1 && name.endsWith('.weight') ? 1 : 0
+    const wave = (_: unknown, i: number) => base + 0.08 * Math.sin(0.37 * i + 0.71 * j)
+    return [name, { data: Float32Array.from({ length: elementCount(shape) }, wave), shape }]
+  })
+  await loadThroughFile(network, new Map(weights))
+}
+
+async function loadThroughFile(network: Loadable, weights: Map<string, HostData>): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'trislot-formula-'))
   try {
     const path = join(folder, 'weights.safetensors')
-    await writeTensors(path, formulaWeights(unet.parameters()))
-    await unet.loadWeights(path)
+    await writeTensors(path, weights)
+    await network.loadWeights(path)
   } finally {
     await rm(folder, { recursive: true })
   }

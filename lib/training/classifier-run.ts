@@ -1,0 +1,262 @@
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { batches } from '../data/batches.ts'
+import type { ImageDataset } from '../data/dataset.ts'
+import { checkDevice, runtimeInfo, setThreads } from '../device.ts'
+import { DataError } from '../errors.ts'
+import { Classifier } from '../model/classifier.ts'
+import { NoiseSchedule } from '../schedule/noise-schedule.ts'
+import type { JsonValue } from '../timesteps/sampler.ts'
+import { removePartials, writeDurably } from './checkpoint.ts'
+import { readClassifierCheckpoint, saveClassifierCheckpoint } from './classifier-checkpoint.ts'
+import {
+  CLASSIFIER_FREE_OPTIONS,
+  type ClassifierRunConfig,
+  type ClassifierRunOptions,
+  classifierOptions,
+  classifierRunConfig,
+} from './classifier-config.ts'
+import { accuracy, type ClassifierLosses, ClassifierTrainer } from './classifier-trainer.ts'
+import { learningRate } from './learning-rate.ts'
+import {
+  findCheckpoint,
+  openImages,
+  type RunImages,
+  type RunResult,
+  readStoredConfig,
+  refuseChanges,
+  splitImages,
+  timestepSampler,
+} from './run.ts'
+import type { RunConfig } from './run-config.ts'
+import { lockRun } from './run-lock.ts'
+import { JsonLines } from './run-stats.ts'
+
+/** Cross-entropy and accuracies of a batch. */
+export interface ClassifierScore {
+  /** Mean cross-entropy, in nats. */
+  readonly loss: number
+  /** Share of examples whose class is thought the most probable, or is among the first five. */
+  readonly accuracy1: number
+  readonly accuracy5: number
+}
+
+/** A line of a classifier's stats.jsonl; a pure function of the run's options and the step. */
+export interface ClassifierRow extends ClassifierScore {
+  /** Steps done. */
+  readonly step: number
+  readonly imagesSeen: number
+  readonly gradNorm: number
+  readonly lr: number
+  /** Apart for the four quarters of the timesteps, least noise first; null where none was drawn. */
+  readonly quarters: readonly (ClassifierScore | null)[]
+  /** One batch of images that are not trained on, where there are some. */
+  readonly validation?: ClassifierScore & { readonly quarters: readonly (ClassifierScore | null)[] }
+  /** The step was not finite, and nothing was changed. */
+  readonly skipped?: true
+}
+
+/** A step of a classifier's run. */
+export interface ClassifierReport extends ClassifierRow {
+  readonly total: number
+  /** Of the last steps. */
+  readonly imagesPerSecond: number
+}
+
+/** Who watches a classifier's run, and what stops it. */
+export interface ClassifierHooks {
+  /** Stops after the step under way and saves. */
+  readonly signal?: AbortSignal
+  /** Called after each step. */
+  readonly onReport?: (report: ClassifierReport) => void
+  /** Told in one line what happens besides steps. */
+  readonly log?: (line: string) => void
+}
+
+/**
+ * Trains a classifier of noised images into a folder: `config.json`, `stats.jsonl` and `checkpoints/`. The same call
+ * continues a run that was stopped or killed, bit for bit as if it had never been; with more `steps` it goes on further.
+ *
+ * @throws RangeError for options that are wrong or differ from those that the run began with; DataError, CheckpointError
+ *
+ * @example
+ * await runClassifier({ data: 'digits', size: 28, steps: 1000, modelChannels: 32, headChannels: 32, run: 'runs/classifier' })
+ */
+export async function runClassifier(
+  options: ClassifierRunOptions,
+  hooks: ClassifierHooks = {},
+): Promise<RunResult> {
+  const call = 'runClassifier'
+  const { log = () => {} } = hooks
+  const wanted = classifierRunConfig(options, call)
+  const folder = wanted.run
+  if (wanted.device !== 'cpu') await checkDevice(wanted.device)
+  const { train, validation } = await openClasses(wanted)
+  await mkdir(folder, { recursive: true })
+  const unlock = await lockRun(folder)
+  try {
+    await removePartials(folder)
+    const resumed = await findCheckpoint(folder, log)
+    if (resumed) await readClassifierCheckpoint(call, resumed)
+    const stored = await readStoredConfig<ClassifierRunConfig>(folder)
+    if (stored && resumed) refuseChanges(call, folder, stored, wanted, CLASSIFIER_FREE_OPTIONS)
+    const threads =
+      wanted.threads ?? (resumed ? stored?.threads : undefined) ?? Number((await runtimeInfo()).threads)
+    await setThreads(threads)
+    return await trainInto({ ...wanted, threads }, train, validation, resumed, { ...hooks, log })
+  } finally {
+    await unlock()
+  }
+}
+
+/** The images to train on and, where there are some, those for validation; both with classes. */
+async function openClasses(
+  config: ClassifierRunConfig,
+): Promise<{ train: ImageDataset; validation: ImageDataset | undefined }> {
+  // The options that openImages reads mean the same here.
+  const all = await openImages(config as unknown as RunConfig)
+  const { train, heldOut } = splitImages(all, config)
+  if (config.valData === undefined) return { train, validation: heldOut }
+  const validation = await openImages({ ...config, data: config.valData } as unknown as RunConfig)
+  const [here, there] = [train.classNames ?? [], validation.classNames ?? []]
+  if (here.join('\n') !== there.join('\n')) {
+    throw new DataError(
+      `runClassifier: expected valData to have the classes of data (${here.slice(0, 5).join(', ')}, … ${here.length} in all), got ${there.slice(0, 5).join(', ')}, … ${there.length} in all`,
+      config.valData,
+    )
+  }
+  return { train, validation }
+}
+
+async function trainInto(
+  config: ClassifierRunConfig,
+  dataset: ImageDataset,
+  validation: ImageDataset | undefined,
+  resumed: string | undefined,
+  hooks: ClassifierHooks & { log: (line: string) => void },
+): Promise<RunResult> {
+  const { run: folder, batchSize, seed, steps, device, timestepCount } = config
+  const { signal, onReport, log } = hooks
+  const { channels, height, width, classNames = [] } = dataset
+  const schedule = NoiseSchedule.create({
+    name: config.schedule,
+    timestepCount,
+    zeroTerminalSnr: config.zeroTerminalSnr,
+  })
+  const classCount = classNames.length
+  const classifier = await Classifier.create(classifierOptions(config, { channels, height, classCount }), {
+    seed,
+    device,
+  })
+  classifier.checkImageShape('runClassifier', [batchSize, channels, height, width])
+  const { noised, beta1, beta2, weightDecay, decayAll, clipNorm, microBatch, precision, nonFinite } = config
+  const trainer = await ClassifierTrainer.create(classifier, schedule, {
+    ...{ seed, noised, beta1, beta2, weightDecay, decayAll, clipNorm, microBatch, precision, nonFinite },
+  })
+  const lr = learningRate({
+    kind: config.lrSchedule,
+    base: config.lr,
+    warmupSteps: config.warmupSteps,
+    ...(config.lrSteps !== undefined && { totalSteps: config.lrSteps }),
+  })
+  const timesteps = (samplerSeed: number) =>
+    timestepSampler({ sampler: config.sampler, timestepCount, seed: samplerSeed } as RunConfig).sampler
+  const [sampler, validationSampler] = [timesteps(seed), timesteps(seed + 1)]
+
+  if (resumed) await trainer.loadTensors(resumed)
+  await writeDurably(join(folder, 'config.json'), `${JSON.stringify(config, undefined, 2)}\n`)
+  const { lines: stats } = await JsonLines.open(join(folder, 'stats.jsonl'), trainer.step)
+  const from = resumed ? `, from step ${trainer.step}` : ''
+  log(
+    `${dataset.length} images of ${dataset.name}, ${classCount} classes, ${classifier.parameterCount} weights, ${steps} steps${from}`,
+  )
+
+  const images: RunImages = { channels, height, width, classNames }
+  let checkpoint = resumed
+  let savedStep = resumed ? trainer.step : 0
+  let imagesPerSecond = 0
+  const save = async (): Promise<void> => {
+    await stats.sync()
+    checkpoint = await saveClassifierCheckpoint(trainer, folder, {
+      imagesSeen: trainer.step * batchSize,
+      extra: { run: config, images } as unknown as JsonValue,
+      keep: config.keep,
+    })
+    savedStep = trainer.step
+    log(`saved ${checkpoint}`)
+  }
+  const score = (losses: ClassifierLosses, t: Int32Array) => ({
+    ...scoreOf(losses),
+    quarters: quartersOf(losses, t, timestepCount),
+  })
+  const validate = async (step: number) => {
+    if (!validation || config.evalEvery === 0 || (step + 1) % config.evalEvery !== 0) return undefined
+    const count = Math.min(batchSize, validation.length)
+    const source = batches(validation, {
+      ...{ batchSize: count, seed, withLabels: true, prefetch: 0 },
+      firstStep: Math.floor(step / config.evalEvery),
+    })
+    const { value: batch } = await source.next()
+    const { t } = validationSampler.draw(count, step)
+    return score(await trainer.evaluate({ images: batch, t, step }), t)
+  }
+
+  try {
+    const source = batches(dataset, {
+      ...{ batchSize, seed, firstStep: trainer.step, flip: config.flip, withLabels: true },
+    })
+    let before = performance.now()
+    if (trainer.step < steps) {
+      for await (const batch of source) {
+        if (signal?.aborted) break
+        const { step } = trainer
+        const { t } = sampler.draw(batchSize, step)
+        const rate = lr(step)
+        const result = await trainer.trainStep({ images: batch, t, lr: rate })
+        const validated = await validate(step)
+        const row: ClassifierRow = {
+          step: step + 1,
+          imagesSeen: (step + 1) * batchSize,
+          ...score(result, t),
+          gradNorm: result.gradNorm,
+          lr: rate,
+          ...(validated && { validation: validated }),
+          ...(result.skipped && { skipped: true }),
+        }
+        const now = performance.now()
+        const speed = (1000 * batchSize) / (now - before)
+        imagesPerSecond = imagesPerSecond === 0 ? speed : 0.9 * imagesPerSecond + 0.1 * speed
+        before = now
+        if (row.step === 1 || row.step % config.logEvery === 0 || validated) await stats.write(row)
+        onReport?.({ ...row, total: steps, imagesPerSecond })
+        if (row.step === steps || signal?.aborted) break
+        if (config.saveEvery > 0 && row.step % config.saveEvery === 0) await save()
+      }
+    }
+    if (trainer.step > savedStep) await save()
+    return { folder, step: trainer.step, checkpoint, wasStopped: trainer.step < steps }
+  } finally {
+    await stats.close()
+    trainer.dispose()
+    classifier.dispose()
+    schedule.dispose()
+  }
+}
+
+function scoreOf({ exampleLoss, rank }: ClassifierLosses): ClassifierScore {
+  const loss = exampleLoss.reduce((sum, value) => sum + value, 0) / exampleLoss.length
+  return { loss, accuracy1: accuracy(rank, 1), accuracy5: accuracy(rank, 5) }
+}
+
+/** Scores apart for each quarter of [0, T), as guided-diffusion's `_q0` to `_q3`. */
+function quartersOf(
+  { exampleLoss, rank }: ClassifierLosses,
+  t: Int32Array,
+  timestepCount: number,
+): (ClassifierScore | null)[] {
+  return [0, 1, 2, 3].map((quarter) => {
+    const isIn = (_: number, i: number) => Math.floor((4 * (t[i] as number)) / timestepCount) === quarter
+    const part = { exampleLoss: exampleLoss.filter(isIn), rank: rank.filter(isIn) }
+    return part.rank.length > 0 ? scoreOf(part) : null
+  })
+}
