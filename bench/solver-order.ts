@@ -10,6 +10,9 @@ import {
   NoiseSchedule,
   ODE_SOLVERS,
   plotSvg,
+  type SolveOptions,
+  SPACINGS,
+  type StepSpacing,
   solve,
   svgToPng,
 } from '../lib/index.ts'
@@ -79,21 +82,55 @@ export async function solverErrors(
     for (const steps of stepCounts) {
       const process = schedule.respace({ spacing: 'logSnr', steps: steps + 1 })
       const start = await DeviceTensor.from({ data: Numbers.from(begin), shape: [POINTS] })
-      const predictXStart = async (xt: DeviceTensor, k: number): Promise<DeviceTensor> => {
-        const x = Float64Array.from((await xt.toHost()).data as Float64Array)
-        const xStart = gaussianMixtureXStart(MIXTURE, x, process.tables.alphaBar[k]!)
-        return DeviceTensor.from({ data: Numbers.from(xStart), shape: [POINTS] })
-      }
-      const solver = name === 'dpmpp2m' ? { name, lowerOrderFinal: false } : name
-      const end = await solve({ process, start, solver, predictXStart, until: 'lowestNoise' })
-      const x = (await end.toHost()).data as Float64Array
-      list.push(Math.sqrt(x.reduce((sum, value, i) => sum + (value - exact[i]!) ** 2, 0) / POINTS))
+      const end = await solve({
+        process,
+        start,
+        solver: name,
+        predictXStart: exactPrediction(process),
+        until: 'lowestNoise',
+      })
+      list.push(distance((await end.toHost()).data as Float64Array, exact))
       for (const object of [process, start, end]) object.dispose()
     }
     errors.set(name, list)
   }
   schedule.dispose()
   return errors
+}
+
+/** The same at the clean image, for every spacing, against Heun's method in 1000 steps. */
+async function spacingErrors(steps: number): Promise<Map<string, number[]>> {
+  const schedule = NoiseSchedule.create()
+  const start = await DeviceTensor.from({ data: starts(), shape: [POINTS] })
+  const draw = async (visits: StepSpacing, solver: SolveOptions['solver']): Promise<Float64Array> => {
+    const process = schedule.respace(visits)
+    const end = await solve({ process, start, solver, predictXStart: exactPrediction(process) })
+    return (await end.toHost()).data as Float64Array
+  }
+  const exact = await draw({ spacing: 'logSnr', steps: 1000 }, 'heun')
+  const errors = new Map<string, number[]>()
+  for (const spacing of SPACINGS) {
+    const list: number[] = []
+    for (const solver of ['euler', 'heun', 'dpmpp2m', { name: 'dpmpp2m', lowerOrderFinal: false }] as const) {
+      list.push(distance(await draw({ spacing, steps }, solver), exact))
+    }
+    errors.set(spacing, list)
+  }
+  return errors
+}
+
+/** What a perfect network says, in the precision of what it sees. */
+function exactPrediction(process: NoiseSchedule): SolveOptions['predictXStart'] {
+  return async (xt, k) => {
+    const x = (await xt.toHost()).data as Float32Array | Float64Array
+    const xStart = gaussianMixtureXStart(MIXTURE, Float64Array.from(x), process.tables.alphaBar[k]!)
+    const data = x instanceof Float32Array ? Float32Array.from(xStart) : xStart
+    return DeviceTensor.from({ data, shape: [POINTS] })
+  }
+}
+
+function distance(x: ArrayLike<number>, exact: Float64Array): number {
+  return Math.sqrt(exact.reduce((sum, value, i) => sum + (value - x[i]!) ** 2, 0) / POINTS)
 }
 
 /** Least squares of log error over log steps: minus the order. */
@@ -122,6 +159,14 @@ async function main(): Promise<void> {
   for (const [name, list] of await solverErrors(stepCounts, Float32Array)) {
     const cells = list.map((error) => error.toExponential(1))
     console.log(`| \`${name}\`, float32 | ${name === 'heun' ? 2 : 1} | ${cells.join(' | ')} | |`)
+  }
+  for (const steps of [10, 20]) {
+    console.log(
+      `\n| ${steps} timesteps | euler | heun | dpmpp2m | dpmpp2m, lowerOrderFinal false |\n|---|---|---|---|---|`,
+    )
+    for (const [spacing, list] of await spacingErrors(steps)) {
+      console.log(`| \`${spacing}\` | ${list.map((error) => error.toExponential(1)).join(' | ')} |`)
+    }
   }
   const guide = (order: number, at: number) =>
     stepCounts.map((steps) => at * (stepCounts[0]! / steps) ** order)

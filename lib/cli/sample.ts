@@ -44,7 +44,10 @@ const SHAPE = {
     text().optional(),
   ),
   eta: about('noise of ddim: 0 none, 1 as much as ddpm', decimal(0, 1).optional()),
-  lowerOrderFinal: about('dpmpp2m: order 1 for the last step; by default below 15 steps', flag().optional()),
+  lowerOrderFinal: about(
+    'dpmpp2m: order 1 for the step onto the lowest noise; on unless --no-lower-order-final',
+    flag().optional(),
+  ),
   ddpm: about('the same as --solver ddpm', flag().default(false)),
   combine: about(
     'what predicts xStart: signal, mean, a head, or weights such as xStart=0.3,v=0.7',

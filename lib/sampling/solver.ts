@@ -21,8 +21,8 @@ export type SolverSettings =
   /** Order 2, with two predictions a step but for the last (EDM, algorithm 1 without churn). */
   | { readonly name: 'heun' }
   /**
-   * DPM-Solver++(2M): order 2 with one prediction a step. `lowerOrderFinal` takes the step onto the last noise level with
-   * order 1, which is steadier in few steps; by default below 15 steps, as in diffusers.
+   * DPM-Solver++(2M): order 2 with one prediction a step. `lowerOrderFinal` (default true, as in the authors' code) takes
+   * the step onto the lowest noise with order 1, which is steadier; the order of the whole stays 2.
    */
   | { readonly name: 'dpmpp2m'; readonly lowerOrderFinal?: boolean }
 
@@ -82,7 +82,7 @@ export async function solve(options: SolveOptions): Promise<DeviceTensor> {
   const count = process.timestepCount
   const last = until === 'clean' ? 0 : 1
   if (count === last) throw argumentError('solve', 'process', 'at least two timesteps', count)
-  const isLowerOrder = settings.name === 'dpmpp2m' && (settings.lowerOrderFinal ?? count < 15)
+  const isLowerOrder = settings.name === 'dpmpp2m' && (settings.lowerOrderFinal ?? true)
   let xt = start
   let before: DeviceTensor | undefined
 
