@@ -1,5 +1,6 @@
 // The public names, nothing else.
 
+export { type BitsPerDim, type BitsPerDimOptions, bitsPerDim } from './analysis/bits-per-dim.ts'
 export { type GaussianModelOptions, gaussianEpsLoss } from './analysis/gaussian-model.ts'
 export { readLossCurve, writeLossCurve } from './analysis/loss-curve-file.ts'
 export { lossCurve, measureTimestepLoss, type TimestepLoss } from './analysis/timestep-loss.ts'
@@ -20,7 +21,7 @@ export {
   weightedRandom,
 } from './curriculum/plan.ts'
 export { type Slot, slotOf } from './curriculum/slot.ts'
-export { type BatchOptions, batches } from './data/batches.ts'
+export { type BatchOptions, batches, imagesInOrder } from './data/batches.ts'
 export { CIFAR10_CLASSES, type Cifar10Options, cifar10 } from './data/cifar10.ts'
 export { holdOut, type ImageDataset, inMemory, type MemoryImages, padded, subset } from './data/dataset.ts'
 export type { AlphaMode } from './data/decode.ts'
@@ -55,8 +56,8 @@ export {
   type UNetOptions,
   unetConfig,
 } from './model/unet.ts'
-export type { Choose, HostData, NoiseKey, Precision, Space, VarianceType } from './native.ts'
-export { HEADS, type Head } from './prediction/heads.ts'
+export type { Choose, HostData, LossKind, NoiseKey, Precision, Space, VarianceType } from './native.ts'
+export { ALL_HEADS, HEADS, type Head } from './prediction/heads.ts'
 export { keyedRandom, type Purpose, type Random, type RandomStream } from './random.ts'
 export { type GridOptions, imageGrid, onePicture } from './report/grid.ts'
 export { type Axis, type Band, type Plot, plotSvg, type Series, svgToPng } from './report/plot.ts'
@@ -64,6 +65,7 @@ export { encodePng, writePng } from './report/png.ts'
 export { type RunRow, timestepLossPlot, writeRunPlots } from './report/run-plots.ts'
 export { combineBySignal, parseCombine, signalWeights } from './sampling/combine.ts'
 export { type Combine, Denoiser, type DenoiserOptions, type HeadWeights } from './sampling/denoiser.ts'
+export { type DecodeOptions, decode, type EncodeOptions, encode } from './sampling/encode.ts'
 export { type SampleOptions, sample } from './sampling/sample.ts'
 export {
   NoiseSchedule,
@@ -108,7 +110,9 @@ export { type DrawOptions, drawImages, writeGrid } from './training/preview.ts'
 export { type RunHooks, type RunImages, type RunReport, type RunResult, run } from './training/run.ts'
 export { type RunConfig, type RunOptions, runConfig, SAMPLER_NAMES } from './training/run-config.ts'
 export {
+  LOSS_KINDS,
   type LossOptions,
+  type LossScaleOptions,
   PRECISIONS,
   SPACES,
   type StepResult,
@@ -116,5 +120,7 @@ export {
   type TrainerConfig,
   type TrainerOptions,
   type TrainStepInput,
+  trainedVariance,
   trainerConfig,
+  VARIANCE_TYPES,
 } from './training/trainer.ts'

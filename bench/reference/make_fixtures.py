@@ -79,7 +79,6 @@ def copy_golden(golden, out):
     (out / 'respacing.json').write_text('{\n' + text + '\n}\n')
 
     chains = load_file(golden / 'chains.safetensors')
-    chains = {k: v for k, v in chains.items() if not k.startswith('bpd')}
     write_tensors(out / 'chains.safetensors', chains, **origin)
 
     # Results that are images keep only their upper left 4x4; inputs are whole.
@@ -87,9 +86,9 @@ def copy_golden(golden, out):
     for key, value in load_file(golden / 'diffusion-steps.safetensors').items():
         parts = key.split('.')
         if len(parts) < 3:
-            if key != 'near_eps3' and not key.endswith('prior_bpd'):
+            if key != 'near_eps3':
                 steps[key] = value
-        elif parts[1] != 'PREVIOUS_X' and parts[2] != 'LEARNED':
+        else:
             steps[key] = value[..., :4, :4] if value.dim() == 4 else value
     write_tensors(out / 'diffusion-steps.safetensors', steps, cut='results of 4 dimensions: [..., :4, :4]', **origin)
 

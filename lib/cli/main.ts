@@ -16,6 +16,10 @@ const COMMANDS: Record<string, { readonly about: string; readonly load: () => Pr
     about: 'measure the loss over the timesteps',
     load: async () => (await import('./measure.ts')).measureCommand,
   },
+  nll: {
+    about: 'bits per dimension of images under a trained network',
+    load: async () => (await import('./nll.ts')).nllCommand,
+  },
   forward: {
     about: 'run a network on tensors',
     load: async () => (await import('./forward.ts')).forwardCommand,

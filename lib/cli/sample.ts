@@ -11,7 +11,7 @@ import { parseCombine } from '../sampling/combine.ts'
 import { latestCheckpoint, loadForSampling, type WeightsChoice } from '../training/checkpoint.ts'
 import { drawImages, writeGrid } from '../training/preview.ts'
 import type { RunImages } from '../training/run.ts'
-import { PRECISIONS } from '../training/trainer.ts'
+import { PRECISIONS, trainedVariance } from '../training/trainer.ts'
 import { interruptible } from './interrupt.ts'
 import { exactlyOne, helpText, parseOptions } from './options.ts'
 import { streamProgress } from './progress.ts'
@@ -87,6 +87,8 @@ export async function sampleCommand(argv: readonly string[]): Promise<number> {
       respacing,
       eta: options.ddpm ? undefined : options.eta,
       combine: await asUsage(() => parseCombine(options.combine, schedule, unet.layout.heads)),
+      variance: trainedVariance(state.trainer, unet),
+      rescalesTimesteps: state.trainer.rescalesTimesteps ?? false,
       precision: options.precision,
       classOf: classCount > 0 ? (k) => chosen ?? k % classCount : undefined,
       signal,

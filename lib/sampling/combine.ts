@@ -1,5 +1,5 @@
 import { argumentError, show } from '../check.ts'
-import { HEADS, type Head } from '../prediction/heads.ts'
+import { ALL_HEADS, type Head } from '../prediction/heads.ts'
 import type { NoiseSchedule } from '../schedule/noise-schedule.ts'
 import type { Combine, HeadWeights } from './denoiser.ts'
 
@@ -15,8 +15,7 @@ export function signalWeights(alphaBar: number, heads: readonly Head[]): HeadWei
     const rest = has('v') ? 0.5 : 1
     return { xStart: rest * (1 - alphaBar), eps: rest * alphaBar, ...(has('v') && { v: 0.5 }) }
   }
-  if (has('v')) return { v: 1 }
-  return { [has('xStart') ? 'xStart' : 'eps']: 1 }
+  return { [has('v') ? 'v' : (heads[0] as Head)]: 1 }
 }
 
 /**
@@ -25,8 +24,9 @@ export function signalWeights(alphaBar: number, heads: readonly Head[]): HeadWei
  * @param schedule - the process that the network was trained on
  */
 export function combineBySignal(schedule: NoiseSchedule, heads: readonly Head[]): Combine {
-  const { alphaBar } = schedule.tables
-  return (t) => signalWeights(alphaBar[t] as number, heads)
+  const { alphaBar, timestepMap } = schedule.tables
+  const at = new Map(Array.from(timestepMap, (t, k) => [t, alphaBar[k] as number]))
+  return (t) => signalWeights(at.get(t) as number, heads)
 }
 
 /**
@@ -37,7 +37,7 @@ export function combineBySignal(schedule: NoiseSchedule, heads: readonly Head[])
 export function parseCombine(text: string, schedule: NoiseSchedule, heads: readonly Head[]): Combine {
   if (text === 'signal') return combineBySignal(schedule, heads)
   if (text === 'mean') return Object.fromEntries(heads.map((head) => [head, 1 / heads.length]))
-  if (HEADS.includes(text as Head)) {
+  if (ALL_HEADS.includes(text as Head)) {
     if (heads.includes(text as Head)) return text as Head
     throw argumentError('parseCombine', 'combine', `among the network's heads (${heads.join(', ')})`, text)
   }

@@ -40,14 +40,15 @@ export async function sample(options: SampleOptions): Promise<Float32Array> {
   try {
     for (let k = total - 1; k >= 0; k--) {
       signal?.throwIfAborted()
-      const { xStart, variance: varianceValues } = await denoiser.predictXStart(xt, k)
+      const { xStart, variance: varianceValues, mean } = await denoiser.predictXStart(xt, k)
       let xPrev: DeviceTensor
       try {
-        const step = { xt, xStart, k, eta, varianceValues, seed, firstImage }
+        const step = { xt, xStart, k, eta, varianceValues, mean, seed, firstImage }
         xPrev = await denoiser.reverseStep(variance ? { ...step, variance } : step)
       } finally {
         xStart.dispose()
         varianceValues?.dispose()
+        mean?.dispose()
       }
       xt.dispose()
       xt = xPrev

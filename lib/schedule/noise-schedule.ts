@@ -85,6 +85,22 @@ export class NoiseSchedule extends NativeObject<'schedule'> {
   }
 
   /**
+   * @internal A process exactly as it was: its betas and, where it was respaced, the timesteps of the original process that
+   * they belong to.
+   */
+  static restored(
+    options: NoiseSchedule['options'],
+    betas: Float64Array,
+    timestepMap?: Int32Array,
+  ): NoiseSchedule {
+    const { name, timestepCount } = options
+    return new NoiseSchedule(
+      native().scheduleCreate(name, timestepCount, false, betas, timestepMap),
+      options,
+    )
+  }
+
+  /**
    * The process that visits only some timesteps, for sampling in fewer steps.
    *
    * @param spec - `'250'`, `'ddim25'`, or sections such as `'10,15,20'` or `[10, 15, 20]` (see `spaceTimesteps`); an

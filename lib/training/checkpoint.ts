@@ -38,6 +38,8 @@ export interface CheckpointState {
     readonly zeroTerminalSnr: boolean
     /** [T], exact; they decide when a named schedule should ever differ. */
     readonly betas: readonly number[]
+    /** Where a respaced process was trained: its timesteps among the original's. */
+    readonly timestepMap?: readonly number[]
   }
   readonly trainer: TrainerConfig
   /** What the timestep sampler has learned; null for samplers that learn nothing. */
@@ -94,7 +96,7 @@ export async function saveCheckpoint(
       step,
       imagesSeen,
       network: unet.config,
-      schedule: { ...schedule.options, betas: Array.from(schedule.tables.beta) },
+      schedule: describeSchedule(schedule),
       trainer: trainer.config,
       sampler: sampler ? { name: sampler.name, state: sampler.state?.() ?? null } : null,
       extra,
@@ -310,15 +312,21 @@ function emaFile(state: CheckpointState, rate: number): string {
   return found.name
 }
 
+function describeSchedule({ options, tables }: NoiseSchedule): CheckpointState['schedule'] {
+  const timestepMap = Array.from(tables.timestepMap)
+  const isRespaced =
+    timestepMap.length !== options.timestepCount || timestepMap.some((timestep, k) => timestep !== k)
+  return { ...options, betas: Array.from(tables.beta), ...(isRespaced && { timestepMap }) }
+}
+
 /** The stored schedule; its betas decide, so that a checkpoint means the same for good. */
 function scheduleOf(state: CheckpointState): NoiseSchedule {
-  const { betas, ...options } = state.schedule
-  const named = NoiseSchedule.create(options as NoiseSchedule['options'])
-  const same =
-    named.tables.beta.length === betas.length && betas.every((beta, t) => named.tables.beta[t] === beta)
-  if (same) return named
-  named.dispose()
-  return NoiseSchedule.create({ ...(options as NoiseSchedule['options']), betas: Float64Array.from(betas) })
+  const { betas, timestepMap, ...options } = state.schedule
+  return NoiseSchedule.restored(
+    options as NoiseSchedule['options'],
+    Float64Array.from(betas),
+    timestepMap && Int32Array.from(timestepMap),
+  )
 }
 
 async function describeFiles(folder: string): Promise<CheckpointFile[]> {

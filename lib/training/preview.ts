@@ -1,7 +1,7 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { UNet } from '../model/unet.ts'
-import type { Precision } from '../native.ts'
+import type { Precision, VarianceType } from '../native.ts'
 import { type GridOptions, imageGrid } from '../report/grid.ts'
 import { writePng } from '../report/png.ts'
 import type { Combine } from '../sampling/denoiser.ts'
@@ -24,6 +24,10 @@ export interface DrawOptions {
   /** DDIM with this eta; without it the ancestral sampler. */
   readonly eta?: number | undefined
   readonly combine: Combine
+  /** Variance of the ancestral sampler; what the network learned, else `fixedLarge`, by default. */
+  readonly variance?: VarianceType
+  /** The network is told t x 1000 / T; false by default. */
+  readonly rescalesTimesteps?: boolean
   readonly precision?: Precision
   /** Class of image k, for class-conditional networks. */
   readonly classOf?: ((k: number) => number) | undefined
@@ -42,6 +46,8 @@ export async function drawImages(unet: UNet, options: DrawOptions): Promise<Imag
     respacing,
     eta,
     combine,
+    variance,
+    rescalesTimesteps = false,
     precision = 'fp32',
     classOf,
     signal,
@@ -55,13 +61,14 @@ export async function drawImages(unet: UNet, options: DrawOptions): Promise<Imag
     for (let first = 0; first < count; first += batchSize) {
       const n = Math.min(batchSize, count - first)
       const y = labels?.slice(first, first + n)
-      const denoiser = new Denoiser(unet, process, { combine, precision, ...(y && { y }) })
+      const denoiser = new Denoiser(unet, process, { combine, rescalesTimesteps, precision, ...(y && { y }) })
       const images = await sample({
         denoiser,
         shape: [n, ...image],
         seed,
         firstImage: first,
         ...(eta !== undefined && { eta }),
+        ...(variance && { variance }),
         ...(signal && { signal }),
         onStep: ({ done, total }) => options.onProgress?.(first * total + n * done, count * total),
       })

@@ -65,6 +65,9 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   TRISLOT_EXPORT("reverseDdim", reverse_ddim);
   TRISLOT_EXPORT("reverseEncode", reverse_encode);
   TRISLOT_EXPORT("reverseBound", reverse_bound);
+  TRISLOT_EXPORT("boundEvaluate", bound_evaluate);
+  TRISLOT_EXPORT("boundOfOutput", bound_of_output);
+  TRISLOT_EXPORT("boundPrior", bound_prior);
 #undef TRISLOT_EXPORT
   return exports;
 }

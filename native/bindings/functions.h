@@ -59,4 +59,9 @@ Napi::Value reverse_ddim(const Napi::CallbackInfo& info);
 Napi::Value reverse_encode(const Napi::CallbackInfo& info);
 Napi::Value reverse_bound(const Napi::CallbackInfo& info);
 
+// bound.cpp
+Napi::Value bound_evaluate(const Napi::CallbackInfo& info);
+Napi::Value bound_of_output(const Napi::CallbackInfo& info);
+Napi::Value bound_prior(const Napi::CallbackInfo& info);
+
 }  // namespace trislot

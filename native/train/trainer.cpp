@@ -21,21 +21,10 @@ TrainingBatch slice(const TrainingBatch& batch, int64_t begin, int64_t end) {
   part.images = cut(batch.images);
   part.t.assign(batch.t.begin() + begin, batch.t.begin() + end);
   part.weight = cut(batch.weight);
+  part.noise = cut(batch.noise);
   part.y = cut(batch.y);
   part.low_res = cut(batch.low_res);
   return part;
-}
-
-// The bound trains the variance alone: the mean it needs is cut off from the gradient (improved DDPM, section 3.1).
-at::Tensor variance_loss(const LossSetting& setting, const Predictions& predictions, const at::Tensor& x_start,
-                         const at::Tensor& x_t, const Steps& k) {
-  const auto& schedule = setting.schedule;
-  const auto mean_head = setting.layout.heads.size() - 1;  // the last head: eps where there is one
-  const auto predicted =
-      x_start_from(schedule, setting.layout.heads[mean_head], predictions.heads[mean_head].detach(), x_t, k);
-  const auto mean = posterior_mean(schedule, predicted, x_t, k);
-  const auto variance = reverse_variance(schedule, setting.variance, predictions.variance, x_t, k);
-  return variational_bound(schedule, x_start, x_t, mean, variance.log_variance, k);
 }
 
 std::vector<NamedTensor> named(const std::vector<Parameter>& parameters, const std::vector<at::Tensor>& tensors,
@@ -45,22 +34,31 @@ std::vector<NamedTensor> named(const std::vector<Parameter>& parameters, const s
   return list;
 }
 
-// The rate in the fewest digits that give it back, so that two rates never share a file.
-std::string ema_file(double rate) {
+// A number in the fewest digits that give it back.
+std::string exact_text(double value) {
   std::array<char, 32> digits;
-  const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), rate).ptr;
-  return "ema-" + std::string(digits.data(), end) + ".safetensors";
+  const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), value).ptr;
+  return std::string(digits.data(), end);
 }
 
-int64_t number_in(const TensorFile& file, const std::string& key, const std::string& call) {
+// Two rates never share a file.
+std::string ema_file(double rate) { return "ema-" + exact_text(rate) + ".safetensors"; }
+
+template <typename Number>
+Number number_in(const TensorFile& file, const std::string& key, const std::string& call, Number min,
+                 const std::string& what) {
   const auto found = file.metadata.find(key);
   const std::string text = found == file.metadata.end() ? "none" : found->second;
-  int64_t value = -1;
+  Number value{};
   const auto parsed = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (parsed.ptr != text.data() + text.size() || value < 0) {
-    throw FileError(call + ": expected metadata " + key + " to be an integer >= 0, got " + text);
+  if (parsed.ec != std::errc() || parsed.ptr != text.data() + text.size() || !(value >= min)) {
+    throw FileError(call + ": expected metadata " + key + " to be " + what + ", got " + text);
   }
   return value;
+}
+
+int64_t count_in(const TensorFile& file, const std::string& key, const std::string& call) {
+  return number_in<int64_t>(file, key, call, 0, "an integer >= 0");
 }
 
 // No gradient is there before a step, and none is left after it, also when it fails half-way.
@@ -81,28 +79,12 @@ class GradientScope {
 
 }  // namespace
 
-BatchLoss batch_loss(const LossSetting& setting, const TrainingBatch& batch, const at::Tensor& noise,
-                     const ForwardContext& context) {
-  const auto x_t = setting.schedule.q_sample(batch.images, noise, batch.t);
-  auto t = at::empty({static_cast<int64_t>(batch.t.size())}, at::kFloat);
-  for (size_t i = 0; i < batch.t.size(); ++i) {
-    t.mutable_data_ptr<float>()[i] = static_cast<float>(setting.schedule.timestep_map[batch.t[i]]);
-  }
-  const auto output = setting.unet.forward({x_t, t.to(x_t.device()), batch.y, batch.low_res}, context);
-  const auto predictions = split_output(setting.layout, output);
-  const auto heads = setting.function(predictions, batch.images, noise, batch.t);
-  auto loss = heads.loss;
-  if (setting.layout.learns_variance) {
-    loss = loss + setting.bound_weight * variance_loss(setting, predictions, batch.images, x_t, batch.t);
-  }
-  return {loss, heads.per_head, heads.chosen};
-}
-
 Trainer::Trainer(std::shared_ptr<UNet> unet, std::shared_ptr<const Schedule> schedule, TrainerConfig config)
     : unet_(std::move(unet)),
       schedule_(std::move(schedule)),
       config_(std::move(config)),
       loss_(*schedule_, config_.layout, config_.loss),
+      loss_scale_(config_.loss_scale),
       weights_(unet_->weights()),
       optimizer_(weights_, config_.optimizer) {
   for (const double rate : config_.ema_rates) averages_.emplace_back(rate, config_.ema_warms_up, weights_);
@@ -113,26 +95,29 @@ StepResult Trainer::step(const TrainingBatch& host_batch) {
   const auto count = static_cast<int64_t>(host_batch.t.size());
   const auto micro_batch = config_.micro_batch > 0 ? config_.micro_batch : count;
   const auto step = static_cast<uint32_t>(step_count_);
-  const LossSetting setting{*unet_, *schedule_, config_.layout, loss_, config_.variance, config_.bound_weight};
+  const double loss_scale = scales_loss() ? loss_scale_.factor() : 1;
+  const LossSetting setting{*unet_, *schedule_, config_.layout, loss_, config_.bound, config_.rescales_timesteps};
 
   // Forward and backward, in micro-batches whose gradients add up to the gradient of the whole batch.
   const GradientScope gradient_scope(weights_);
-  std::vector<at::Tensor> example_losses, per_head, chosen;
+  std::vector<at::Tensor> example_losses, per_head, chosen, bound;
   for (int64_t begin = 0; begin < count; begin += micro_batch) {
     const auto end = std::min(begin + micro_batch, count);
     auto batch = slice(host_batch, begin, end);
     const NoiseKey key{config_.seed, Purpose::Noise, step, static_cast<uint32_t>(begin)};
-    const auto noise = keyed_normal(batch.images.sizes(), key).to(device);
+    const auto noise = (batch.noise.defined() ? batch.noise : keyed_normal(batch.images.sizes(), key)).to(device);
     batch.images = batch.images.to(device);
     if (batch.y.defined()) batch.y = batch.y.to(device);
     if (batch.low_res.defined()) batch.low_res = batch.low_res.to(device);
 
     const auto loss = batch_loss(setting, batch, noise, {config_.dtype, /*training=*/true, key});
-    (loss.loss * batch.weight.to(device)).sum().div(static_cast<double>(count)).backward();
+    const auto averaged_over = config_.sums_micro_batches ? end - begin : count;
+    ((loss.loss * batch.weight.to(device)).sum() * (loss_scale / static_cast<double>(averaged_over))).backward();
 
     example_losses.push_back(loss.loss.detach());
     per_head.push_back(loss.per_head);
     chosen.push_back(loss.chosen);
+    if (loss.bound.defined()) bound.push_back(loss.bound);
   }
 
   std::vector<at::Tensor> gradients;
@@ -140,6 +125,7 @@ StepResult Trainer::step(const TrainingBatch& host_batch) {
     gradients.push_back(weight.grad().defined() ? weight.grad() : at::zeros_like(weight.detach()));
   }
   c10::NoGradGuard no_grad;
+  if (scales_loss()) at::_foreach_mul_(gradients, 1 / loss_scale);
   const auto norm = at::stack(at::_foreach_norm(gradients)).norm();
 
   StepResult result;
@@ -148,9 +134,12 @@ StepResult Trainer::step(const TrainingBatch& host_batch) {
   result.chosen = at::cat(chosen).to(at::kCPU);
   result.loss = (result.example_loss * host_batch.weight).mean().item<double>();
   result.grad_norm = norm.item<double>();
+  result.loss_scale = loss_scale;
+  if (!bound.empty()) result.bound = at::cat(bound).to(at::kCPU);
 
   if (!std::isfinite(result.loss) || !std::isfinite(result.grad_norm)) {
-    if (!config_.skips_non_finite) throw NonFiniteError(describe_non_finite(result, host_batch));
+    const bool scale_was_too_large = scales_loss() && loss_scale_.shrink();
+    if (!scale_was_too_large && !config_.skips_non_finite) throw NonFiniteError(describe_non_finite(result, host_batch));
     result.skipped = true;
     ++step_count_;
     return result;
@@ -161,6 +150,7 @@ StepResult Trainer::step(const TrainingBatch& host_batch) {
   }
   optimizer_.step(gradients, host_batch.lr);
   for (auto& average : averages_) average.update(weights_);
+  if (scales_loss()) loss_scale_.grow();
   ++step_count_;
   return result;
 }
@@ -169,6 +159,10 @@ std::string Trainer::describe_non_finite(const StepResult& result, const Trainin
   std::ostringstream text;
   text << "trainer.trainStep: expected loss and gradients to be finite, got loss " << result.loss
        << " and gradient norm " << result.grad_norm << " at step " << step_count_;
+  if (scales_loss()) {
+    text << " with the smallest loss scale, 2^" << config_.loss_scale.min
+         << "; lower the learning rate, or use bf16 or fp32";
+  }
   const auto rows = result.per_head.accessor<float, 2>();
   for (int64_t i = 0; i < rows.size(0); ++i) {
     for (int64_t head = 0; head < rows.size(1); ++head) {
@@ -191,10 +185,11 @@ void Trainer::save(const std::string& folder) const {
   auto state = named(parameters, optimizer_.exp_avg, "exp_avg.");
   const auto squares = named(parameters, optimizer_.exp_avg_sq, "exp_avg_sq.");
   state.insert(state.end(), squares.begin(), squares.end());
-  write_safetensors(folder + "/optimizer.safetensors", state,
-                    {{"format", "trislot"},
-                     {"step", std::to_string(step_count_)},
-                     {"updates", std::to_string(optimizer_.step_count)}});
+  std::map<std::string, std::string> metadata = {{"format", "trislot"},
+                                                 {"step", std::to_string(step_count_)},
+                                                 {"updates", std::to_string(optimizer_.step_count)}};
+  if (scales_loss()) metadata["lossScaleLog2"] = exact_text(loss_scale_.log2);
+  write_safetensors(folder + "/optimizer.safetensors", state, metadata);
 }
 
 void Trainer::load(const std::string& folder) {
@@ -218,17 +213,23 @@ void Trainer::load(const std::string& folder) {
   const auto squares = named(parameters, optimizer_.exp_avg_sq, "exp_avg_sq.");
   state.insert(state.end(), squares.begin(), squares.end());
   read("optimizer.safetensors", std::move(state));
-  const auto step = number_in(parts.back().file, "step", parts.back().call);
-  const auto updates = number_in(parts.back().file, "updates", parts.back().call);
+  const auto step = count_in(parts.back().file, "step", parts.back().call);
+  const auto updates = count_in(parts.back().file, "updates", parts.back().call);
+  double loss_scale = loss_scale_.log2;
+  if (scales_loss()) {
+    loss_scale = number_in(parts.back().file, "lossScaleLog2", parts.back().call, config_.loss_scale.min,
+                           "a number >= " + exact_text(config_.loss_scale.min));
+  }
   std::vector<int64_t> ema_updates;
   for (const auto& average : averages_) {
     read(ema_file(average.rate), named(parameters, average.averages));
-    ema_updates.push_back(number_in(parts.back().file, "updates", parts.back().call));
+    ema_updates.push_back(count_in(parts.back().file, "updates", parts.back().call));
   }
 
   for (const auto& part : parts) load_into(part.destination, part.file, part.call);
   step_count_ = step;
   optimizer_.step_count = updates;
+  loss_scale_.log2 = loss_scale;
   for (size_t i = 0; i < averages_.size(); ++i) averages_[i].update_count = ema_updates[i];
 }
 
