@@ -54,7 +54,8 @@ export async function nllCommand(argv: readonly string[]): Promise<number> {
   const call = 'trislot nll'
   const { options, given, wantsHelp } = parseOptions(call, argv, SHAPE)
   if (wantsHelp) {
-    const title = 'Bounds the negative log-likelihood of images under a trained network, in bits per dimension.'
+    const title =
+      'Bounds the negative log-likelihood of images under a trained network, in bits per dimension.'
     console.log(helpText(title, `${call} --run runs/digits --count 100`, SHAPE, NOTES))
     return 0
   }

@@ -79,7 +79,11 @@ async function walk(
   start: { readonly data: Uint8Array | Float32Array; readonly shape: ImageShape },
   steps: readonly number[],
   { denoiser, onStep, signal }: WalkOptions,
-  step: (xStart: DeviceTensor, xt: DeviceTensor, k: number) => ReturnType<ReturnType<typeof native>['reverseDdim']>,
+  step: (
+    xStart: DeviceTensor,
+    xt: DeviceTensor,
+    k: number,
+  ) => ReturnType<ReturnType<typeof native>['reverseDdim']>,
 ): Promise<Float32Array> {
   denoiser.unet.checkImageShape(call, start.shape)
   let xt = await DeviceTensor.from(start, denoiser.unet.device)

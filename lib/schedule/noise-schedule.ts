@@ -94,10 +94,7 @@ export class NoiseSchedule extends NativeObject<'schedule'> {
     timestepMap?: Int32Array,
   ): NoiseSchedule {
     const { name, timestepCount } = options
-    return new NoiseSchedule(
-      native().scheduleCreate(name, timestepCount, false, betas, timestepMap),
-      options,
-    )
+    return new NoiseSchedule(native().scheduleCreate(name, timestepCount, false, betas, timestepMap), options)
   }
 
   /**

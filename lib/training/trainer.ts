@@ -195,7 +195,9 @@ function checkLossFits(call: string, config: TrainerConfig, layout: NativeLayout
   const isKl = kind === 'kl' || kind === 'rescaledKl'
   if (isKl && heads.length > 1) {
     const what = `mse or rescaledMse for a network of several heads (${heads.join(', ')})`
-    throw argumentError(call, 'loss.kind', what, kind, { hint: 'the bound has one mean; give heads one word' })
+    throw argumentError(call, 'loss.kind', what, kind, {
+      hint: 'the bound has one mean; give heads one word',
+    })
   }
   if (isKl) {
     const without = Object.entries({ compare, space }).find(([, word]) => word !== 'own')
@@ -385,9 +387,15 @@ export function checkNoise(call: string, noise: unknown, images: ImageBatch): vo
   if (noise === undefined) return
   const count = images.data.length
   if (!(noise instanceof Float32Array) || noise.length !== count) {
-    throw argumentError(call, 'noise', `a Float32Array of ${count} numbers, as many as the images have`, noise, {
-      kind: 'type',
-    })
+    throw argumentError(
+      call,
+      'noise',
+      `a Float32Array of ${count} numbers, as many as the images have`,
+      noise,
+      {
+        kind: 'type',
+      },
+    )
   }
   checkFinite(call, 'noise', noise)
 }

@@ -28,7 +28,8 @@ at::Tensor decode_optional_tensor(const Napi::Value& value);
 // Images as the network sees them: uint8 becomes float32 in [-1, 1]. For the executor thread.
 at::Tensor as_network_input(const at::Tensor& images);
 
-// A batch as the network sees it, on its device, with the noise of the key where none is given. For the executor thread.
+// A batch as the network sees it, on its device, with the noise of the key where none is given. For the executor
+// thread.
 TrainingBatch on_device(TrainingBatch batch, const NoiseKey& key, at::Device device);
 
 UNetConfig decode_unet_config(const Napi::Object& object);

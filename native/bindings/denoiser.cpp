@@ -65,10 +65,9 @@ Napi::Value denoiser_interpret(const Napi::CallbackInfo& info) {
         auto x_start = x_start_from(*process, layout.heads[0], predictions.heads[0], *x_t, k);
         if (clip) x_start = x_start.clamp(-1, 1);
         const auto variance = reverse_variance(*process, type, predictions.variance, *x_t, k);
-        return Interpreted{x_start,
-                           model_mean(*process, layout.heads[0], predictions.heads[0], x_start, *x_t, k).contiguous(),
-                           variance.variance.expand_as(*x_t).contiguous(),
-                           variance.log_variance.expand_as(*x_t).contiguous()};
+        return Interpreted{
+            x_start, model_mean(*process, layout.heads[0], predictions.heads[0], x_start, *x_t, k).contiguous(),
+            variance.variance.expand_as(*x_t).contiguous(), variance.log_variance.expand_as(*x_t).contiguous()};
       },
       [](Napi::Env env, const Interpreted& result) -> Napi::Value {
         auto object = Napi::Object::New(env);
@@ -80,8 +79,8 @@ Napi::Value denoiser_interpret(const Napi::CallbackInfo& info) {
       });
 }
 
-// reverseAncestral(process, varianceType, xStart, varianceValues?, xt, noise, k, mean?): Promise<handle>; without a mean
-// it is the posterior's
+// reverseAncestral(process, varianceType, xStart, varianceValues?, xt, noise, k, mean?): Promise<handle>; without a
+// mean it is the posterior's
 Napi::Value reverse_ancestral(const Napi::CallbackInfo& info) {
   return submit(
       info.Env(),

@@ -18,8 +18,8 @@ Napi::Value wrap_schedule(Napi::Env env, Schedule schedule) {
 
 }  // namespace
 
-// scheduleCreate(name, timestepCount, zeroTerminal, betas?, timestepMap?): handle; with a map, betas are those of a process
-// that visits these of the original's timestepCount
+// scheduleCreate(name, timestepCount, zeroTerminal, betas?, timestepMap?): handle; with a map, betas are those of a
+// process that visits these of the original's timestepCount
 Napi::Value schedule_create(const Napi::CallbackInfo& info) {
   auto betas =
       info[3].IsUndefined() ? named_betas(decode_string(info[0]), decode_integer(info[1])) : decode_numbers(info[3]);

@@ -99,8 +99,8 @@ Napi::Value loss_evaluate(const Napi::CallbackInfo& info) {
   return submit(
       info.Env(),
       [unet = unwrap<UNet>(info[0]), schedule = unwrap<const Schedule>(info[1]), layout,
-       loss = decode_loss_config(config.Get("loss").As<Napi::Object>(), layout),
-       bound = decode_bound_config(config), rescales = config.Get("rescalesTimesteps").ToBoolean().Value(),
+       loss = decode_loss_config(config.Get("loss").As<Napi::Object>(), layout), bound = decode_bound_config(config),
+       rescales = config.Get("rescalesTimesteps").ToBoolean().Value(),
        dtype = decode_precision(config.Get("precision")), host_batch = decode_batch(info[3].As<Napi::Object>()),
        key = decode_noise_key(info[4].As<Napi::Object>())] {
         c10::NoGradGuard no_grad;
@@ -147,7 +147,8 @@ Napi::Value loss_shapes(const Napi::CallbackInfo& info) {
       });
 }
 
-// lossOfOutput(schedule, config, output, xStart, noise, t): Promise<{ loss, perHead, chosen, bound? }> of a given output
+// lossOfOutput(schedule, config, output, xStart, noise, t): Promise<{ loss, perHead, chosen, bound? }> of a given
+// output
 Napi::Value loss_of_output(const Napi::CallbackInfo& info) {
   const auto config = info[1].As<Napi::Object>();
   const auto layout = decode_layout(config);
@@ -155,7 +156,8 @@ Napi::Value loss_of_output(const Napi::CallbackInfo& info) {
       info.Env(),
       [schedule = unwrap<const Schedule>(info[0]), layout,
        loss = decode_loss_config(config.Get("loss").As<Napi::Object>(), layout), bound = decode_bound_config(config),
-       output = unwrap<at::Tensor>(info[2]), x_start = unwrap<at::Tensor>(info[3]), noise = unwrap<at::Tensor>(info[4]), t = decode_integers(info[5])] {
+       output = unwrap<at::Tensor>(info[2]), x_start = unwrap<at::Tensor>(info[3]), noise = unwrap<at::Tensor>(info[4]),
+       t = decode_integers(info[5])] {
         const ThreeHeadLossFunction function(*schedule, layout, loss);
         const auto x_t = schedule->q_sample(*x_start, *noise, t);
         return to_host(loss_of_output(*schedule, layout, function, bound, *output, *x_start, *noise, x_t, t));

@@ -139,7 +139,8 @@ StepResult Trainer::step(const TrainingBatch& host_batch) {
 
   if (!std::isfinite(result.loss) || !std::isfinite(result.grad_norm)) {
     const bool scale_was_too_large = scales_loss() && loss_scale_.shrink();
-    if (!scale_was_too_large && !config_.skips_non_finite) throw NonFiniteError(describe_non_finite(result, host_batch));
+    if (!scale_was_too_large && !config_.skips_non_finite)
+      throw NonFiniteError(describe_non_finite(result, host_batch));
     result.skipped = true;
     ++step_count_;
     return result;
@@ -185,9 +186,8 @@ void Trainer::save(const std::string& folder) const {
   auto state = named(parameters, optimizer_.exp_avg, "exp_avg.");
   const auto squares = named(parameters, optimizer_.exp_avg_sq, "exp_avg_sq.");
   state.insert(state.end(), squares.begin(), squares.end());
-  std::map<std::string, std::string> metadata = {{"format", "trislot"},
-                                                 {"step", std::to_string(step_count_)},
-                                                 {"updates", std::to_string(optimizer_.step_count)}};
+  std::map<std::string, std::string> metadata = {
+      {"format", "trislot"}, {"step", std::to_string(step_count_)}, {"updates", std::to_string(optimizer_.step_count)}};
   if (scales_loss()) metadata["lossScaleLog2"] = exact_text(loss_scale_.log2);
   write_safetensors(folder + "/optimizer.safetensors", state, metadata);
 }

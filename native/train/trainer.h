@@ -26,11 +26,11 @@ struct TrainerConfig {
   AdamWConfig optimizer;
   std::vector<double> ema_rates;
   bool ema_warms_up = true;
-  double clip_norm = 0;     // 0: no clipping
-  int64_t micro_batch = 0;  // examples a forward pass; 0: all of the batch
+  double clip_norm = 0;             // 0: no clipping
+  int64_t micro_batch = 0;          // examples a forward pass; 0: all of the batch
   bool sums_micro_batches = false;  // add the means of the micro-batches up, as guided-diffusion does
   at::ScalarType dtype = at::kFloat;
-  LossScale loss_scale;  // of float16
+  LossScale loss_scale;           // of float16
   bool skips_non_finite = false;  // otherwise a non-finite step is an error
 };
 

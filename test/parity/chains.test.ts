@@ -1,6 +1,6 @@
+import { expect } from 'chai'
 import { bitsPerDim } from '../../lib/analysis/bits-per-dim.ts'
 import { DeviceTensor } from '../../lib/device-tensor.ts'
-import { expect } from 'chai'
 import { UNet } from '../../lib/model/unet.ts'
 import { native } from '../../lib/native.ts'
 import { Denoiser } from '../../lib/sampling/denoiser.ts'

@@ -97,7 +97,8 @@ describe('Diffusion arithmetic against the original', () => {
             expectClose(losses.perHead, expected(`${name}.mse`), { ...TOLERANCE, what: `${name} mse` })
             expect(losses.bound !== undefined).to.equal(learns)
             // T is 1000 here, so that the rescaled bound is the bound.
-            if (losses.bound) expectClose(losses.bound, expected(`${name}.vb`), { ...tolerance, what: `${name} vb` })
+            if (losses.bound)
+              expectClose(losses.bound, expected(`${name}.vb`), { ...tolerance, what: `${name} vb` })
           }
 
           const { xStart: predicted, mean } = await addon.denoiserInterpret(

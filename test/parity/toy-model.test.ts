@@ -12,7 +12,8 @@ const EACH = 48
 const COUNT = 3 * EACH
 const T: Int32Array = Int32Array.of(0, 3, 9)
 
-const fill = (of: (i: number) => number): Float32Array => Float32Array.from({ length: COUNT }, (_, i) => of(i))
+const fill = (of: (i: number) => number): Float32Array =>
+  Float32Array.from({ length: COUNT }, (_, i) => of(i))
 const X_START = fill((i) => {
   const grey = Math.round((0.5 * Math.sin(0.37 * i + 0.1) + 0.5) * 255)
   return Math.max(-1, Math.min(1, grey / 127.5 - 1))
@@ -59,7 +60,11 @@ describe('Diffusion of a model that is a formula, against the original', () => {
 
   async function interpret(head: Head, variance: VarianceType, clip = true, xt = X, k = T) {
     const learns = variance.startsWith('learned')
-    const both = output(xt, Array.from(k, (step) => map()[step] as number), learns)
+    const both = output(
+      xt,
+      Array.from(k, (step) => map()[step] as number),
+      learns,
+    )
     const layout = { heads: [head], imageChannels: 3, learnsVariance: learns }
     const said = await native().denoiserInterpret(
       process.handle,
@@ -83,7 +88,15 @@ describe('Diffusion of a model that is a formula, against the original', () => {
     const nothing = await put(fill(() => 0))
     const { handle } = process
     // A step without noise is its mean.
-    const mean = native().reverseAncestral(handle, 'fixedSmall', await put(X_START), undefined, xt, nothing, T)
+    const mean = native().reverseAncestral(
+      handle,
+      'fixedSmall',
+      await put(X_START),
+      undefined,
+      xt,
+      nothing,
+      T,
+    )
     expectDigest(await get(await mean), [0.09803927, 0.4509804, -0.3491832, 3.441788, 63.79459], 'mean')
   })
 
@@ -97,7 +110,11 @@ describe('Diffusion of a model that is a formula, against the original', () => {
       'log-variance',
     )
     const xStart = await interpret('xStart', 'learnedRange')
-    expectDigest(await get(xStart.mean), [-0.3907582, 0.5885221, -0.3638414, 0.6098785, 60.90268], 'xStart mean')
+    expectDigest(
+      await get(xStart.mean),
+      [-0.3907582, 0.5885221, -0.3638414, 0.6098785, 60.90268],
+      'xStart mean',
+    )
     const xPrev = await interpret('xPrev', 'learnedRange')
     expectDigest(await get(xPrev.xStart), [-0.3907582, 0.5885221, -1, -9.185767, 84.84317], 'xPrev xStart')
   })
@@ -108,8 +125,14 @@ describe('Diffusion of a model that is a formula, against the original', () => {
       return [values[0], values[EACH], values[2 * EACH]] as number[]
     }
     const tolerance = { relative: 1e-6 }
-    expectClose(await perStep('fixedSmall'), [-9.211032, -1.288016, -0.1283695], { ...tolerance, what: 'small' })
-    expectClose(await perStep('fixedLarge'), [-9.211032, -0.7633142, -0.128074], { ...tolerance, what: 'large' })
+    expectClose(await perStep('fixedSmall'), [-9.211032, -1.288016, -0.1283695], {
+      ...tolerance,
+      what: 'small',
+    })
+    expectClose(await perStep('fixedLarge'), [-9.211032, -0.7633142, -0.128074], {
+      ...tolerance,
+      what: 'large',
+    })
   })
 
   async function ancestral(xt: Float32Array, k: Int32Array): Promise<Float32Array> {
@@ -160,7 +183,14 @@ describe('Diffusion of a model that is a formula, against the original', () => {
   const noisedImages = async () =>
     get(await native().scheduleQSample(process.handle, await put(X_START), await put(EPS), T))
 
-  const losses: [Head, VarianceType, LossKind, readonly number[], (readonly number[])?, (readonly number[])?][] = [
+  const losses: [
+    Head,
+    VarianceType,
+    LossKind,
+    readonly number[],
+    (readonly number[])?,
+    (readonly number[])?,
+  ][] = [
     [
       'eps',
       'learnedRange',
@@ -180,14 +210,7 @@ describe('Diffusion of a model that is a formula, against the original', () => {
       [0.06194219, 0.583067, 0.7035564],
       [26.07386, 0.3587231, 0.0001499259],
     ],
-    [
-      'xPrev',
-      'learnedRange',
-      'mse',
-      [],
-      [0.06194219, 0.308627, 0.1346768],
-      [26.07386, 0.6744295, 0.1104399],
-    ],
+    ['xPrev', 'learnedRange', 'mse', [], [0.06194219, 0.308627, 0.1346768], [26.07386, 0.6744295, 0.1104399]],
   ]
   for (const [head, variance, kind, loss, mse, bound] of losses) {
     it(`has the losses ${kind} of ${head} with ${variance} variance`, async () => {
@@ -265,7 +288,10 @@ describe('The pieces of the likelihood, against the original', () => {
 
   it('has the log-likelihood of 8-bit pixels, with whole tails at both ends', async () => {
     const actual = await logLikelihood([-1, -0.5, 0, 127 / 127.5 - 1, 1], [-0.9, -0.45, 0.01, 0, 0.95], -3)
-    expectClose(actual, [-3.619462, -3.272137, -2.78832, -2.771204, -1.728859], { relative: 2e-6, what: 'log p' })
+    expectClose(actual, [-3.619462, -3.272137, -2.78832, -2.771204, -1.728859], {
+      relative: 2e-6,
+      what: 'log p',
+    })
   })
 
   it('has the approximate normal distribution function', async () => {
@@ -285,7 +311,10 @@ describe('The pieces of the likelihood, against the original', () => {
     const tilde = Math.exp(-1)
     const betas = Float64Array.of(0.7, (0.7 * tilde) / (0.7 - 0.3 * tilde))
     const process = NoiseSchedule.create({ betas })
-    expectClose([process.tables.posteriorLogVarianceClipped[1] as number], [-1], { relative: 1e-12, what: 'variance' })
+    expectClose([process.tables.posteriorLogVarianceClipped[1] as number], [-1], {
+      relative: 1e-12,
+      what: 'variance',
+    })
     const one = async (value: number) =>
       (await DeviceTensor.from({ data: Float32Array.of(value), shape: [1, 1, 1, 1] })).handle
     const xStart = await one(0.3 / (process.tables.posteriorMeanXStart[1] as number))
