@@ -70,7 +70,7 @@ export async function nllCommand(argv: readonly string[]): Promise<number> {
     const config = (state.extra as { run?: RunConfig } | null)?.run
     if (!config)
       throw new DataError(`${call}: expected ${checkpoint} to be of a run, got none that names its data`)
-    const dataset = await openImages({ ...config, data: options.data ?? config.data, crop: 'center' })
+    const dataset = await openImages({ ...config, data: options.data ?? config.data })
     const count = Math.min(options.count ?? dataset.length, dataset.length)
     const steps = await asUsage(() => schedule.respace(options.respacing ?? ''))
     const denoiser = new Denoiser(unet, steps, {
@@ -87,10 +87,12 @@ export async function nllCommand(argv: readonly string[]): Promise<number> {
       const n = Math.min(options.batchSize, count - first)
       const images = await imagesInOrder(dataset, first, n, config.classes !== 'none')
       const soFar = first > 0 ? `${(sum / first).toFixed(4)} bits/dim` : ''
-      const part = await bitsPerDim({
-        ...{ denoiser, images, variance, seed, firstImage: first, signal },
-        onTimestep: (done, total) => progress.update(first * total + n * done, count * total, soFar),
-      })
+      const part = await asUsage(() =>
+        bitsPerDim({
+          ...{ denoiser, images, variance, seed, firstImage: first, signal },
+          onTimestep: (done, total) => progress.update(first * total + n * done, count * total, soFar),
+        }),
+      )
       sum += part.total.reduce((a, b) => a + b, 0)
       parts.push(part)
     }
