@@ -41,7 +41,7 @@ export interface BitsPerDim {
 }
 
 /**
- * The variational bound on the negative log-likelihood of 8-bit images, in bits per dimension (math.md, eq. 12;
+ * The variational bound on the negative log-likelihood of 8-bit images, in bits per dimension (math.md, eq. 12 and 12b;
  * guided-diffusion's `calc_bpd_loop`). One pass of the network for each timestep of the denoiser's process.
  *
  * @throws RangeError or TypeError for images that do not fit the network, or a variance that it does not have

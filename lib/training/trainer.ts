@@ -30,7 +30,7 @@ export interface LossOptions {
   /**
    * `mse` (default): the heads' errors, and where a variance is learned the variational bound, which trains the variance
    * alone. `rescaledMse`: that bound times T / 1000. `kl`: the bound alone, through mean and variance, for networks of one
-   * head; `rescaledKl`: times T (improved DDPM, section 3).
+   * head; `rescaledKl`: times T (math.md, eq. 12a; improved DDPM, section 3).
    */
   readonly kind?: LossKind
   /** Space in which heads are compared; `own` is the paper's, `xStart` the one in which they can be compared. */
@@ -43,7 +43,7 @@ export interface LossOptions {
   readonly sigmaData?: number
 }
 
-/** The dynamic loss scale of fp16 (guided-diffusion's), in powers of two: the loss is multiplied by 2^log2 before its gradient is taken. */
+/** The dynamic loss scale of fp16 (math.md, eq. 25a), in powers of two: the loss is multiplied by 2^log2 before its gradient is taken. */
 export interface LossScaleOptions {
   /** At the first step; 20 by default. */
   readonly log2?: number

@@ -51,7 +51,14 @@ describe('trislot nll', () => {
       'xstart_mse_terms.npz',
     ])
     const json = JSON.parse(await readFile(join(written, 'nll.json'), 'utf8'))
-    expect(json).to.include({ count: 5, seed: 3, weights: 'raw', variance: 'learned', clip: true, respacing: null })
+    expect(json).to.include({
+      count: 5,
+      seed: 3,
+      weights: 'raw',
+      variance: 'learned',
+      clip: true,
+      respacing: null,
+    })
     expect(json.timesteps).to.deep.equal([0, 6, 11, 17, 22, 28, 33, 39])
 
     const { unet, schedule } = await loadForSampling((await latestCheckpoint(folder)) as string, {
@@ -76,7 +83,10 @@ describe('trislot nll', () => {
       )
       expectClose(json[name], means, { relative: 1e-4, absolute: 1e-6, what: name })
     }
-    expect(json.bound.reduce((a: number, b: number) => a + b) + json.prior).to.be.closeTo(json.bitsPerDim, 1e-3)
+    expect(json.bound.reduce((a: number, b: number) => a + b) + json.prior).to.be.closeTo(
+      json.bitsPerDim,
+      1e-3,
+    )
   })
 
   it('visits fewer timesteps when told to, and writes where it is told', async () => {

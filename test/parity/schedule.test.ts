@@ -84,14 +84,57 @@ describe('NoiseSchedule against the original', () => {
   })
 
   for (const [name, timestepCount, first, second, middle, last, sum, alphaBar] of [
-    ['linear', 1000, 0.0001, 0.00011991991991991993, 0.010059959959959959, 0.02, 10.049999999999999, 4.0358297653756761e-5],
-    ['linear', 4000, 2.5000000000000001e-5, 2.6244061015253815e-5, 0.0025131220305076268, 0.005, 10.050000000000001, 4.2466522758022488e-5],
-    ['cosine', 1000, 4.128422482196914e-5, 4.6141752736650332e-5, 0.0031556914415850068, 0.999, 12.441496417056296, 2.4287669070348567e-9],
-    ['cosine', 4000, 9.8658188136813152e-6, 1.01694148842979e-5, 0.0007889355535104503, 0.999, 15.210434270813124, 1.5179804688514517e-10],
+    [
+      'linear',
+      1000,
+      0.0001,
+      0.00011991991991991993,
+      0.010059959959959959,
+      0.02,
+      10.049999999999999,
+      4.0358297653756761e-5,
+    ],
+    [
+      'linear',
+      4000,
+      2.5000000000000001e-5,
+      2.6244061015253815e-5,
+      0.0025131220305076268,
+      0.005,
+      10.050000000000001,
+      4.2466522758022488e-5,
+    ],
+    [
+      'cosine',
+      1000,
+      4.128422482196914e-5,
+      4.6141752736650332e-5,
+      0.0031556914415850068,
+      0.999,
+      12.441496417056296,
+      2.4287669070348567e-9,
+    ],
+    [
+      'cosine',
+      4000,
+      9.8658188136813152e-6,
+      1.01694148842979e-5,
+      0.0007889355535104503,
+      0.999,
+      15.210434270813124,
+      1.5179804688514517e-10,
+    ],
   ] as const) {
     it(`has the betas of ${name} with ${timestepCount} timesteps, their sum and what is left of the signal`, () => {
       const { beta, alphaBar: bars } = NoiseSchedule.create({ name, timestepCount }).tables
-      const actual = [beta[0], beta[1], beta[timestepCount / 2], beta.at(-1), total(beta), bars.at(-1)] as number[]
+      const actual = [
+        beta[0],
+        beta[1],
+        beta[timestepCount / 2],
+        beta.at(-1),
+        total(beta),
+        bars.at(-1),
+      ] as number[]
       expectClose(actual, [first, second, middle, last, sum, alphaBar], { relative: 1e-12, what: name })
     })
   }
@@ -106,8 +149,16 @@ describe('NoiseSchedule against the original', () => {
       ['sum of log variances', [total(logs)], [-4896.90725843247]],
       ['posterior variance', at(linear.posteriorVariance, 1), [5.4531876613006668e-5]],
       ['log variances', at(logs, 0, 1), [-9.8167251352959486, -9.8167251352959486]],
-      ['factors of xStart', at(linear.posteriorMeanXStart, 1, 500, 999), [0.54529149951013767, 0.0030580570756296344, 0.00012835148717224693]],
-      ['factors of xt', at(linear.posteriorMeanXt, 1, 500, 999), [0.45470849899053029, 0.99410435075672576, 0.98994867826751731]],
+      [
+        'factors of xStart',
+        at(linear.posteriorMeanXStart, 1, 500, 999),
+        [0.54529149951013767, 0.0030580570756296344, 0.00012835148717224693],
+      ],
+      [
+        'factors of xt',
+        at(linear.posteriorMeanXt, 1, 500, 999),
+        [0.45470849899053029, 0.99410435075672576, 0.98994867826751731],
+      ],
       ['sqrt(1 / alphaBar - 1)', at(linear.sqrtRecipAlphaBarMinusOne, 999), [157.40728081040757]],
       ['cosine: sum of alphaBar', [total(cosine.alphaBar)], [495.577512582486]],
       ['cosine: sum of log variances', [total(cosine.posteriorLogVarianceClipped)], [-5746.60176229936]],
@@ -120,7 +171,10 @@ describe('NoiseSchedule against the original', () => {
     const cosine = NoiseSchedule.create({ name: 'cosine' }).respace('ddim25').tables.beta
     expectClose(
       [linear[0], linear[1], linear[125], linear.at(-1), cosine[0], cosine[1], cosine.at(-1)] as number[],
-      [9.9999999999988987e-5, 0.00059906556447564263, 0.049297903634179741, 0.077519344992350026, 4.128422482196914e-5, 0.0056236640581812658, 0.75535554842484764],
+      [
+        9.9999999999988987e-5, 0.00059906556447564263, 0.049297903634179741, 0.077519344992350026,
+        4.128422482196914e-5, 0.0056236640581812658, 0.75535554842484764,
+      ],
       { relative: 1e-12, what: 'betas' },
     )
   })
@@ -141,7 +195,10 @@ describe('NoiseSchedule against the original', () => {
       expect(kept, what).to.have.length(count)
       expect(kept.slice(0, head.length), what).to.deep.equal(head)
       expect(kept.slice(kept.length - tail.length), what).to.deep.equal(tail)
-      expect(kept.reduce((a, b) => a + b), what).to.equal(sum)
+      expect(
+        kept.reduce((a, b) => a + b),
+        what,
+      ).to.equal(sum)
     }
   })
 

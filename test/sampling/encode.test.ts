@@ -49,7 +49,12 @@ describe('encode and decode', () => {
   it('stop at a signal', async () => {
     const denoiser = new Denoiser(tiny.unet, tiny.schedule.respace('5'))
     const stop = new AbortController()
-    const walk = encode({ denoiser, images, signal: stop.signal, onStep: () => stop.abort(new Error('enough')) })
+    const walk = encode({
+      denoiser,
+      images,
+      signal: stop.signal,
+      onStep: () => stop.abort(new Error('enough')),
+    })
     expect((await rejection(walk)).message).to.equal('enough')
   })
 

@@ -29,7 +29,10 @@ describe('A network of a respaced process with rescaled timesteps', () => {
     unet = await UNet.create({ ...TINY, heads: ['eps'] })
     await loadFormulaWeights(unet)
     process = NoiseSchedule.create({ name: 'cosine', timestepCount: 4000 }).respace('10')
-    const [a, b] = [await DeviceTensor.from({ data: xStart, shape }), await DeviceTensor.from({ data: noise, shape })]
+    const [a, b] = [
+      await DeviceTensor.from({ data: xStart, shape }),
+      await DeviceTensor.from({ data: noise, shape }),
+    ]
     xt = new DeviceTensor(await native().scheduleQSample(process.handle, a.handle, b.handle, steps))
     const { data } = await xt.toHost()
     output = (await unet.forward({ x: { data, shape }, t: { data: TOLD, shape: [3] } })).data as Float32Array
@@ -39,7 +42,9 @@ describe('A network of a respaced process with rescaled timesteps', () => {
     const trainer = await Trainer.create(unet, process, { rescalesTimesteps: true })
     const result = await trainer.trainStep({ images: { data: xStart, shape }, t: steps, noise, lr: 0 })
     const expected = [0, 1, 2].map((n) => {
-      const error = output.subarray(64 * n, 64 * n + 64).map((eps, i) => (eps - (noise[64 * n + i] as number)) ** 2)
+      const error = output
+        .subarray(64 * n, 64 * n + 64)
+        .map((eps, i) => (eps - (noise[64 * n + i] as number)) ** 2)
       return error.reduce((a, b) => a + b) / 64
     })
     expectClose(result.perHead, expected, { relative: 1e-5, what: 'error' })

@@ -71,7 +71,11 @@ describe('What is minimised', () => {
     expectClose(mse.exampleLoss, expected(1), { relative: 1e-6, what: 'mse' })
     expectClose(rescaled.exampleLoss, expected(0.02), { relative: 1e-6, what: 'rescaledMse' })
     expectClose(kl.exampleLoss, bound, { relative: 1e-6, what: 'kl' })
-    expectClose(rescaledKl.exampleLoss, bound.map((bits) => 20 * bits), { relative: 1e-6, what: 'rescaledKl' })
+    expectClose(
+      rescaledKl.exampleLoss,
+      bound.map((bits) => 20 * bits),
+      { relative: 1e-6, what: 'rescaledKl' },
+    )
   })
 
   it('learns by the bound with a fixed variance', async () => {
@@ -163,7 +167,9 @@ describe('What is minimised', () => {
     expect(short.message).to.equal(
       'trainer.trainStep: expected noise to be a Float32Array of 256 numbers, as many as the images have, got Float32Array(3)',
     )
-    const bad = await rejection(trainer.trainStep({ ...batch, noise: new Float32Array(256).fill(Number.NaN) }))
+    const bad = await rejection(
+      trainer.trainStep({ ...batch, noise: new Float32Array(256).fill(Number.NaN) }),
+    )
     expect(bad.message).to.equal('trainer.trainStep: expected noise[0] to be finite, got NaN')
   })
 })
@@ -196,6 +202,8 @@ describe('The head xPrev', () => {
 
   it('stands alone', async () => {
     const error = await rejection(tinyTrainer({}, { heads: ['eps', 'xPrev'] }))
-    expect(error.message).to.equal('UNet.create: expected heads to be xPrev alone, or without it, got ["eps", "xPrev"]')
+    expect(error.message).to.equal(
+      'UNet.create: expected heads to be xPrev alone, or without it, got ["eps", "xPrev"]',
+    )
   })
 })

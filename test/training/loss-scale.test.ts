@@ -32,7 +32,10 @@ describe('The loss scale of fp16', () => {
       }
       reports.push(rows.flat())
     }
-    expectClose(reports[1] as number[], reports[0] as number[], { relative: 2e-3, what: 'loss, gradient norm' })
+    expectClose(reports[1] as number[], reports[0] as number[], {
+      relative: 2e-3,
+      what: 'loss, gradient norm',
+    })
     expect(reports[1]).to.not.deep.equal(reports[0])
   })
 
