@@ -1,11 +1,11 @@
 #include "runtime/rng.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 
 #include <algorithm>
 #include <cmath>
 
+#include "runtime/parallel.h"
 #include "runtime/philox.h"
 
 namespace trislot {
@@ -19,7 +19,7 @@ template <typename Fill>
 void for_each_block(float* out, int64_t sample_count, int64_t sample_size, uint64_t seed, uint32_t purpose,
                     uint32_t step, uint32_t first_sample, const Fill& fill) {
   const int64_t blocks = (sample_size + 3) / 4;
-  at::parallel_for(0, sample_count * blocks, 4096, [&](int64_t begin, int64_t end) {
+  in_parallel(sample_count * blocks, [&](int64_t begin, int64_t end, int64_t) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t sample = i / blocks;
       const int64_t block = i % blocks;

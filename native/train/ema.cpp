@@ -13,9 +13,12 @@ Ema::Ema(double rate, bool warms_up, const std::vector<at::Tensor>& weights) : r
 
 void Ema::update(const std::vector<at::Tensor>& weights) {
   c10::NoGradGuard no_grad;
+  at::_foreach_lerp_(averages, weights, 1 - next_rate());
+}
+
+double Ema::next_rate() {
   const auto n = static_cast<double>(update_count++);
-  const double r = warms_up ? std::min(rate, (1 + n) / (10 + n)) : rate;
-  at::_foreach_lerp_(averages, weights, 1 - r);
+  return warms_up ? std::min(rate, (1 + n) / (10 + n)) : rate;
 }
 
 }  // namespace trislot

@@ -11,9 +11,11 @@ namespace trislot {
 struct Ema {
   Ema(double rate, bool warms_up, const std::vector<at::Tensor>& weights);
 
-  // average <- r * average + (1 - r) * weights, with r = min(rate, (1 + n) / (10 + n)) while warming up (math.md,
-  // "EMA").
+  // average <- r * average + (1 - r) * weights, with r = next_rate().
   void update(const std::vector<at::Tensor>& weights);
+
+  // The rate r of this update, which is counted: min(rate, (1 + n) / (10 + n)) while warming up (math.md, "EMA").
+  double next_rate();
 
   double rate;
   bool warms_up;

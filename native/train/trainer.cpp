@@ -125,15 +125,13 @@ StepResult Trainer::step(const TrainingBatch& host_batch) {
     gradients.push_back(weight.grad().defined() ? weight.grad() : at::zeros_like(weight.detach()));
   }
   c10::NoGradGuard no_grad;
-  if (scales_loss()) at::_foreach_mul_(gradients, 1 / loss_scale);
-  const auto norm = at::stack(at::_foreach_norm(gradients)).norm();
-
   StepResult result;
   result.example_loss = at::cat(example_losses).to(at::kCPU);
   result.per_head = at::cat(per_head).to(at::kCPU);
   result.chosen = at::cat(chosen).to(at::kCPU);
   result.loss = (result.example_loss * host_batch.weight).mean().item<double>();
-  result.grad_norm = norm.item<double>();
+  // Gradients of float16 are those of the scaled loss: norm and update take the scale out again.
+  result.grad_norm = optimizer_.norm(gradients) / loss_scale;
   result.loss_scale = loss_scale;
   if (!bound.empty()) result.bound = at::cat(bound).to(at::kCPU);
 
@@ -146,11 +144,9 @@ StepResult Trainer::step(const TrainingBatch& host_batch) {
     return result;
   }
 
-  if (config_.clip_norm > 0 && result.grad_norm > config_.clip_norm) {
-    at::_foreach_mul_(gradients, config_.clip_norm / (result.grad_norm + 1e-6));
-  }
-  optimizer_.step(gradients, host_batch.lr);
-  for (auto& average : averages_) average.update(weights_);
+  const bool clips = config_.clip_norm > 0 && result.grad_norm > config_.clip_norm;
+  const double factor = clips ? config_.clip_norm / (result.grad_norm + 1e-6) : 1;
+  optimizer_.step(gradients, factor / loss_scale, host_batch.lr, averages_);
   if (scales_loss()) loss_scale_.grow();
   ++step_count_;
   return result;

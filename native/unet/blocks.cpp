@@ -47,7 +47,7 @@ at::Tensor ResBlock::operator()(const at::Tensor& x, const at::Tensor& emb, cons
   auto h = resize(at::silu(in_norm(x)), direction);  // resized between the activation and the convolution
   h = in_conv(h);
 
-  auto e = emb_proj(at::silu(emb)).to(h.scalar_type());
+  auto e = emb_proj(emb).to(h.scalar_type());
   std::vector<int64_t> shape(h.dim(), 1);
   shape[0] = e.size(0);
   shape[1] = e.size(1);

@@ -23,7 +23,7 @@ struct Resample {
   std::optional<Conv> conv;
 };
 
-// x: [N, C_in, ...], emb: [N, E] -> [N, C_out, ...]
+// x: [N, C_in, ...], emb: SiLU of the embedding, [N, E] -> [N, C_out, ...]
 struct ResBlock {
   ResBlock(ParameterList& list, const std::string& name, const UNetConfig& config, int64_t in, int64_t out,
            uint32_t layer, Resize direction = Resize::None);

@@ -4,7 +4,10 @@
 #include <c10/core/GradMode.h>
 
 #include <algorithm>
+#include <utility>
 
+#include "kernels/kernels.h"
+#include "unet/fast_blocks.h"
 #include "unet/recompute.h"
 
 namespace trislot {
@@ -94,21 +97,28 @@ std::vector<at::Tensor> UNet::weights() const {
   return tensors;
 }
 
-at::Tensor UNet::run(const Block& block, at::Tensor h, const at::Tensor& emb, const ForwardContext& context) const {
+at::Tensor UNet::run(const Block& block, at::Tensor h, at::Tensor skip, const at::Tensor& emb,
+                     const ForwardContext& context) const {
   const bool recompute = config_.recompute && c10::GradMode::is_enabled();
+  const bool fast = has_fast_kernels(h);
+  if (skip.defined() && !fast) h = at::cat({h, std::exchange(skip, {})}, /*dim=*/1);
   for (const auto& layer : block) {
     if (const auto* res = std::get_if<ResBlock>(&layer)) {
-      h = recompute ? recomputed([res, context](const Tensors& in) { return (*res)(in[0], in[1], context); }, {h, emb},
-                                 res->parameters())
-                    : (*res)(h, emb, context);
+      h = fast        ? fast::res_block(*res, {h, std::exchange(skip, {})}, emb, context, recompute)
+          : recompute ? recomputed([res, context](const Tensors& in) { return (*res)(in[0], in[1], context); }, {h, emb},
+                                   res->parameters())
+                      : (*res)(h, emb, context);
     } else if (const auto* attention = std::get_if<Attention>(&layer)) {
-      h = recompute
-              ? recomputed([attention](const Tensors& in) { return (*attention)(in[0]); }, {h}, attention->parameters())
-              : (*attention)(h);
+      h = fast        ? fast::attention(*attention, h, recompute)
+          : recompute ? recomputed([attention](const Tensors& in) { return (*attention)(in[0]); }, {h},
+                                   attention->parameters())
+                      : (*attention)(h);
     } else if (const auto* conv = std::get_if<Conv>(&layer)) {
-      h = (*conv)(h);
+      h = fast ? fast::conv(*conv, h) : (*conv)(h);
     } else {
-      h = std::get<Resample>(layer)(h);
+      const auto& resample = std::get<Resample>(layer);
+      const bool convolves = fast && resample.conv && resample.direction == Resize::Up;
+      h = convolves ? fast::conv(*resample.conv, resize(h, Resize::Up)) : resample(h);
     }
   }
   return h;
@@ -118,6 +128,7 @@ at::Tensor UNet::forward(const UNetInput& input, const ForwardContext& context) 
   auto emb = timestep_embedding(input.t, config_.model_channels);
   emb = time_embed_out_(at::silu(time_embed_in_(emb)));
   if (label_emb_.defined()) emb = emb + at::index(label_emb_, {input.y});
+  emb = at::silu(emb);  // every block begins with it
 
   auto x = input.x;
   if (config_.low_res) {
@@ -125,14 +136,17 @@ at::Tensor UNet::forward(const UNetInput& input, const ForwardContext& context) 
     x = at::cat({x, low_res}, /*dim=*/1);
   }
   auto h = x.to(context.dtype);
+  if (has_fast_kernels(h)) h = fast::nhwc(h);
   std::vector<at::Tensor> skips;
-  for (const auto& block : input_blocks_) skips.push_back(h = run(block, h, emb, context));
-  h = run(middle_block_, h, emb, context);
+  for (const auto& block : input_blocks_) skips.push_back(h = run(block, h, {}, emb, context));
+  h = run(middle_block_, h, {}, emb, context);
   for (const auto& block : output_blocks_) {
-    h = run(block, at::cat({h, skips.back()}, /*dim=*/1), emb, context);
+    h = run(block, h, std::move(skips.back()), emb, context);
     skips.pop_back();
   }
-  return out_conv_(at::silu(out_norm_(h.to(at::kFloat))));
+  h = h.to(at::kFloat);
+  if (has_fast_kernels(h)) return fast::norm_conv(out_norm_, out_conv_, h).contiguous();
+  return out_conv_(at::silu(out_norm_(h)));
 }
 
 }  // namespace trislot

@@ -42,7 +42,10 @@ class UNet {
   using Block = std::vector<Layer>;
 
   UNet(const UNetConfig& config, ParameterList list);
-  at::Tensor run(const Block& block, at::Tensor h, const at::Tensor& emb, const ForwardContext& context) const;
+
+  // skip: [N, C, ...] joined to h along the channels, may be undefined; emb: [N, E] after its activation.
+  at::Tensor run(const Block& block, at::Tensor h, at::Tensor skip, const at::Tensor& emb,
+                 const ForwardContext& context) const;
 
   UNetConfig config_;
   std::vector<Parameter> parameters_;

@@ -1,0 +1,328 @@
+#include "kernels/kernels.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Context.h>
+#include <ATen/Parallel.h>
+#include <ATen/Version.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <string>
+
+namespace trislot {
+
+namespace baseline {
+extern const KernelTable kTable;
+}
+#ifdef TRISLOT_X86_KERNELS
+namespace avx2 {
+extern const KernelTable kTable;
+}
+namespace avx512 {
+extern const KernelTable kTable;
+}
+#endif
+
+namespace {
+
+std::atomic<Kernels>& choice() {
+  static std::atomic<Kernels> chosen = [] {
+    const char* wanted = std::getenv("TRISLOT_KERNELS");
+    return wanted != nullptr && std::string_view(wanted) == "plain" ? Kernels::Plain : Kernels::Fast;
+  }();
+  return chosen;
+}
+
+}  // namespace
+
+void choose_kernels(Kernels kernels) { choice() = kernels; }
+Kernels chosen_kernels() { return choice(); }
+
+const KernelTable& kernel_table() {
+#ifdef TRISLOT_X86_KERNELS
+  static const KernelTable& table = [&]() -> const KernelTable& {
+    const std::string capability = at::get_cpu_capability();
+    return capability == "AVX512" ? avx512::kTable : capability == "AVX2" ? avx2::kTable : baseline::kTable;
+  }();
+  return table;
+#else
+  return baseline::kTable;
+#endif
+}
+
+bool has_fast_kernels(const at::Tensor& x) {
+  return chosen_kernels() == Kernels::Fast && x.device().is_cpu() && x.dim() == 4 &&
+         (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16);
+}
+
+namespace fast {
+namespace {
+
+constexpr auto kNhwc = at::MemoryFormat::ChannelsLast;
+
+// Below this many tiles a direct convolution beats Winograd's, whose weights are four times as large.
+constexpr int64_t kFewestTiles = 16;
+
+// Calls body with a value of the type in which x lies in memory.
+template <typename Body>
+void with_type(const at::Tensor& x, const Body& body) {
+  if (x.scalar_type() == at::kBFloat16) {
+    body(kernel_table().bfloat16, BFloat16{});
+  } else {
+    body(kernel_table().float32, 0.0f);
+  }
+}
+
+template <typename T>
+const T* in(const at::Tensor& x) {
+  return x.defined() ? static_cast<const T*>(x.const_data_ptr()) : nullptr;
+}
+
+template <typename T>
+T* out(at::Tensor& x) {
+  return x.defined() ? static_cast<T*>(x.mutable_data_ptr()) : nullptr;
+}
+
+const float* floats(const at::Tensor& x) { return in<float>(x); }
+
+at::Tensor new_floats(at::IntArrayRef shape) { return at::empty(shape, at::kFloat); }
+
+at::Tensor new_image(const at::Tensor& like, int64_t channels) {
+  return at::empty({like.size(0), channels, like.size(2), like.size(3)}, like.options().memory_format(kNhwc));
+}
+
+NormShape norm_shape(const Parts& x, int64_t groups) {
+  return {x.first.size(0), x.first.size(2) * x.first.size(3), x.first.size(1),
+          x.second.defined() ? x.second.size(1) : 0, groups};
+}
+
+at::Tensor piece_space(const NormShape& shape, int64_t values) {
+  const int64_t channels = shape.first_channels + shape.second_channels;
+  return new_floats({values * kernel_table().piece_floats(shape.batch, shape.pixels, channels)});
+}
+
+Conv3x3Shape conv_shape(const at::Tensor& x, int64_t out_channels) {
+  return {x.size(0), x.size(2), x.size(3), x.size(1), out_channels};
+}
+
+bool has_enough_tiles(const at::Tensor& x) {
+  return x.size(0) * ((x.size(2) + 3) / 4) * ((x.size(3) + 3) / 4) >= kFewestTiles;
+}
+
+// y = conv(x) + bias + addend with a weight that is transformed already.
+at::Tensor winograd(const at::Tensor& x, const at::Tensor& transformed, int64_t out_channels, const at::Tensor& bias,
+                    const at::Tensor& addend, bool reuses_addend) {
+  auto y = reuses_addend && addend.defined() ? addend : new_image(x, out_channels);
+  const auto shape = conv_shape(x, out_channels);
+  const auto thread_stride = kernel_table().conv_workspace(shape);
+  auto workspace = new_floats({at::get_num_threads() * thread_stride});
+  const auto zeros = at::zeros({x.size(1)}, x.scalar_type());
+  const int64_t bias_stride = bias.defined() && bias.dim() == 2 ? out_channels : 0;
+  with_type(x, [&]<typename T>(const ImageKernels<T>& kernels, T) {
+    kernels.conv(shape, in<T>(x), floats(transformed), floats(bias), bias_stride, in<T>(addend), out<T>(y), in<T>(zeros),
+                 out<float>(workspace), thread_stride);
+  });
+  return y;
+}
+
+}  // namespace
+
+at::Tensor nhwc(const at::Tensor& x) { return x.contiguous(kNhwc); }
+
+at::Tensor rows(const at::Tensor& image) { return image.permute({0, 2, 3, 1}).view({-1, image.size(1)}); }
+
+at::Tensor Parts::joined() const { return second.defined() ? at::cat({first, second}, /*dim=*/1) : first; }
+
+Moments moments(const Parts& x, int64_t groups) {
+  constexpr float kTiny = 1e-5f;
+  const auto shape = norm_shape(x, groups);
+  Moments result{new_floats({shape.batch, groups}), new_floats({shape.batch, groups}), groups};
+  auto workspace = piece_space(shape, 2);
+  with_type(x.first, [&]<typename T>(const ImageKernels<T>& kernels, T) {
+    kernels.moments(shape, in<T>(x.first), in<T>(x.second), kTiny, out<float>(result.mean), out<float>(result.rstd),
+                    out<float>(workspace));
+  });
+  return result;
+}
+
+Affine affine(const Moments& moments, const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& scale_shift) {
+  const int64_t batch = moments.mean.size(0), channels = weight.size(0), width = channels / moments.groups;
+  Affine result{new_floats({batch, channels}), new_floats({batch, channels}), new_floats({batch, channels})};
+  const float *gamma = floats(weight), *beta = floats(bias), *extra = floats(scale_shift);
+  for (int64_t n = 0; n < batch; ++n) {
+    const float* mean = floats(moments.mean) + n * moments.groups;
+    const float* rstd = floats(moments.rstd) + n * moments.groups;
+    float* scale = out<float>(result.scale) + n * channels;
+    float* shift = out<float>(result.shift) + n * channels;
+    float* means = out<float>(result.mean) + n * channels;
+    for (int64_t c = 0; c < channels; ++c) {
+      const float m = mean[c / width];
+      const float factor = rstd[c / width] * gamma[c];
+      const float more = extra == nullptr ? 1 : 1 + extra[n * 2 * channels + c];
+      const float term = extra == nullptr ? 0 : extra[n * 2 * channels + channels + c];
+      scale[c] = factor * more;
+      shift[c] = (beta[c] - m * factor) * more + term;
+      means[c] = m;
+    }
+  }
+  return result;
+}
+
+at::Tensor apply(const Parts& x, const Affine& affine, bool activates) {
+  auto y = new_image(x.first, x.channels());
+  with_type(x.first, [&]<typename T>(const ImageKernels<T>& kernels, T) {
+    kernels.apply(norm_shape(x, 1), activates, in<T>(x.first), in<T>(x.second), floats(affine.scale),
+                  floats(affine.shift), out<T>(y));
+  });
+  return y;
+}
+
+NormGradients apply_backward(at::Tensor gradient, const Parts& x, const Moments& moments, const Affine& affine,
+                             const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& scale_shift,
+                             bool activates, const at::Tensor& addend) {
+  const auto shape = norm_shape(x, moments.groups);
+  const int64_t batch = shape.batch, channels = x.channels(), groups = moments.groups, width = channels / groups;
+  auto sums = new_floats({batch, 2, channels});
+  auto workspace = piece_space(shape, 2);
+  with_type(x.first, [&]<typename T>(const ImageKernels<T>& kernels, T) {
+    kernels.apply_gradient(shape, activates, in<T>(x.first), in<T>(x.second), floats(affine.scale),
+                           floats(affine.shift), floats(affine.mean), out<T>(gradient), out<float>(sums),
+                           out<float>(workspace));
+  });
+
+  // With xhat = (x - mean) rstd and z = xhat g + b, g = weight (1 + scale): dx = rstd (dz g - mean(dz g) -
+  // xhat mean(dz g xhat)), means over the group.
+  NormGradients result;
+  result.weight = at::zeros({channels}, at::kFloat);
+  result.bias = at::zeros({channels}, at::kFloat);
+  if (scale_shift.defined()) result.scale_shift = new_floats({batch, 2 * channels});
+  auto dz_factor = new_floats({batch, channels}), x_factor = new_floats({batch, channels});
+  auto term = new_floats({batch, channels});
+  const float *gamma = floats(weight), *beta = floats(bias), *extra = floats(scale_shift);
+  const double count = static_cast<double>(width * shape.pixels);
+  float *dgamma = out<float>(result.weight), *dbeta = out<float>(result.bias);
+  for (int64_t n = 0; n < batch; ++n) {
+    const float* sum = floats(sums) + n * 2 * channels;
+    const float* product = sum + channels;
+    for (int64_t group = 0; group < groups; ++group) {
+      const double rstd = floats(moments.rstd)[n * groups + group], mean = floats(moments.mean)[n * groups + group];
+      double mean_dz = 0, mean_dz_xhat = 0;
+      for (int64_t c = group * width; c < (group + 1) * width; ++c) {
+        const double more = extra == nullptr ? 1 : 1 + extra[n * 2 * channels + c];
+        const double g = gamma[c] * more, d_shift = sum[c], d_scale = rstd * product[c];
+        mean_dz += g * d_shift;
+        mean_dz_xhat += g * d_scale;
+        dgamma[c] += static_cast<float>(more * d_scale);
+        dbeta[c] += static_cast<float>(more * d_shift);
+        if (extra != nullptr) {
+          float* d_extra = out<float>(result.scale_shift) + n * 2 * channels;
+          d_extra[c] = static_cast<float>(gamma[c] * d_scale + beta[c] * d_shift);
+          d_extra[channels + c] = static_cast<float>(d_shift);
+        }
+      }
+      mean_dz /= count;
+      mean_dz_xhat /= count;
+      for (int64_t c = group * width; c < (group + 1) * width; ++c) {
+        const double g = gamma[c] * (extra == nullptr ? 1 : 1.0 + extra[n * 2 * channels + c]);
+        out<float>(dz_factor)[n * channels + c] = static_cast<float>(rstd * g);
+        out<float>(x_factor)[n * channels + c] = static_cast<float>(-rstd * rstd * mean_dz_xhat);
+        out<float>(term)[n * channels + c] = static_cast<float>(rstd * (rstd * mean_dz_xhat * mean - mean_dz));
+      }
+    }
+  }
+
+  if (x.second.defined()) {
+    result.x = {new_image(x.first, x.first.size(1)), new_image(x.second, x.second.size(1))};
+  } else {
+    result.x = {gradient, {}};
+  }
+  result.x_sums = new_floats({batch, x.first.size(1)});
+  with_type(x.first, [&]<typename T>(const ImageKernels<T>& kernels, T) {
+    kernels.norm_gradient(shape, in<T>(x.first), in<T>(x.second), in<T>(gradient), floats(dz_factor), floats(x_factor),
+                          floats(term), in<T>(addend), out<T>(result.x.first), out<T>(result.x.second),
+                          out<float>(result.x_sums), out<float>(workspace));
+  });
+  return result;
+}
+
+at::Tensor transformed_weight(const at::Tensor& weight, bool turned) {
+  const int64_t rows = weight.size(turned ? 0 : 1), columns = weight.size(turned ? 1 : 0);
+  auto result = new_floats({kernel_table().transformed_size(rows, columns)});
+  kernel_table().transform_weight(floats(weight), rows, columns, turned, out<float>(result));
+  return result;
+}
+
+at::Tensor conv3x3(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& addend,
+                   bool reuses_addend, const at::Tensor& transformed) {
+  if (!has_enough_tiles(x)) {
+    auto y = at::convolution(x, weight.to(x.scalar_type()), {}, {1, 1}, {1, 1}, {1, 1}, false, {0, 0}, 1);
+    if (bias.defined()) y.add_(bias.view({-1, weight.size(0), 1, 1}));
+    if (addend.defined()) y.add_(addend);
+    return nhwc(y);
+  }
+  const auto prepared = transformed.defined() ? transformed : transformed_weight(weight, /*turned=*/false);
+  return winograd(x, prepared, weight.size(0), bias, addend, reuses_addend);
+}
+
+at::Tensor conv3x3_input_gradient(const at::Tensor& gradient, const at::Tensor& weight) {
+  if (!has_enough_tiles(gradient)) {
+    const auto like = new_image(gradient, weight.size(1));
+    return nhwc(std::get<0>(at::convolution_backward(gradient, like, weight.to(gradient.scalar_type()), c10::nullopt,
+                                                     {1, 1}, {1, 1}, {1, 1}, false, {0, 0}, 1, {true, false, false})));
+  }
+  return winograd(gradient, transformed_weight(weight, /*turned=*/true), weight.size(1), {}, {}, false);
+}
+
+at::Tensor conv3x3_weight_gradient(const at::Tensor& x, const at::Tensor& gradient, const at::Tensor& weight) {
+  if (!has_enough_tiles(x)) {
+    return std::get<1>(at::convolution_backward(gradient, x, weight.to(x.scalar_type()), c10::nullopt, {1, 1}, {1, 1},
+                                                {1, 1}, false, {0, 0}, 1, {false, true, false}))
+        .to(at::kFloat)
+        .contiguous();
+  }
+  const auto shape = conv_shape(x, gradient.size(1));
+  auto result = new_floats({shape.out_channels, shape.in_channels, 3, 3});
+  auto workspace = new_floats({kernel_table().conv_gradient_workspace(shape)});
+  const auto zeros = at::zeros({x.size(1)}, x.scalar_type());
+  with_type(x, [&]<typename T>(const ImageKernels<T>& kernels, T) {
+    kernels.conv_weight_gradient(shape, in<T>(x), in<T>(gradient), out<float>(result), in<T>(zeros),
+                                 out<float>(workspace));
+  });
+  return result;
+}
+
+at::Tensor conv1x1(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& addend) {
+  auto y = addend.defined() ? addend : new_image(x, weight.size(0));
+  const ProductShape shape{x.size(0) * x.size(2) * x.size(3), weight.size(1), weight.size(0)};
+  const auto thread_stride = kernel_table().product_workspace(shape);
+  auto packed = new_floats({kernel_table().packed_size(shape)});
+  auto workspace = new_floats({at::get_num_threads() * thread_stride});
+  with_type(x, [&]<typename T>(const ImageKernels<T>& kernels, T) {
+    kernels.product(shape, in<T>(x), shape.depth, floats(weight), weight.stride(1), weight.stride(0), floats(bias),
+                    in<T>(addend), out<T>(y), shape.columns, out<float>(packed), out<float>(workspace), thread_stride);
+  });
+  return y;
+}
+
+void conv1x1_weight_gradient(const at::Tensor& x, const at::Tensor& gradient, at::Tensor result) {
+  const ProductShape shape{gradient.size(1), x.size(0) * x.size(2) * x.size(3), x.size(1)};
+  const auto thread_stride = kernel_table().outer_sum_workspace(shape);
+  auto workspace = new_floats({at::get_num_threads() * thread_stride});
+  with_type(x, [&]<typename T>(const ImageKernels<T>& kernels, T) {
+    kernels.outer_sum(shape, in<T>(gradient), shape.rows, in<T>(x), shape.columns, out<float>(result),
+                      result.stride(0), out<float>(workspace), thread_stride);
+  });
+}
+
+at::Tensor pixel_sums(const at::Tensor& x) {
+  const int64_t batch = x.size(0), channels = x.size(1), pixels = x.size(2) * x.size(3);
+  auto sums = new_floats({batch, channels});
+  auto workspace = new_floats({kernel_table().piece_floats(batch, pixels, channels)});
+  with_type(x, [&]<typename T>(const ImageKernels<T>& kernels, T) {
+    kernels.pixel_sums(in<T>(x), batch, pixels, channels, out<float>(sums), out<float>(workspace));
+  });
+  return sums;
+}
+
+}  // namespace fast
+}  // namespace trislot

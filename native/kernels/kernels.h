@@ -1,0 +1,100 @@
+// The fast kernels as functions of tensors, without autograd. Images are logically [N, C, H, W] and lie in memory as NHWC
+// (channels last); they are float32 or bfloat16, all else is float32.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <optional>
+#include <string_view>
+
+#include "kernels/table.h"
+
+namespace trislot {
+
+// Fast: own kernels where they apply (CPU, two dimensions, float32 or bfloat16). Plain: LibTorch's everywhere; the oracle
+// of the tests.
+enum class Kernels { Fast, Plain };
+
+// The choice holds for the process; the environment variable TRISLOT_KERNELS=plain makes it at the start.
+void choose_kernels(Kernels kernels);
+Kernels chosen_kernels();
+
+// The table for the instruction set that LibTorch uses (ATEN_CPU_CAPABILITY lowers it).
+const KernelTable& kernel_table();
+
+// Whether fast kernels are chosen and can read x.
+bool has_fast_kernels(const at::Tensor& x);
+
+namespace fast {
+
+// The same values in NHWC order; x itself where it is so already.
+at::Tensor nhwc(const at::Tensor& x);
+
+// Pixels as rows: [N * H * W, C], sharing memory.
+at::Tensor rows(const at::Tensor& image);
+
+// An image whose channels may lie in two tensors, as a skip connection and what it joins.
+struct Parts {
+  at::Tensor first, second;  // NHWC; second may be undefined
+
+  int64_t channels() const { return first.size(1) + (second.defined() ? second.size(1) : 0); }
+  at::Tensor joined() const;
+};
+
+// Mean and 1 / standard deviation of each group, [N, groups].
+struct Moments {
+  at::Tensor mean, rstd;
+  int64_t groups;
+};
+Moments moments(const Parts& x, int64_t groups);
+
+// Normalisation as one multiplication and addition for each channel of each image, [N, C].
+struct Affine {
+  at::Tensor scale, shift, mean;
+};
+
+// weight, bias: [C] of the norm; scale_shift: [N, 2 C] of the embedding (y = norm(x) (1 + scale) + shift) or undefined.
+Affine affine(const Moments& moments, const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& scale_shift);
+
+// act(x * scale + shift): SiLU if `activates`, otherwise nothing. [N, C, H, W] of x's type or `dtype`.
+at::Tensor apply(const Parts& x, const Affine& affine, bool activates);
+
+struct NormGradients {
+  Parts x;
+  at::Tensor weight, bias, scale_shift;  // [C], [C], [N, 2 C]
+  at::Tensor x_sums;                     // [N, C] sums of the gradient of x.first over its pixels
+};
+
+// The way back through `apply` and the norm. `gradient` is overwritten, and becomes the gradient of x where x is one part;
+// addend, if defined, is added to the gradient of x.
+NormGradients apply_backward(at::Tensor gradient, const Parts& x, const Moments& moments, const Affine& affine,
+                             const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& scale_shift,
+                             bool activates, const at::Tensor& addend);
+
+// A 3x3 weight prepared for `conv3x3`; `turned` for the convolution that carries gradients back.
+at::Tensor transformed_weight(const at::Tensor& weight, bool turned);
+
+// Convolution with stride 1 and a border of zeros; transformed: of transformed_weight, undefined leaves that to this
+// function; bias: [C] or [N, C] or undefined; addend: an image of the output's shape or undefined, whose memory the result
+// takes if `reuses_addend`.
+at::Tensor conv3x3(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& addend = {},
+                   bool reuses_addend = false, const at::Tensor& transformed = {});
+
+// Gradient of x from that of y = conv3x3(x, weight).
+at::Tensor conv3x3_input_gradient(const at::Tensor& gradient, const at::Tensor& weight);
+
+// Gradient of the weight, [C_out, C_in, 3, 3] float32.
+at::Tensor conv3x3_weight_gradient(const at::Tensor& x, const at::Tensor& gradient, const at::Tensor& weight);
+
+// A 1x1 convolution, which is a product of matrices over pixels: x weight^T + bias + addend. weight: [C_out, C_in] float32
+// of any strides; bias: [C_out] or undefined; addend, if defined, is overwritten by the result.
+at::Tensor conv1x1(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& addend = {});
+
+// Gradient of its weight, written to `result` [C_out, C_in] float32 whose rows may be apart.
+void conv1x1_weight_gradient(const at::Tensor& x, const at::Tensor& gradient, at::Tensor result);
+
+// Sums over the pixels of each image: [N, C].
+at::Tensor pixel_sums(const at::Tensor& x);
+
+}  // namespace fast
+}  // namespace trislot

@@ -1,0 +1,339 @@
+#include "unet/fast_blocks.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <cmath>
+#include <utility>
+
+namespace trislot::fast {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+// What a block does, carried from the forward pass to the backward pass. `kept` are the tensors that forward gives to
+// backward beside the inputs.
+struct Block : torch::CustomClassHolder {
+  using Tensors = variable_list;
+  // inputs -> output; fills kept
+  virtual at::Tensor forward(const Tensors& inputs, Tensors& kept) const = 0;
+  // inputs, kept, gradient of the output -> gradients of the inputs
+  virtual Tensors backward(const Tensors& inputs, Tensors& kept, const at::Tensor& gradient) const = 0;
+};
+
+// Autograd's view of a block: one node.
+class Node : public torch::autograd::Function<Node> {
+ public:
+  static at::Tensor forward(AutogradContext* context, const c10::intrusive_ptr<Block>& block, at::TensorList inputs) {
+    variable_list kept;
+    const auto output = block->forward(inputs.vec(), kept);
+    auto saved = inputs.vec();
+    saved.insert(saved.end(), kept.begin(), kept.end());
+    context->save_for_backward(std::move(saved));
+    context->saved_data["block"] = c10::IValue::make_capsule(block);
+    context->saved_data["inputs"] = static_cast<int64_t>(inputs.size());
+    return output;
+  }
+
+  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
+    auto inputs = context->get_saved_variables();
+    const auto count = context->saved_data["inputs"].toInt();
+    variable_list kept(inputs.begin() + count, inputs.end());
+    inputs.resize(count);
+    const auto block = c10::static_intrusive_pointer_cast<Block>(context->saved_data["block"].toCapsule());
+    c10::NoGradGuard no_grad;
+    auto result = block->backward(inputs, kept, nhwc(gradients[0]));
+    result.insert(result.begin(), at::Tensor());  // of the block itself
+    return result;
+  }
+};
+
+template <typename Kind, typename... Arguments>
+at::Tensor run(const variable_list& inputs, Arguments&&... arguments) {
+  const c10::intrusive_ptr<Block> block = c10::make_intrusive<Kind>(std::forward<Arguments>(arguments)...);
+  bool needs_gradient = false;
+  for (const auto& input : inputs) needs_gradient = needs_gradient || input.requires_grad();
+  if (needs_gradient && c10::GradMode::is_enabled()) return Node::apply(block, at::TensorList(inputs));
+  variable_list kept;
+  return block->forward(inputs, kept);
+}
+
+// Sums a [N, C] over N.
+at::Tensor over_batch(const at::Tensor& sums) { return sums.sum(/*dim=*/0); }
+
+// A 1x1 weight as a matrix; weight: [C_out, C_in, ...ones].
+at::Tensor matrix(const at::Tensor& weight) { return weight.flatten(1); }
+
+at::Tensor image_of(const at::Tensor& rows, const at::Tensor& like) {
+  return rows.view({like.size(0), like.size(2), like.size(3), rows.size(1)}).permute({0, 3, 1, 2});
+}
+
+at::Tensor resized(const at::Tensor& x, Resize direction) { return nhwc(resize(x, direction)); }
+
+// The adjoint of `resize`: of the mean of 2 x 2 a quarter to each, of the nearest neighbour the sum.
+at::Tensor resized_backward(const at::Tensor& gradient, Resize direction) {
+  if (direction == Resize::None) return gradient;
+  return direction == Resize::Down ? nhwc(resize(gradient, Resize::Up).mul_(0.25))
+                                   : nhwc(resize(gradient, Resize::Down).mul_(4));
+}
+
+// h = conv_1(act(norm_1(x))), y = conv_2(act(norm_2(h))) + skip(x), with the embedding in between.
+struct ResBlockNode : Block {
+  ResBlockNode(const ResBlock& block, bool two_parts, const ForwardContext& context, bool recompute)
+      : block(block), two_parts(two_parts), recompute(recompute), context(context) {}
+
+  const ResBlock& block;
+  bool two_parts, recompute;
+  ForwardContext context;
+
+  // first, [second], e, in_norm (2), in_conv (2), out_norm (2), out_conv (2), [skip (2)]
+  struct Inputs {
+    Parts x;
+    at::Tensor e, in_weight, in_bias, in_conv, in_conv_bias, out_weight, out_bias, out_conv, out_conv_bias, skip,
+        skip_bias;
+  };
+  Inputs named(const variable_list& in) const {
+    size_t i = 0;
+    Inputs named;
+    named.x.first = in[i++];
+    if (two_parts) named.x.second = in[i++];
+    for (auto* tensor : {&named.e, &named.in_weight, &named.in_bias, &named.in_conv, &named.in_conv_bias,
+                         &named.out_weight, &named.out_bias, &named.out_conv, &named.out_conv_bias}) {
+      *tensor = in[i++];
+    }
+    if (block.skip) {
+      named.skip = in[i++];
+      named.skip_bias = in[i++];
+    }
+    return named;
+  }
+
+  at::Tensor scale_shift(const Inputs& in) const { return block.scale_shift ? in.e : at::Tensor(); }
+
+  at::Tensor dropped(const at::Tensor& activated) const {
+    if (!context.training || block.dropout == 0) return activated;
+    const auto mask = keyed_dropout_mask(activated.sizes(), block.dropout, block.layer, context.dropout);
+    return nhwc(activated * mask.to(activated.scalar_type()));
+  }
+
+  // What both passes need; h is [N, C_out, H, W], between the convolutions.
+  struct Middle {
+    at::Tensor h;
+    Moments in_moments, out_moments;
+  };
+  at::Tensor first_half(const Inputs& in, const Moments& in_moments) const {
+    const auto activated = apply(in.x, affine(in_moments, in.in_weight, in.in_bias, {}), /*activates=*/true);
+    const auto bias = block.scale_shift ? in.in_conv_bias : in.in_conv_bias + in.e;
+    return conv3x3(resized(activated, block.direction), in.in_conv, bias);
+  }
+
+  at::Tensor forward(const variable_list& tensors, variable_list& kept) const override {
+    const auto in = named(tensors);
+    const auto in_moments = moments(in.x, block.in_norm.groups);
+    const auto h = first_half(in, in_moments);
+    const auto out_moments = moments({h, {}}, block.out_norm.groups);
+    const auto activated =
+        dropped(apply({h, {}}, affine(out_moments, in.out_weight, in.out_bias, scale_shift(in)), /*activates=*/true));
+
+    if (!recompute) kept = {in_moments.mean, in_moments.rstd, h, out_moments.mean, out_moments.rstd};
+    if (!block.skip) return conv3x3(activated, in.out_conv, in.out_conv_bias, resized(in.x.first, block.direction));
+    const auto weight = matrix(in.skip);
+    const auto split = in.x.first.size(1);
+    auto identity = conv1x1(in.x.first, weight.narrow(1, 0, split), in.skip_bias);
+    if (two_parts) identity = conv1x1(in.x.second, weight.narrow(1, split, in.x.second.size(1)), {}, identity);
+    return conv3x3(activated, in.out_conv, in.out_conv_bias, identity, /*reuses_addend=*/true);
+  }
+
+  variable_list backward(const variable_list& tensors, variable_list& kept, const at::Tensor& dy) const override {
+    const auto in = named(tensors);
+    Moments in_moments, out_moments;
+    at::Tensor h;
+    if (recompute) {
+      in_moments = moments(in.x, block.in_norm.groups);
+      h = first_half(in, in_moments);
+      out_moments = moments({h, {}}, block.out_norm.groups);
+    } else {
+      in_moments = {kept[0], kept[1], block.in_norm.groups};
+      h = std::move(kept[2]);
+      out_moments = {kept[3], kept[4], block.out_norm.groups};
+      kept.clear();
+    }
+
+    // The second half: from y to h.
+    const auto out_affine = affine(out_moments, in.out_weight, in.out_bias, scale_shift(in));
+    const auto dy_sums = over_batch(pixel_sums(dy));
+    const auto d_out_conv = conv3x3_weight_gradient(dropped(apply({h, {}}, out_affine, /*activates=*/true)), dy,
+                                                    in.out_conv);
+    const auto out_norm =
+        apply_backward(dropped(conv3x3_input_gradient(dy, in.out_conv)), {h, {}}, out_moments, out_affine,
+                       in.out_weight, in.out_bias, scale_shift(in), /*activates=*/true, {});
+    h.reset();
+    const auto& dh = out_norm.x.first;
+
+    // The first half: from h to x.
+    const auto in_affine = affine(in_moments, in.in_weight, in.in_bias, {});
+    const auto d_in_conv = conv3x3_weight_gradient(
+        resized(apply(in.x, in_affine, /*activates=*/true), block.direction), dh, in.in_conv);
+    const auto d_activated = resized_backward(conv3x3_input_gradient(dh, in.in_conv), block.direction);
+    const auto identity = block.skip ? at::Tensor() : resized_backward(dy, block.direction);
+    auto in_norm = apply_backward(d_activated, in.x, in_moments, in_affine, in.in_weight, in.in_bias, {},
+                                  /*activates=*/true, identity);
+
+    variable_list result = {in_norm.x.first};
+    if (two_parts) result.push_back(in_norm.x.second);
+    const auto de = block.scale_shift ? out_norm.scale_shift : out_norm.x_sums;
+    result.insert(result.end(), {de, in_norm.weight, in_norm.bias, d_in_conv, over_batch(out_norm.x_sums),
+                                 out_norm.weight, out_norm.bias, d_out_conv, dy_sums});
+    if (block.skip) {
+      const auto weight = matrix(in.skip);
+      auto d_skip = at::empty(weight.sizes(), at::kFloat);
+      int64_t begin = 0;
+      for (size_t i = 0; i < (two_parts ? 2 : 1); ++i) {
+        const auto& part = i == 0 ? in.x.first : in.x.second;
+        conv1x1(dy, weight.narrow(1, begin, part.size(1)).t(), {}, result[i]);
+        conv1x1_weight_gradient(part, dy, d_skip.narrow(1, begin, part.size(1)));
+        begin += part.size(1);
+      }
+      result.insert(result.end(), {d_skip.view(in.skip.sizes()), dy_sums});
+    }
+    return result;
+  }
+};
+
+// y = x + proj(attention(qkv(norm(x)))), as products of matrices over pixels.
+struct AttentionNode : Block {
+  AttentionNode(const Attention& block, bool recompute) : block(block), recompute(recompute) {}
+
+  const Attention& block;
+  bool recompute;
+
+  // all: [N, 3 C, H, W] -> q, k, v as views [N, heads, S, width]
+  std::array<at::Tensor, 3> split(const at::Tensor& all) const {
+    const int64_t n = all.size(0), channels = all.size(1) / 3, width = channels / block.head_count;
+    const auto pixels = rows(all);
+    const auto parts = block.type_major ? pixels.view({n, -1, 3, block.head_count, width}).transpose(2, 3)
+                                        : pixels.view({n, -1, block.head_count, 3, width});
+    return {parts.select(3, 0).transpose(1, 2), parts.select(3, 1).transpose(1, 2), parts.select(3, 2).transpose(1, 2)};
+  }
+
+  // [N, heads, S, width] as an image like x
+  static at::Tensor merged(const at::Tensor& mixed, const at::Tensor& x) {
+    return image_of(mixed.transpose(1, 2).reshape({-1, x.size(1)}), x);
+  }
+
+  struct Middle {
+    Moments norm;
+    at::Tensor all, mixed, log_sum;  // [N, 3 C, H, W], [N, heads, S, width], [N, heads, S]
+  };
+  Middle middle(const variable_list& in) const {
+    Middle result;
+    const Parts x = {in[0], {}};
+    result.norm = moments(x, block.norm.groups);
+    const auto normed = apply(x, affine(result.norm, in[1], in[2], {}), /*activates=*/false);
+    result.all = conv1x1(normed, matrix(in[3]), in[4]);
+    const auto [q, k, v] = split(result.all);
+    std::tie(result.mixed, result.log_sum) = at::_scaled_dot_product_flash_attention_for_cpu(q, k, v);
+    return result;
+  }
+
+  at::Tensor forward(const variable_list& in, variable_list& kept) const override {
+    const auto& x = in[0];
+    const auto m = middle(in);
+    if (!recompute) kept = {m.norm.mean, m.norm.rstd, m.all, m.mixed, m.log_sum};
+    return conv1x1(merged(m.mixed, x), matrix(in[5]), in[6]).add_(x);
+  }
+
+  variable_list backward(const variable_list& in, variable_list& kept, const at::Tensor& dy) const override {
+    const auto& x = in[0];
+    const auto m = recompute ? middle(in)
+                             : Middle{{kept[0], kept[1], block.norm.groups}, kept[2], kept[3], kept[4]};
+    kept.clear();
+    auto d_proj = at::empty(matrix(in[5]).sizes(), at::kFloat), d_qkv = at::empty(matrix(in[3]).sizes(), at::kFloat);
+    conv1x1_weight_gradient(merged(m.mixed, x), dy, d_proj);
+    const auto d_mixed = rows(conv1x1(dy, matrix(in[5]).t(), {}))
+                             .view({x.size(0), -1, block.head_count, x.size(1) / block.head_count})
+                             .transpose(1, 2);
+
+    const auto [q, k, v] = split(m.all);
+    const auto [dq, dk, dv] = at::_scaled_dot_product_flash_attention_for_cpu_backward(
+        d_mixed, q, k, v, m.mixed, m.log_sum, /*dropout_p=*/0, /*is_causal=*/false);
+    const auto d_all = at::empty_like(m.all);
+    const auto [q_to, k_to, v_to] = split(d_all);
+    q_to.copy_(dq);
+    k_to.copy_(dk);
+    v_to.copy_(dv);
+
+    const Parts parts = {x, {}};
+    const auto norm_affine = affine(m.norm, in[1], in[2], {});
+    conv1x1_weight_gradient(apply(parts, norm_affine, /*activates=*/false), d_all, d_qkv);
+    const auto norm = apply_backward(conv1x1(d_all, matrix(in[3]).t(), {}), parts, m.norm, norm_affine, in[1], in[2],
+                                     {}, /*activates=*/false, dy);
+    return {norm.x.first,           norm.weight,
+            norm.bias,              d_qkv.view(in[3].sizes()),
+            over_batch(pixel_sums(d_all)), d_proj.view(in[5].sizes()),
+            over_batch(pixel_sums(dy))};
+  }
+};
+
+struct ConvNode : Block {
+  at::Tensor forward(const variable_list& in, variable_list&) const override { return conv3x3(in[0], in[1], in[2]); }
+
+  variable_list backward(const variable_list& in, variable_list&, const at::Tensor& dy) const override {
+    return {in[0].requires_grad() ? conv3x3_input_gradient(dy, in[1]) : at::Tensor(),
+            conv3x3_weight_gradient(in[0], dy, in[1]), over_batch(pixel_sums(dy))};
+  }
+};
+
+struct NormConvNode : Block {
+  explicit NormConvNode(int64_t groups) : groups(groups) {}
+
+  int64_t groups;
+
+  at::Tensor forward(const variable_list& in, variable_list& kept) const override {
+    const Parts x = {in[0], {}};
+    const auto norm = moments(x, groups);
+    kept = {norm.mean, norm.rstd};
+    return conv3x3(apply(x, affine(norm, in[1], in[2], {}), /*activates=*/true), in[3], in[4]);
+  }
+
+  variable_list backward(const variable_list& in, variable_list& kept, const at::Tensor& dy) const override {
+    const Parts x = {in[0], {}};
+    const Moments norm = {kept[0], kept[1], groups};
+    const auto norm_affine = affine(norm, in[1], in[2], {});
+    const auto d_conv = conv3x3_weight_gradient(apply(x, norm_affine, /*activates=*/true), dy, in[3]);
+    const auto gradients = apply_backward(conv3x3_input_gradient(dy, in[3]), x, norm, norm_affine, in[1], in[2], {},
+                                          /*activates=*/true, {});
+    return {gradients.x.first, gradients.weight, gradients.bias, d_conv, over_batch(pixel_sums(dy))};
+  }
+};
+
+}  // namespace
+
+at::Tensor res_block(const ResBlock& block, const Parts& x, const at::Tensor& emb_activated,
+                     const ForwardContext& context, bool recompute) {
+  variable_list inputs = {nhwc(x.first)};
+  if (x.second.defined()) inputs.push_back(nhwc(x.second));
+  inputs.insert(inputs.end(), {block.emb_proj(emb_activated), block.in_norm.weight, block.in_norm.bias,
+                               block.in_conv.weight, block.in_conv.bias, block.out_norm.weight, block.out_norm.bias,
+                               block.out_conv.weight, block.out_conv.bias});
+  if (block.skip) inputs.insert(inputs.end(), {block.skip->weight, block.skip->bias});
+  return run<ResBlockNode>(inputs, block, x.second.defined(), context, recompute);
+}
+
+at::Tensor attention(const Attention& block, const at::Tensor& x, bool recompute) {
+  return run<AttentionNode>({nhwc(x), block.norm.weight, block.norm.bias, block.qkv.weight, block.qkv.bias,
+                             block.proj_out.weight, block.proj_out.bias},
+                            block, recompute);
+}
+
+at::Tensor conv(const Conv& layer, const at::Tensor& x) {
+  return run<ConvNode>({nhwc(x), layer.weight, layer.bias});
+}
+
+at::Tensor norm_conv(const GroupNorm& norm, const Conv& layer, const at::Tensor& x) {
+  return run<NormConvNode>({nhwc(x), norm.weight, norm.bias, layer.weight, layer.bias}, norm.groups);
+}
+
+}  // namespace trislot::fast
