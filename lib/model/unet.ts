@@ -95,12 +95,15 @@ export function unetConfig(options: UNetOptions): UNetConfig {
   if (
     unknownHead !== undefined ||
     config.heads.length === 0 ||
+    (config.heads.includes('xPrev') && config.heads.length > 1) ||
     config.heads.length !== (options.heads ?? HEADS).length
   ) {
-    throw argumentError(call, 'heads', `some of ${ALL_HEADS.join(', ')}, each once`, options.heads)
-  }
-  if (config.heads.includes('xPrev') && config.heads.length > 1) {
-    throw argumentError(call, 'heads', 'xPrev alone, or without it', config.heads)
+    throw argumentError(
+      call,
+      'heads',
+      `some of ${HEADS.join(', ')}, each once, or xPrev alone`,
+      options.heads,
+    )
   }
   checkInteger(call, 'imageChannels', config.imageChannels, 1, 4)
   checkArchitecture(call, config)

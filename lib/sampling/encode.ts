@@ -1,6 +1,6 @@
 import { argumentError, checkFinite } from '../check.ts'
 import { DeviceTensor } from '../device-tensor.ts'
-import { native } from '../native.ts'
+import { native, type TensorHandle } from '../native.ts'
 import { checkImages, elementCount, type ImageBatch, type ImageShape } from '../tensor.ts'
 import type { Denoiser } from './denoiser.ts'
 
@@ -79,11 +79,7 @@ async function walk(
   start: { readonly data: Uint8Array | Float32Array; readonly shape: ImageShape },
   steps: readonly number[],
   { denoiser, onStep, signal }: WalkOptions,
-  step: (
-    xStart: DeviceTensor,
-    xt: DeviceTensor,
-    k: number,
-  ) => ReturnType<ReturnType<typeof native>['reverseDdim']>,
+  step: (xStart: DeviceTensor, xt: DeviceTensor, k: number) => Promise<TensorHandle>,
 ): Promise<Float32Array> {
   denoiser.unet.checkImageShape(call, start.shape)
   let xt = await DeviceTensor.from(start, denoiser.unet.device)

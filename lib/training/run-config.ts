@@ -45,8 +45,8 @@ export const RUN_SHAPE = {
   ),
   heads: about(
     'network',
-    'what is predicted; xPrev alone',
-    z.array(oneOf(ALL_HEADS), `some of ${ALL_HEADS.join(', ')}`).optional(),
+    'what is predicted, or xPrev alone',
+    z.array(oneOf(ALL_HEADS), `some of ${HEADS.join(', ')}, or xPrev alone`).optional(),
   ),
   learnsVariance: about('network', 'predict the variance too', flag().optional()),
   modelChannels: about('network', 'base width; 64 without a preset', integer(1).optional()),
@@ -214,6 +214,13 @@ export async function runConfig(options: RunOptions, call = 'run'): Promise<RunC
   const config: Given = { ...rest, ...(preset && definedOver(NETWORK_PRESETS[preset], rest)) }
   config.modelChannels ??= 64
   if (config.lrSchedule !== 'constant') config.lrSteps ??= config.steps
+  const scale = (['lossScaleLog2', 'lossScaleGrowth'] as const).find((key) => given[key] !== undefined)
+  if (scale && given.precision !== 'fp16') {
+    throw argumentError(call, scale, 'absent unless precision is fp16', given[scale])
+  }
+  if (given.sumsMicroBatches && given.microBatch === 0) {
+    throw argumentError(call, 'sumsMicroBatches', 'absent without microBatch', true)
+  }
   const slots = await slotsOf(given, call)
   if (slots) {
     config.slots = slots.length

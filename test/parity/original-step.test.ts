@@ -1,13 +1,13 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { readTensors, writeTensors } from '../../lib/checkpoint-file.ts'
+import { readTensors } from '../../lib/checkpoint-file.ts'
 import { UNet } from '../../lib/model/unet.ts'
-import type { HostData } from '../../lib/native.ts'
 import { NoiseSchedule } from '../../lib/schedule/noise-schedule.ts'
-import { elementCount, type HostTensor } from '../../lib/tensor.ts'
+import type { HostTensor } from '../../lib/tensor.ts'
 import { Trainer } from '../../lib/training/trainer.ts'
 import { expectClose } from '../support/close.ts'
+import { loadSineWeights } from '../support/sine-weights.ts'
 
 const sum = (tensors: Iterable<HostTensor>, of: (value: number) => number): number => {
   let total = 0
@@ -31,18 +31,7 @@ describe('One step of training against the original', () => {
         resBlockUpDown: true,
         classCount: 10,
       })
-      const weights: Record<string, HostData> = {}
-      for (const [j, { name, shape }] of unet.parameters().entries()) {
-        const base = shape.length === 1 && name.endsWith('weight') ? 1 : 0
-        const data = Float32Array.from(
-          { length: elementCount(shape) },
-          (_, i) => base + 0.08 * Math.sin(0.37 * i + 0.71 * j),
-        )
-        weights[name] = { data, shape }
-      }
-      const file = join(folder, 'weights.safetensors')
-      await writeTensors(file, weights)
-      await unet.loadWeights(file)
+      await loadSineWeights(unet)
       const trainer = await Trainer.create(unet, NoiseSchedule.create({ name: 'linear' }).respace(''), {
         weightDecay: 0.01,
         decayAll: true,

@@ -203,7 +203,7 @@ describe('The head xPrev', () => {
   it('stands alone', async () => {
     const error = await rejection(tinyTrainer({}, { heads: ['eps', 'xPrev'] }))
     expect(error.message).to.equal(
-      'UNet.create: expected heads to be xPrev alone, or without it, got ["eps", "xPrev"]',
+      'UNet.create: expected heads to be some of xStart, v, eps, each once, or xPrev alone, got ["eps", "xPrev"]',
     )
   })
 })
