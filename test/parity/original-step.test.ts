@@ -79,7 +79,9 @@ describe('One step of training against the original', () => {
       const model = (await read('model')).values()
       const after = [...model]
       expectClose([norm(after)], [64.264332], { relative: 1e-6, what: 'norm of the weights' })
-      expectClose([sum(after, (v) => v)], [1475.80874], { absolute: 0.02, what: 'sum of the weights' })
+      // Adam moves the 300 to 700 weights whose gradients are zero but for rounding by 0.001, up or down at random: the sum is
+      // known to about 0.025.
+      expectClose([sum(after, (v) => v)], [1475.80874], { absolute: 0.1, what: 'sum of the weights' })
       const average = [...(await read('ema-0.999')).values()]
       expectClose([sum(average, (v) => v)], [1469.4229], { absolute: 1e-3, what: 'sum of the average' })
     } finally {
