@@ -72,8 +72,8 @@ void transform_input(const T* const (&pixels)[kPoints], int64_t channels, float*
 
 // Z = A y A^T of one tile of output gradients, in panels: point p, column c of a panel at out[panel][p][c].
 template <typename T>
-void transform_output_gradient(const T* gradient, const int64_t (&offsets)[kTile * kTile], int64_t channels, float* out,
-                               int64_t panel_stride, int64_t point_stride) {
+void transform_output_gradient(const T* gradient, const int64_t (&offsets)[kTile * kTile], int64_t channels,
+                               float* out, int64_t panel_stride, int64_t point_stride) {
   for (int64_t c = 0; c < rounded_up(channels, kPanel); c += kLanes) {
     const int64_t left = channels - c;
     Vec in[kTile][kTile], transformed[kWindow][kWindow];
@@ -109,8 +109,8 @@ void transform_products(const float* products, int64_t point_stride, const int64
 
 int64_t panels_of(int64_t channels) { return (channels + kPanel - 1) / kPanel; }
 
-// Distance of two points of a panel in transformed weights: one line more than a power of two, so that the points do
-// not meet in one set of the cache.
+// Distance of two points of a panel in transformed weights: one line more than a power of two, so that the points do not
+// meet in one set of the cache.
 int64_t weight_stride(int64_t rows) { return rows * kPanel + kLanes; }
 
 // Elements of the workspace of one thread in `forward`.
@@ -273,8 +273,7 @@ void weight_gradient(const Conv3x3Shape& shape, const T* x, const T* gradient, f
         for (int64_t l = 0; l < kLanes; ++l) {
           const int64_t column = panel * kPanel + lane + l;
           if (column >= shape.out_channels) break;
-          for (int tap = 0; tap < 9; ++tap)
-            weight_gradient_out[(column * rows + row) * 9 + tap] = taps[tap / 3][tap % 3][l];
+          for (int tap = 0; tap < 9; ++tap) weight_gradient_out[(column * rows + row) * 9 + tap] = taps[tap / 3][tap % 3][l];
         }
       }
     }

@@ -119,8 +119,8 @@ at::Tensor winograd(const at::Tensor& x, const at::Tensor& transformed, int64_t 
   const auto zeros = at::zeros({x.size(1)}, x.scalar_type());
   const int64_t bias_stride = bias.defined() && bias.dim() == 2 ? out_channels : 0;
   with_type(x, [&]<typename T>(const ImageKernels<T>& kernels, T) {
-    kernels.conv(shape, in<T>(x), floats(transformed), floats(bias), bias_stride, in<T>(addend), out<T>(y),
-                 in<T>(zeros), out<float>(workspace), thread_stride);
+    kernels.conv(shape, in<T>(x), floats(transformed), floats(bias), bias_stride, in<T>(addend), out<T>(y), in<T>(zeros),
+                 out<float>(workspace), thread_stride);
   });
   return y;
 }
@@ -309,8 +309,8 @@ void conv1x1_weight_gradient(const at::Tensor& x, const at::Tensor& gradient, at
   const auto thread_stride = kernel_table().outer_sum_workspace(shape);
   auto workspace = new_floats({at::get_num_threads() * thread_stride});
   with_type(x, [&]<typename T>(const ImageKernels<T>& kernels, T) {
-    kernels.outer_sum(shape, in<T>(gradient), shape.rows, in<T>(x), shape.columns, out<float>(result), result.stride(0),
-                      out<float>(workspace), thread_stride);
+    kernels.outer_sum(shape, in<T>(gradient), shape.rows, in<T>(x), shape.columns, out<float>(result),
+                      result.stride(0), out<float>(workspace), thread_stride);
   });
 }
 

@@ -1,6 +1,6 @@
 // What the kernels offer, as one table of functions for each instruction set. Raw pointers and C headers only, because
-// this header is compiled with every instruction set (see simd.h). Images are NHWC and contiguous. T is float or
-// BFloat16, the type in which images lie in memory; all arithmetic is float32.
+// this header is compiled with every instruction set (see simd.h). Images are NHWC and contiguous. T is float or BFloat16,
+// the type in which images lie in memory; all arithmetic is float32.
 #pragma once
 
 #include <stdint.h>
@@ -29,8 +29,8 @@ struct ProductShape {
 
 template <typename T>
 struct ImageKernels {
-  // y = conv(x) + bias + addend. `transformed` is the weight as transform_weight gives it; bias may differ between
-  // images (bias_stride 0: it does not) and may be null, as may addend; `zeros` holds in_channels zeros; workspace:
+  // y = conv(x) + bias + addend. `transformed` is the weight as transform_weight gives it; bias may differ between images
+  // (bias_stride 0: it does not) and may be null, as may addend; `zeros` holds in_channels zeros; workspace:
   // threads * conv_workspace(shape) floats.
   void (*conv)(const Conv3x3Shape& shape, const T* x, const float* transformed, const float* bias, int64_t bias_stride,
                const T* addend, T* y, const T* zeros, float* workspace, int64_t thread_stride);
@@ -52,14 +52,14 @@ struct ImageKernels {
   void (*apply_gradient)(const NormShape& shape, bool activates, const T* first, const T* second, const float* scale,
                          const float* shift, const float* mean, T* gradient, float* sums, float* workspace);
 
-  // dx = dz * dz_factor + x * x_factor + term (+ addend), factors [batch][channels]; dx may be dz where there is one
-  // part. sums [batch][first_channels] of dx over the pixels if not null. workspace: piece_floats(shape).
+  // dx = dz * dz_factor + x * x_factor + term (+ addend), factors [batch][channels]; dx may be dz where there is one part.
+  // sums [batch][first_channels] of dx over the pixels if not null. workspace: piece_floats(shape).
   void (*norm_gradient)(const NormShape& shape, const T* first, const T* second, const T* dz, const float* dz_factor,
                         const float* x_factor, const float* term, const T* addend, T* first_dx, T* second_dx,
                         float* sums, float* workspace);
 
-  // c = a b + bias + addend; strides of rows for a, c and addend (which may be c), any for b. packed:
-  // packed_size(shape); workspace: threads * product_workspace(shape).
+  // c = a b + bias + addend; strides of rows for a, c and addend (which may be c), any for b. packed: packed_size(shape);
+  // workspace: threads * product_workspace(shape).
   void (*product)(const ProductShape& shape, const T* a, int64_t a_stride, const float* b, int64_t b_depth,
                   int64_t b_column, const float* bias, const T* addend, T* c, int64_t c_stride, float* packed,
                   float* workspace, int64_t thread_stride);

@@ -164,8 +164,8 @@ struct ResBlockNode : Block {
     // The second half: from y to h.
     const auto out_affine = affine(out_moments, in.out_weight, in.out_bias, scale_shift(in));
     const auto dy_sums = over_batch(pixel_sums(dy));
-    const auto d_out_conv =
-        conv3x3_weight_gradient(dropped(apply({h, {}}, out_affine, /*activates=*/true)), dy, in.out_conv);
+    const auto d_out_conv = conv3x3_weight_gradient(dropped(apply({h, {}}, out_affine, /*activates=*/true)), dy,
+                                                    in.out_conv);
     const auto out_norm =
         apply_backward(dropped(conv3x3_input_gradient(dy, in.out_conv)), {h, {}}, out_moments, out_affine,
                        in.out_weight, in.out_bias, scale_shift(in), /*activates=*/true, {});
@@ -174,8 +174,8 @@ struct ResBlockNode : Block {
 
     // The first half: from h to x.
     const auto in_affine = affine(in_moments, in.in_weight, in.in_bias, {});
-    const auto d_in_conv =
-        conv3x3_weight_gradient(resized(apply(in.x, in_affine, /*activates=*/true), block.direction), dh, in.in_conv);
+    const auto d_in_conv = conv3x3_weight_gradient(
+        resized(apply(in.x, in_affine, /*activates=*/true), block.direction), dh, in.in_conv);
     const auto d_activated = resized_backward(conv3x3_input_gradient(dh, in.in_conv), block.direction);
     const auto identity = block.skip ? at::Tensor() : resized_backward(dy, block.direction);
     auto in_norm = apply_backward(d_activated, in.x, in_moments, in_affine, in.in_weight, in.in_bias, {},
@@ -247,7 +247,8 @@ struct AttentionNode : Block {
 
   variable_list backward(const variable_list& in, variable_list& kept, const at::Tensor& dy) const override {
     const auto& x = in[0];
-    const auto m = recompute ? middle(in) : Middle{{kept[0], kept[1], block.norm.groups}, kept[2], kept[3], kept[4]};
+    const auto m = recompute ? middle(in)
+                             : Middle{{kept[0], kept[1], block.norm.groups}, kept[2], kept[3], kept[4]};
     kept.clear();
     auto d_proj = at::empty(matrix(in[5]).sizes(), at::kFloat), d_qkv = at::empty(matrix(in[3]).sizes(), at::kFloat);
     conv1x1_weight_gradient(merged(m.mixed, x), dy, d_proj);
@@ -269,12 +270,9 @@ struct AttentionNode : Block {
     conv1x1_weight_gradient(apply(parts, norm_affine, /*activates=*/false), d_all, d_qkv);
     const auto norm = apply_backward(conv1x1(d_all, matrix(in[3]).t(), {}), parts, m.norm, norm_affine, in[1], in[2],
                                      {}, /*activates=*/false, dy);
-    return {norm.x.first,
-            norm.weight,
-            norm.bias,
-            d_qkv.view(in[3].sizes()),
-            over_batch(pixel_sums(d_all)),
-            d_proj.view(in[5].sizes()),
+    return {norm.x.first,           norm.weight,
+            norm.bias,              d_qkv.view(in[3].sizes()),
+            over_batch(pixel_sums(d_all)), d_proj.view(in[5].sizes()),
             over_batch(pixel_sums(dy))};
   }
 };
@@ -330,7 +328,9 @@ at::Tensor attention(const Attention& block, const at::Tensor& x, bool recompute
                             block, recompute);
 }
 
-at::Tensor conv(const Conv& layer, const at::Tensor& x) { return run<ConvNode>({nhwc(x), layer.weight, layer.bias}); }
+at::Tensor conv(const Conv& layer, const at::Tensor& x) {
+  return run<ConvNode>({nhwc(x), layer.weight, layer.bias});
+}
 
 at::Tensor norm_conv(const GroupNorm& norm, const Conv& layer, const at::Tensor& x) {
   return run<NormConvNode>({nhwc(x), norm.weight, norm.bias, layer.weight, layer.bias}, norm.groups);
