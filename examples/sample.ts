@@ -12,11 +12,13 @@ import {
   latestCheckpoint,
   loadForSampling,
   NoiseSchedule,
+  type Solver,
   saveCheckpoint,
   systematicSampler,
   Trainer,
   train,
   UNet,
+  type Visits,
   writePng,
 } from '../lib/index.ts'
 
@@ -37,15 +39,17 @@ const { heads } = unet.layout
 console.log(`${checkpoint}: step ${state.step}, heads ${heads.join(', ')}`)
 
 const signal = combineBySignal(schedule, heads)
-const rows: [name: string, respacing: string, eta: number | undefined, combine: Combine][] = [
-  ['DDIM,  10 steps, all heads', '10', 0, signal],
-  ['DDIM,  50 steps, all heads', '50', 0, signal],
-  ['DDPM,  50 steps, all heads', '50', undefined, signal],
-  ...heads.map((head): (typeof rows)[number] => [`DDIM,  50 steps, ${head} alone`, '50', 0, head]),
+const rows: [name: string, respacing: Visits, solver: Solver, combine: Combine][] = [
+  ['DDIM,  10 steps, all heads', '10', 'ddim', signal],
+  ['DPM++, 10 steps, all heads', { spacing: 'karras', steps: 10 }, 'dpmpp2m', signal],
+  ['Heun,   5 steps, all heads', { spacing: 'karras', steps: 5 }, 'heun', signal],
+  ['DDIM,  50 steps, all heads', '50', 'ddim', signal],
+  ['DDPM,  50 steps, all heads', '50', 'ddpm', signal],
+  ...heads.map((head): (typeof rows)[number] => [`DDIM,  50 steps, ${head} alone`, '50', 'ddim', head]),
 ]
 const size = COUNT * channels * height * width
 const data = new Float32Array(rows.length * size)
-for (const [row, [name, respacing, eta, combine]] of rows.entries()) {
+for (const [row, [name, respacing, solver, combine]] of rows.entries()) {
   const began = performance.now()
   const image = [channels, height, width] as const
   const images = await drawImages(unet, {
@@ -54,7 +58,7 @@ for (const [row, [name, respacing, eta, combine]] of rows.entries()) {
     image,
     seed: SEED,
     respacing,
-    eta,
+    solver,
     combine,
   })
   data.set(images.data, row * size)

@@ -14,7 +14,7 @@ export class DeviceTensor extends NativeObject<'tensor'> {
     this.shape = native().tensorShape(handle)
   }
 
-  /** Copies host data to a device; uint8 0..255 becomes float32 in [-1, 1]. */
+  /** Copies host data to a device; uint8 0..255 becomes float32 in [-1, 1], float64 stays. */
   static async from(tensor: HostData, device: Device = 'cpu'): Promise<DeviceTensor> {
     if (tensor.data.length !== elementCount(tensor.shape)) {
       throw argumentError('DeviceTensor.from', 'data', `${elementCount(tensor.shape)} values`, tensor.data)

@@ -1,7 +1,10 @@
-import { checkInteger } from './check.ts'
-import { type MemoryCount, native } from './native.ts'
+import { checkInteger, checkOneOf } from './check.ts'
+import { type Kernels, type MemoryCount, native } from './native.ts'
 
-export type { MemoryCount } from './native.ts'
+export type { Kernels, MemoryCount } from './native.ts'
+
+/** Kernels by name. */
+export const KERNELS = ['fast', 'plain'] as const satisfies readonly Kernels[]
 
 /** `cpu`, `cuda`, or `cuda:1` and so on. */
 export type Device = 'cpu' | 'cuda' | `cuda:${number}`
@@ -13,6 +16,18 @@ export type Device = 'cpu' | 'cuda' | `cuda:${number}`
 export async function setThreads(count: number): Promise<void> {
   checkInteger('setThreads', 'count', count, 1, 1024)
   await native().threadsSet(count)
+}
+
+/**
+ * Chooses the kernels of this process: `fast`, trislot's own, which are used on CPUs for images of two dimensions in
+ * float32 and bfloat16 (the default), or `plain`, LibTorch's, which check them. Results differ in their last bits. The
+ * environment variable TRISLOT_KERNELS=plain chooses before a script begins; `runtimeInfo().kernels` says what holds.
+ *
+ * @throws RangeError for another word
+ */
+export async function setKernels(kernels: Kernels): Promise<void> {
+  checkOneOf('setKernels', 'kernels', kernels, KERNELS)
+  await native().kernelsChoose(kernels)
 }
 
 /** Versions, libraries, threads and CUDA as the native core sees them. */

@@ -1,8 +1,10 @@
 // The public names, nothing else.
 
 export { type BitsPerDim, type BitsPerDimOptions, bitsPerDim } from './analysis/bits-per-dim.ts'
+export { type GaussianMixture, gaussianMixtureXStart } from './analysis/gaussian-mixture.ts'
 export { type GaussianModelOptions, gaussianEpsLoss } from './analysis/gaussian-model.ts'
 export { readLossCurve, writeLossCurve } from './analysis/loss-curve-file.ts'
+export { estimateMemory, type MemoryEstimate, type MemoryQuestion } from './analysis/memory-estimate.ts'
 export { lossCurve, measureTimestepLoss, type TimestepLoss } from './analysis/timestep-loss.ts'
 export { readTensors, writeTensors } from './checkpoint-file.ts'
 export { lossShares, partitionByLoss, partitionEvenly } from './curriculum/partition.ts'
@@ -31,7 +33,7 @@ export { type IdxOptions, idx } from './data/idx.ts'
 export { type ImageFolder, type ImageFolderOptions, imageFolder } from './data/image-folder.ts'
 export type { LabelMode } from './data/list-images.ts'
 export type { NpyArray } from './data/npy.ts'
-export { type NpzOptions, npz, writeNpz, writeSamplesNpz } from './data/npz.ts'
+export { type NpzOnDisk, type NpzOptions, npz, npzOnDisk, writeNpz, writeSamplesNpz } from './data/npz.ts'
 export { type OpenOptions, openDataset } from './data/open.ts'
 export type { Pixels } from './data/pillow-resize.ts'
 export { lowResTwin, withLowRes } from './data/super-resolution.ts'
@@ -39,14 +41,42 @@ export { toUint8 } from './data/to-uint8.ts'
 export {
   checkDevice,
   type Device,
+  KERNELS,
+  type Kernels,
   type MemoryCount,
   memoryCount,
   resetPeakMemory,
   runtimeInfo,
+  setKernels,
   setThreads,
 } from './device.ts'
 export { DeviceTensor } from './device-tensor.ts'
 export { CheckpointError, DataError, NativeError, SetupError } from './errors.ts'
+export {
+  featureStatistics,
+  frechetDistance,
+  type GaussianStatistics,
+  inceptionScore,
+  type KernelDistance,
+  type KernelDistanceOptions,
+  kernelDistance,
+  precisionRecall,
+} from './metrics/distances.ts'
+export {
+  datasetFeatures,
+  type EvaluateOptions,
+  type Evaluation,
+  evaluate,
+  type Reference,
+} from './metrics/evaluate.ts'
+export { FeatureNetwork, type ImageFeatures } from './metrics/feature-network.ts'
+export { type SlicedWassersteinOptions, slicedWasserstein } from './metrics/pixels.ts'
+export {
+  type MakeReferenceOptions,
+  makeReference,
+  type ReferenceFile,
+  readReference,
+} from './metrics/reference.ts'
 export { NETWORK_PRESETS, type NetworkPreset } from './model/presets.ts'
 export {
   type RawUNetOptions,
@@ -67,13 +97,26 @@ export { combineBySignal, parseCombine, signalWeights } from './sampling/combine
 export { type Combine, Denoiser, type DenoiserOptions, type HeadWeights } from './sampling/denoiser.ts'
 export { type DecodeOptions, decode, type EncodeOptions, encode } from './sampling/encode.ts'
 export { type SampleOptions, sample } from './sampling/sample.ts'
+export { drawSamplesNpz, drawSamplesPng, type SampleFilesOptions } from './sampling/sample-files.ts'
+export {
+  ODE_SOLVERS,
+  SOLVERS,
+  type SolveOptions,
+  type Solver,
+  type SolverName,
+  type SolverSettings,
+  type StepProgress,
+  solve,
+} from './sampling/solver.ts'
 export {
   NoiseSchedule,
   type NoiseScheduleOptions,
   SCHEDULE_NAMES,
   type ScheduleName,
   type ScheduleTables,
+  type Visits,
 } from './schedule/noise-schedule.ts'
+export { SPACINGS, type SpacingName, type StepSpacing, spaceSteps } from './schedule/noise-spacing.ts'
 export { spaceTimesteps } from './schedule/spacing.ts'
 export type { HostTensor, ImageBatch, ImageShape } from './tensor.ts'
 export {
@@ -109,6 +152,7 @@ export { type StepReport, type TrainOptions, train } from './training/loop.ts'
 export { type DrawOptions, drawImages, writeGrid } from './training/preview.ts'
 export { type RunHooks, type RunImages, type RunReport, type RunResult, run } from './training/run.ts'
 export { type RunConfig, type RunOptions, runConfig, SAMPLER_NAMES } from './training/run-config.ts'
+export { measureSpeed, type SpeedOptions, type TrainingSpeed } from './training/speed.ts'
 export {
   LOSS_KINDS,
   type LossOptions,

@@ -14,12 +14,16 @@ export type TensorHandle = Handle<'tensor'>
 export type ScheduleHandle = Handle<'schedule'>
 export type UNetHandle = Handle<'unet'>
 export type TrainerHandle = Handle<'trainer'>
+export type FeatureNetworkHandle = Handle<'featureNetwork'>
 
 /** Host data on its way to native code; copied before the call returns. */
 export interface HostData {
   readonly data: Uint8Array | Int32Array | BigInt64Array | Float32Array | Float64Array
   readonly shape: readonly number[]
 }
+
+/** `fast`: trislot's own kernels wherever they apply; `plain`: LibTorch's everywhere. */
+export type Kernels = 'fast' | 'plain'
 
 /** Number format of convolutions and attention; weights, norms and losses stay float32. */
 export type Precision = 'fp32' | 'bf16' | 'fp16'
@@ -170,6 +174,7 @@ export interface Addon {
   runtimeInfo(): Promise<Record<string, string>>
   selfTest(device: string): Promise<{ loss: number; gradNorm: number }>
   threadsSet(count: number): Promise<void>
+  kernelsChoose(name: Kernels): Promise<void>
   memoryCount(): MemoryCount
   memoryResetPeak(): Promise<void>
   deviceCheck(name: string): Promise<void>
@@ -186,9 +191,9 @@ export interface Addon {
     timestepCount: number,
     zeroTerminal: boolean,
     betas?: Float64Array,
-    timestepMap?: Int32Array,
+    timestepMap?: Float64Array,
   ): ScheduleHandle
-  scheduleRespace(schedule: ScheduleHandle, kept: Int32Array): ScheduleHandle
+  scheduleRespace(schedule: ScheduleHandle, kept: Float64Array): ScheduleHandle
   scheduleTables(schedule: ScheduleHandle): Record<string, Float64Array>
   scheduleQSample(
     schedule: ScheduleHandle,
@@ -318,6 +323,46 @@ export interface Addon {
     options: DenoiseOptions,
   ): Promise<NativeBoundTerms>
   boundPrior(process: ScheduleHandle, images: HostData): Promise<HostTensor>
+  reverseEuler(
+    process: ScheduleHandle,
+    xStart: TensorHandle,
+    xt: TensorHandle,
+    k: number,
+  ): Promise<TensorHandle>
+  reverseHeun(
+    process: ScheduleHandle,
+    xStart: TensorHandle,
+    xStartAhead: TensorHandle,
+    xt: TensorHandle,
+    k: number,
+  ): Promise<TensorHandle>
+  reverseDpmpp2m(
+    process: ScheduleHandle,
+    xStart: TensorHandle,
+    xStartBefore: TensorHandle,
+    xt: TensorHandle,
+    k: number,
+  ): Promise<TensorHandle>
+  featureNetworkLoad(path: string, device: string): Promise<FeatureNetworkHandle>
+  featureNetworkRun(
+    network: FeatureNetworkHandle,
+    images: HostData,
+  ): Promise<{ pool: TensorHandle; spatial?: TensorHandle; probabilities?: TensorHandle }>
+  tensorConcatenate(parts: readonly TensorHandle[]): Promise<TensorHandle>
+  featureStatistics(features: TensorHandle): Promise<{ mean: HostTensor; covariance: HostTensor }>
+  frechetDistance(
+    a: { mean: HostData; covariance: HostData },
+    b: { mean: HostData; covariance: HostData },
+  ): Promise<number>
+  inceptionScore(probabilities: TensorHandle, split: number): Promise<number>
+  precisionRecall(
+    reference: TensorHandle,
+    samples: TensorHandle,
+    neighbour: number,
+  ): Promise<{ precision: number; recall: number }>
+  kernelDistances(a: TensorHandle, b: TensorHandle, rowsA: HostData, rowsB: HostData): Promise<Float64Array>
+  projectImages(images: HostData, directions: TensorHandle): Promise<TensorHandle>
+  slicedWasserstein(a: TensorHandle, b: TensorHandle): Promise<number>
 }
 
 let loaded: Addon | undefined

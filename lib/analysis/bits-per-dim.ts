@@ -12,7 +12,7 @@ export interface BitsPerDimOptions {
   readonly images: ImageBatch
   /** Variance of the reverse process; what the network learned, else `fixedLarge`, by default. */
   readonly variance?: VarianceType
-  /** Keys the noise, with timestep and image: image k has the same whatever the batch. 0 by default. */
+  /** Keys the noise, with timestep (step where they are fractional) and image: image k has the same whatever the batch. 0 by default. */
   readonly seed?: number
   /** Index of the batch's first image. */
   readonly firstImage?: number
@@ -37,7 +37,7 @@ export interface BitsPerDim {
   /** [N, T] mean squared error of the eps that belongs to that xStart (which is clipped). */
   readonly epsMse: Float64Array
   /** [T] timestep of the trained process at each step. */
-  readonly t: Int32Array
+  readonly t: Float64Array
 }
 
 /**
@@ -69,7 +69,8 @@ export async function bitsPerDim(options: BitsPerDimOptions): Promise<BitsPerDim
   unet.checkInput(call, { x: images, t: { data: new Int32Array(count), shape: [count] }, ...conditions })
   const host = { data: images.data, shape: images.shape }
   const steps = process.timestepCount
-  const t = Int32Array.from(process.tables.timestepMap)
+  const t = process.tables.timestepMap.slice()
+  const keys = t.every(Number.isInteger) ? t : t.map((_, k) => k)
   const prior = Float64Array.from((await native().boundPrior(process.handle, host)).data as Float32Array)
   const total = prior.slice()
   const terms = { bound: 0, xStartMse: 0, epsMse: 0 }
@@ -92,7 +93,7 @@ export async function bitsPerDim(options: BitsPerDimOptions): Promise<BitsPerDim
         ...conditions,
       },
       denoiser.nativeOptions(call, k),
-      { seed, purpose: 'probe', step: t[k] as number, firstSample: firstImage },
+      { seed, purpose: 'probe', step: keys[k] as number, firstSample: firstImage },
     )
     for (const name of Object.keys(terms) as (keyof typeof terms)[]) {
       for (let i = 0; i < count; i++) rows[name][i * steps + k] = said[name][i] as number

@@ -12,6 +12,10 @@ const COMMANDS: Record<string, { readonly about: string; readonly load: () => Pr
   },
   train: { about: 'train a network on images', load: async () => (await import('./train.ts')).trainCommand },
   sample: { about: 'draw images', load: async () => (await import('./sample.ts')).sampleCommand },
+  evaluate: {
+    about: 'compare samples with a reference: FID and other metrics',
+    load: async () => (await import('./evaluate.ts')).evaluateCommand,
+  },
   measure: {
     about: 'measure the loss over the timesteps',
     load: async () => (await import('./measure.ts')).measureCommand,
@@ -19,6 +23,10 @@ const COMMANDS: Record<string, { readonly about: string; readonly load: () => Pr
   nll: {
     about: 'bits per dimension of images under a trained network',
     load: async () => (await import('./nll.ts')).nllCommand,
+  },
+  bench: {
+    about: 'time training, and estimate what fits into memory',
+    load: async () => (await import('./bench.ts')).benchCommand,
   },
   forward: {
     about: 'run a network on tensors',

@@ -1,16 +1,19 @@
+import { createHash } from 'node:crypto'
 import { mkdir } from 'node:fs/promises'
 import { dirname, extname, join } from 'node:path'
 import type { z } from 'zod'
 import { argumentError } from '../check.ts'
-import { writeSamplesNpz } from '../data/npz.ts'
-import { setThreads } from '../device.ts'
-import { decimal, device, flag, integer, oneOf, text } from '../options.ts'
-import { onePicture } from '../report/grid.ts'
-import { writePng } from '../report/png.ts'
+import { runtimeInfo, setThreads } from '../device.ts'
+import { decimal, device, flag, integer, oneOf, positive, text } from '../options.ts'
 import { parseCombine } from '../sampling/combine.ts'
+import { drawSamplesNpz, drawSamplesPng } from '../sampling/sample-files.ts'
+import { SOLVERS, type SolverSettings } from '../sampling/solver.ts'
+import { SPACINGS, type StepSpacing } from '../schedule/noise-spacing.ts'
+import type { ImageBatch } from '../tensor.ts'
 import { latestCheckpoint, loadForSampling, type WeightsChoice } from '../training/checkpoint.ts'
 import { drawImages, writeGrid } from '../training/preview.ts'
 import type { RunImages } from '../training/run.ts'
+import { lockRun } from '../training/run-lock.ts'
 import { PRECISIONS, trainedVariance } from '../training/trainer.ts'
 import { interruptible } from './interrupt.ts'
 import { exactlyOne, helpText, parseOptions } from './options.ts'
@@ -26,13 +29,17 @@ const SHAPE = {
   count: about('images', integer(1).default(16)),
   batchSize: about('images at once; image k is the same whatever it is', integer(1).default(16)),
   seed: about('keys the noise: image k of a seed is always the same', integer(0).default(0)),
-  steps: about('timesteps that are visited, evenly spread', integer(1).optional()),
+  solver: about('the sampler; ddim by default', oneOf(SOLVERS).optional()),
+  steps: about('timesteps that are visited; 50 by default', integer(1).optional()),
+  spacing: about('how they lie; uniform by default', oneOf(SPACINGS).optional()),
+  rho: about('exponent of karras, 7 by default', positive().optional()),
   respacing: about(
     'timesteps that are visited: 250, ddim25, or counts of sections 10,15,20',
     text().optional(),
   ),
-  eta: about('noise of DDIM: 0 none, 1 as much as DDPM', decimal(0, 1).default(0)),
-  ddpm: about('the ancestral sampler of DDPM instead of DDIM', flag().default(false)),
+  eta: about('noise of ddim: 0 none, 1 as much as ddpm', decimal(0, 1).optional()),
+  lowerOrderFinal: about('dpmpp2m: order 1 for the last step; by default below 15 steps', flag().optional()),
+  ddpm: about('the same as --solver ddpm', flag().default(false)),
   combine: about(
     'what predicts xStart: signal, mean, a head, or weights such as xStart=0.3,v=0.7',
     text().default('signal'),
@@ -43,6 +50,10 @@ const SHAPE = {
     oneOf(['grid', 'png', 'npz']).default('grid'),
   ),
   out: about('file or folder; samples/ of the run by default', text().optional()),
+  shardSize: about(
+    'png, npz: images that are drawn and kept together; the batch size by default',
+    integer(1).optional(),
+  ),
   height: about('height, for checkpoints that were not made by a run', integer(1).optional()),
   width: about('width, as height', integer(1).optional()),
   precision: about('of convolutions and attention', oneOf(PRECISIONS).default('fp32')),
@@ -50,19 +61,23 @@ const SHAPE = {
   threads: about('threads of LibTorch', integer(1, 1024).optional()),
 } satisfies Record<string, z.ZodType>
 
+type Options = z.output<z.ZodObject<typeof SHAPE>>
+
+const NOTES = `--format npz and png may be stopped at any time: the same command again goes on and ends with the same files.`
+
 /** `trislot sample`. */
 export async function sampleCommand(argv: readonly string[]): Promise<number> {
   const call = 'trislot sample'
   const { options, given, wantsHelp } = parseOptions(call, argv, SHAPE)
   if (wantsHelp) {
-    console.log(helpText('Draws images from a trained network.', `${call} --run runs/digits`, SHAPE))
+    console.log(helpText('Draws images from a trained network.', `${call} --run runs/digits`, SHAPE, NOTES))
     return 0
   }
   exactlyOne(call, given, 'run', 'checkpoint')
-  if (given.steps !== undefined && given.respacing !== undefined) {
-    throw new UsageError(`${call}: expected one of --steps and --respacing, got both`)
-  }
-  return interruptible(streamProgress(process.stderr, 'sampling'), 'stopping', async (progress, signal) => {
+  const solver = chosenSolver(call, options)
+  const isGrid = options.format === 'grid'
+  const notice = isGrid ? 'stopping' : 'stopping; the same command again goes on from here'
+  return interruptible(streamProgress(process.stderr, 'sampling'), notice, async (progress, signal) => {
     if (options.threads !== undefined) await setThreads(options.threads)
     const checkpoint = options.checkpoint ?? (await newest(options.run as string, progress.line))
     const weights = weightsChoice(call, options.weights)
@@ -77,32 +92,120 @@ export async function sampleCommand(argv: readonly string[]): Promise<number> {
       )
     }
     const chosen = chosenClass(call, options.class, classCount, images?.classNames ?? null)
-    const respacing = options.respacing ?? String(options.steps ?? Math.min(50, schedule.timestepCount))
-    const batch = await drawImages(unet, {
+    const respacing = chosenSteps(call, options, schedule.timestepCount)
+    await asUsage(() => schedule.respace(respacing).dispose()) // refused before any work
+    const { count, batchSize, seed, combine, precision } = options
+    const image = [config?.imageChannels ?? 3, height, width] as const
+    const drawing = {
       schedule,
-      count: options.count,
-      batchSize: options.batchSize,
-      image: [config?.imageChannels ?? 3, height, width],
-      seed: options.seed,
+      batchSize,
+      image,
+      seed,
       respacing,
-      eta: options.ddpm ? undefined : options.eta,
-      combine: await asUsage(() => parseCombine(options.combine, schedule, unet.layout.heads)),
+      solver,
+      combine: await asUsage(() => parseCombine(combine, schedule, unet.layout.heads)),
       variance: trainedVariance(state.trainer, unet),
       rescalesTimesteps: state.trainer.rescalesTimesteps ?? false,
-      precision: options.precision,
-      classOf: classCount > 0 ? (k) => chosen ?? k % classCount : undefined,
+      precision,
+      classOf: classCount > 0 ? (k: number) => chosen ?? k % classCount : undefined,
       signal,
-      onProgress: (done, total) => progress.update(done, total),
-    })
-    progress.end()
-    const folder = options.run !== undefined ? join(options.run, 'samples') : 'samples'
-    console.log(
-      await write(batch, options.format, options.out ?? folder, `step-${state.step}-seed-${options.seed}`),
-    )
+    }
+    const draw = (first: number, n: number): Promise<ImageBatch> =>
+      drawImages(unet, {
+        ...drawing,
+        first,
+        count: n,
+        onProgress: (done, total) =>
+          progress.update(
+            (first * total) / n + done,
+            (count * total) / n,
+            count > n ? `${first} of ${count} images in files` : '',
+          ),
+      })
+    const folder = options.out ?? (options.run !== undefined ? join(options.run, 'samples') : 'samples')
+    if (isGrid) {
+      const isPng = extname(folder).toLowerCase() === '.png'
+      const file = isPng ? folder : join(folder, `step-${state.step}-seed-${seed}.png`)
+      await mkdir(dirname(file), { recursive: true })
+      await writeGrid(file, await draw(0, count))
+      progress.end()
+      console.log(file)
+    } else {
+      const { threads = '' } = await runtimeInfo()
+      const file = await drawFiles(options.format === 'npz' ? drawSamplesNpz : drawSamplesPng, {
+        folder,
+        count,
+        image,
+        shardSize: options.shardSize ?? batchSize,
+        settings: {
+          step: state.step,
+          checkpoint: createHash('sha256').update(JSON.stringify(state.files)).digest('hex'),
+          ...{ weights, seed, batchSize, solver, combine, precision, device: options.device },
+          respacing: typeof respacing === 'string' ? respacing : { ...respacing },
+          ...(chosen !== undefined && { class: chosen }),
+          threads: Number(threads), // bits depend on them
+        },
+        draw,
+        classOf: drawing.classOf,
+      })
+      progress.end()
+      console.log(file)
+    }
     unet.dispose()
     schedule.dispose()
     return 0
   })
+}
+
+/** Draws into a folder that no other process draws into meanwhile. */
+async function drawFiles(
+  draw: typeof drawSamplesNpz,
+  options: Parameters<typeof drawSamplesNpz>[0],
+): Promise<string> {
+  await mkdir(options.folder, { recursive: true })
+  const unlock = await lockRun(options.folder)
+  try {
+    return await draw(options)
+  } finally {
+    await unlock()
+  }
+}
+
+/** The sampler that the options mean; DDIM by default. */
+function chosenSolver(call: string, options: Options): SolverSettings {
+  const { eta, lowerOrderFinal } = options
+  if (options.ddpm && options.solver !== undefined && options.solver !== 'ddpm') {
+    throw new UsageError(`${call}: expected one of --ddpm and --solver ${options.solver}, got both`)
+  }
+  const name = options.ddpm ? 'ddpm' : (options.solver ?? 'ddim')
+  for (const [option, value, owner] of [
+    ['--eta', eta, 'ddim'],
+    ['--lower-order-final', lowerOrderFinal, 'dpmpp2m'],
+  ] as const) {
+    if (value !== undefined && name !== owner) {
+      throw new UsageError(argumentError(call, option, `absent, which belongs to ${owner}`, value).message)
+    }
+  }
+  if (name === 'ddim') return { name, eta: eta ?? 0 }
+  return name === 'dpmpp2m' && lowerOrderFinal !== undefined ? { name, lowerOrderFinal } : { name }
+}
+
+/** Which timesteps the options mean; 50 evenly spread ones by default. */
+function chosenSteps(call: string, options: Options, timestepCount: number): string | StepSpacing {
+  const { respacing, steps, spacing, rho } = options
+  if (respacing !== undefined) {
+    for (const name of ['steps', 'spacing'] as const) {
+      if (options[name] !== undefined) {
+        throw new UsageError(`${call}: expected one of --${name} and --respacing, got both`)
+      }
+    }
+    return respacing
+  }
+  return {
+    spacing: spacing ?? 'uniform',
+    steps: steps ?? Math.min(50, timestepCount),
+    ...(rho !== undefined && { rho }),
+  }
 }
 
 async function newest(run: string, line: (text: string) => void): Promise<string> {
@@ -133,25 +236,4 @@ function chosenClass(
   const what =
     classCount === 0 ? 'absent, the network has no classes' : `a class in [0, ${classCount - 1}] or its name`
   throw new UsageError(argumentError(call, '--class', what, text).message)
-}
-
-/** Writes in the chosen format and returns where. */
-async function write(
-  batch: Awaited<ReturnType<typeof drawImages>>,
-  format: 'grid' | 'png' | 'npz',
-  out: string,
-  name: string,
-): Promise<string> {
-  if (format === 'grid') {
-    const file = extname(out).toLowerCase() === '.png' ? out : join(out, `${name}.png`)
-    await mkdir(dirname(file), { recursive: true })
-    await writeGrid(file, batch)
-    return file
-  }
-  await mkdir(out, { recursive: true })
-  if (format === 'npz') return writeSamplesNpz(out, batch)
-  for (let k = 0; k < batch.shape[0]; k++) {
-    await writePng(join(out, `${String(k).padStart(5, '0')}.png`), onePicture(batch, k))
-  }
-  return out
 }

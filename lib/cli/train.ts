@@ -69,7 +69,8 @@ export async function trainCommand(argv: readonly string[]): Promise<number> {
   }
 }
 
-function readConfig(call: string, file: string): Record<string, unknown> {
+/** The options in a run's config.json. */
+export function readConfig(call: string, file: string): Record<string, unknown> {
   try {
     return { config: file, ...(JSON.parse(readFileSync(file, 'utf8')) as object) }
   } catch (error) {

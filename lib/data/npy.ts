@@ -14,13 +14,25 @@ const TYPES = {
   '<i8': BigInt64Array,
 } as const
 
+/** A type of values, as numpy writes it: the last character is their bytes. */
+export type NpyType = keyof typeof TYPES
+
+/** What the header of an .npy file says. */
+export interface NpyHeader {
+  readonly type: NpyType
+  readonly shape: readonly number[]
+  /** Bytes before the values. */
+  readonly length: number
+}
+
 /**
- * Reads an .npy file, format 1.0 or 2.0: magic, version, header length, a Python dict, the values.
+ * Reads the header of an .npy file, format 1.0 or 2.0: magic, version, header length, a Python dict.
  *
+ * @param bytes - the beginning of the file, with the whole header
  * @param where - names the array in messages
- * @throws DataError for Fortran order, objects, unknown types, and lengths that do not fit
+ * @throws DataError for Fortran order, objects and unknown types
  */
-export function readNpy(call: string, where: string, bytes: Uint8Array): NpyArray {
+export function readNpyHeader(call: string, where: string, bytes: Uint8Array): NpyHeader {
   const fail = (what: string, got: unknown) => new DataError(`${call}: expected ${where} ${what}, got ${got}`)
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   if (buffer.length < 10 || buffer.toString('latin1', 0, 6) !== '\x93NUMPY') {
@@ -42,35 +54,59 @@ export function readNpy(call: string, where: string, bytes: Uint8Array): NpyArra
     throw fail('to have descr, fortran_order and shape in its header', header.slice(0, 80))
   }
   if (descr.includes('O')) throw fail('to hold numbers', `Python objects (${descr}), which could run code`)
-  const Type = TYPES[descr as keyof typeof TYPES]
-  if (!Type) throw fail(`to have one of the types ${Object.keys(TYPES).join(', ')}`, descr)
+  if (!Object.hasOwn(TYPES, descr))
+    throw fail(`to have one of the types ${Object.keys(TYPES).join(', ')}`, descr)
   if (order === 'True') throw fail('to be in C order', 'Fortran order; save np.ascontiguousarray(x)')
   const shape = sides.split(',').flatMap((side) => (side.trim() === '' ? [] : [Number.parseInt(side, 10)]))
+  return { type: descr as NpyType, shape, length: begin + headerLength }
+}
+
+/**
+ * Reads an .npy file.
+ *
+ * @param where - names the array in messages
+ * @throws DataError as `readNpyHeader`, and for lengths that do not fit
+ */
+export function readNpy(call: string, where: string, bytes: Uint8Array): NpyArray {
+  const { type, shape, length } = readNpyHeader(call, where, bytes)
+  const Type = TYPES[type]
   const count = shape.reduce((product, side) => product * side, 1)
-  const dataBytes = buffer.length - begin - headerLength
+  const dataBytes = bytes.length - length
   if (dataBytes !== count * Type.BYTES_PER_ELEMENT) {
-    const what = `to hold ${count * Type.BYTES_PER_ELEMENT} bytes for shape (${shape.join(', ')}) of ${descr}`
-    throw fail(what, `${dataBytes} bytes`)
+    const what = `to hold ${count * Type.BYTES_PER_ELEMENT} bytes for shape (${shape.join(', ')}) of ${type}`
+    throw new DataError(`${call}: expected ${where} ${what}, got ${dataBytes} bytes`)
   }
-  const start = bytes.byteOffset + begin + headerLength
+  const start = bytes.byteOffset + length
   const aligned = start % Type.BYTES_PER_ELEMENT === 0
   const data = aligned
     ? new Type(bytes.buffer as ArrayBuffer, start, count)
-    : new Type(bytes.slice(begin + headerLength).buffer, 0, count)
+    : new Type(bytes.slice(length).buffer, 0, count)
   return { data, shape }
 }
 
-/** Writes format 1.0, as `np.save` does: the header padded to a multiple of 64 bytes. */
+/** Writes format 1.0, as `np.save` does. */
 export function writeNpy({ data, shape }: NpyArray): Uint8Array {
-  const descr = Object.keys(TYPES).find((key) => data instanceof TYPES[key as keyof typeof TYPES])!
+  return Buffer.concat([npyHeader(npyType(data), shape), bytesOf(data)])
+}
+
+/** What numpy calls the type of an array. */
+export function npyType(data: NpyArray['data']): NpyType {
+  return Object.keys(TYPES).find((key) => data instanceof TYPES[key as NpyType]) as NpyType
+}
+
+/** The bytes of an array, not copied. */
+export function bytesOf(data: NpyArray['data']): Uint8Array {
+  return new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
+}
+
+/** What stands before the values: magic, version, a Python dict padded to a multiple of 64 bytes. */
+export function npyHeader(type: NpyType, shape: readonly number[]): Uint8Array {
   const sides = shape.length === 1 ? `${shape[0]},` : shape.join(', ')
-  const dict = `{'descr': '${descr}', 'fortran_order': False, 'shape': (${sides}), }`
+  const dict = `{'descr': '${type}', 'fortran_order': False, 'shape': (${sides}), }`
   const length = Math.ceil((10 + dict.length + 1) / 64) * 64
-  const out = new Uint8Array(length + data.byteLength)
-  const start = Buffer.from(out.buffer, 0, length)
-  start.write('\x93NUMPY\x01\x00', 'latin1')
-  start.writeUInt16LE(length - 10, 8)
-  start.write(`${dict.padEnd(length - 11)}\n`, 10, 'latin1')
-  out.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), length)
+  const out = Buffer.alloc(length)
+  out.write('\x93NUMPY\x01\x00', 'latin1')
+  out.writeUInt16LE(length - 10, 8)
+  out.write(`${dict.padEnd(length - 11)}\n`, 10, 'latin1')
   return out
 }

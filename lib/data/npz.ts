@@ -1,12 +1,10 @@
-import { randomUUID } from 'node:crypto'
-import { open, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { zipSync } from 'fflate'
-import { argumentError, checkKnownOptions, checkOneOf } from '../check.ts'
+import { checkInteger, checkKnownOptions, checkOneOf } from '../check.ts'
 import { DataError } from '../errors.ts'
 import type { ImageBatch } from '../tensor.ts'
 import { type ImageDataset, inMemory } from './dataset.ts'
-import { type NpyArray, readNpy, writeNpy } from './npy.ts'
+import { bytesOf, type NpyArray, npyType, readNpy, readNpyHeader } from './npy.ts'
+import { writeNpzStream } from './npz-stream.ts'
 import { toUint8 } from './to-uint8.ts'
 import { openZip } from './zip.ts'
 
@@ -62,6 +60,66 @@ export async function npz(file: string, options: NpzOptions = {}): Promise<Image
   })
 }
 
+/** Images of an open file. */
+export interface NpzOnDisk extends ImageDataset {
+  /** Closes the file; images cannot be read any more. */
+  close(): Promise<void>
+}
+
+/**
+ * The images of a .npz file, read from the file one by one: for files larger than memory. `arr_0` is uint8 [N, H, W, C], as
+ * guided-diffusion's samples and reference batches. A compressed file is read whole; the checksum of a stored one is not
+ * compared.
+ *
+ * @throws DataError as `npz`
+ */
+export async function npzOnDisk(file: string): Promise<NpzOnDisk> {
+  const call = 'npzOnDisk'
+  const zip = await openZip(call, file)
+  try {
+    const name = 'arr_0.npy'
+    if (!zip.names.includes(name)) {
+      throw new DataError(
+        `${call}: expected ${file} to hold arr_0, got ${zip.names.join(', ') || 'nothing'}`,
+        file,
+      )
+    }
+    const place = await zip.stored(name)
+    if (!place) {
+      await zip.close()
+      return { ...(await npz(file)), close: async () => {} }
+    }
+    const head = await zip.bytes(place.begin, Math.min(place.size, 4096))
+    const { type, shape, length } = readNpyHeader(call, `arr_0 of ${file}`, head)
+    const [n, height, width, channels] = shape as [number, number, number, number]
+    const size = height * width * channels
+    if (type !== '|u1' || shape.length !== 4 || !(channels >= 1 && channels <= 4) || n * size === 0) {
+      const got = `${type} (${shape.join(', ')})`
+      throw new DataError(`${call}: expected arr_0 of ${file} to be uint8 (N, H, W, C), got ${got}`, file)
+    }
+    if (place.size !== length + n * size) {
+      const what = `arr_0 of ${file} to hold ${n * size} bytes for shape (${shape.join(', ')})`
+      throw new DataError(`${call}: expected ${what}, got ${place.size - length}`, file)
+    }
+    return {
+      name: file,
+      length: n,
+      channels,
+      height,
+      width,
+      async image(index) {
+        checkInteger('dataset.image', 'index', index, 0, n - 1)
+        const bytes = await zip.bytes(place.begin + length + index * size, size)
+        return nhwcToNchw(bytes, 1, height * width, channels)
+      },
+      close: () => zip.close(),
+    }
+  } catch (error) {
+    await zip.close()
+    throw error
+  }
+}
+
 /** The arrays of a .npz file by name; the first of `wanted` must be there. */
 export async function readNpz(file: string, wanted: readonly string[]): Promise<Map<string, NpyArray>> {
   const zip = await openZip('npz', file)
@@ -101,26 +159,12 @@ export async function writeSamplesNpz(folder: string, images: ImageBatch): Promi
   return file
 }
 
-/** Writes named arrays as `np.savez` does (stored, not compressed), whole or not at all. Below 4 GiB. */
+/** Writes named arrays as `np.savez` does (stored, not compressed), whole or not at all. */
 export async function writeNpz(file: string, arrays: Record<string, NpyArray>): Promise<void> {
-  const total = Object.values(arrays).reduce((sum, { data }) => sum + data.byteLength, 0)
-  if (total > 2 ** 32 - 2 ** 20) throw argumentError('writeNpz', 'arrays', 'below 4 GiB together', total)
-  const entries = Object.entries(arrays).map(([name, array]) => [`${name}.npy`, writeNpy(array)] as const)
-  const temporary = `${file}.${randomUUID()}.tmp`
-  try {
-    const handle = await open(temporary, 'wx')
-    try {
-      await handle.writeFile(zipSync(Object.fromEntries(entries), { level: 0, mtime: new Date(1980, 0, 2) }))
-      await handle.sync()
-    } finally {
-      await handle.close()
-    }
-    await rename(temporary, file)
-  } catch (cause) {
-    await rm(temporary, { force: true }).catch(() => {})
-    const { code, message } = cause as NodeJS.ErrnoException
-    throw new DataError(`writeNpz: expected ${file} to be writable, got ${code ?? message}`, file, { cause })
-  }
+  const streams = Object.entries(arrays).map(([name, { data, shape }]) => {
+    return [name, { type: npyType(data), shape, chunks: [bytesOf(data)] }] as const
+  })
+  await writeNpzStream(file, Object.fromEntries(streams))
 }
 
 function toBytes(
@@ -158,7 +202,7 @@ function nhwcToNchw(data: Uint8Array, n: number, area: number, channels: number)
 }
 
 /** [N, C, area] to [N, area, C]. */
-function nchwToNhwc(data: Uint8Array, n: number, area: number, channels: number): Uint8Array {
+export function nchwToNhwc(data: Uint8Array, n: number, area: number, channels: number): Uint8Array {
   if (channels === 1) return data
   const out = new Uint8Array(data.length)
   let target = 0

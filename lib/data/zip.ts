@@ -19,6 +19,10 @@ export interface ZipFile {
   readonly names: readonly string[]
   /** The unpacked bytes of an entry; length and CRC are checked. */
   read(name: string): Promise<Uint8Array>
+  /** Where an entry lies in the file when it is stored as it is, undefined when it is compressed; its CRC is not checked. */
+  stored(name: string): Promise<{ readonly begin: number; readonly size: number } | undefined>
+  /** Bytes of the file itself. */
+  bytes(begin: number, length: number): Promise<Buffer>
   close(): Promise<void>
 }
 
@@ -42,6 +46,12 @@ export async function openZip(call: string, file: string): Promise<ZipFile> {
     return {
       names: [...entries.keys()],
       read: (name) => readEntry(handle, entries.get(name)!, fail),
+      stored: async (name) => {
+        const entry = entries.get(name)!
+        if (entry.method !== 0) return undefined
+        return { begin: await contentOf(handle, entry, fail), size: entry.size }
+      },
+      bytes: (begin, length) => readAt(handle, begin, length, fail),
       close: () => handle.close(),
     }
   } catch (error) {
@@ -111,11 +121,8 @@ function zip64Values(extra: Buffer): number[] {
 }
 
 async function readEntry(handle: FileHandle, entry: ZipEntry, fail: Fail): Promise<Uint8Array> {
-  const { name, method, packedSize, size, headerOffset } = entry
-  const header = await readAt(handle, headerOffset, 30, fail)
-  if (header.readUInt32LE(0) !== 0x04034b50)
-    throw fail(`to hold ${name} at byte ${headerOffset}`, 'no zip header there')
-  const begin = headerOffset + 30 + header.readUInt16LE(26) + header.readUInt16LE(28)
+  const { name, method, packedSize, size } = entry
+  const begin = await contentOf(handle, entry, fail)
   let bytes: Uint8Array = await readAt(handle, begin, packedSize, fail)
   if (method === 8) {
     try {
@@ -127,6 +134,14 @@ async function readEntry(handle: FileHandle, entry: ZipEntry, fail: Fail): Promi
   if (bytes.length !== size) throw fail(`to hold ${size} bytes of ${name}`, `${bytes.length}`)
   if (crc32(bytes) !== entry.crc) throw fail(`to hold ${name} unchanged`, 'another CRC; the file is damaged')
   return bytes
+}
+
+/** Where the content of an entry begins. */
+async function contentOf(handle: FileHandle, { name, headerOffset }: ZipEntry, fail: Fail): Promise<number> {
+  const header = await readAt(handle, headerOffset, 30, fail)
+  if (header.readUInt32LE(0) !== 0x04034b50)
+    throw fail(`to hold ${name} at byte ${headerOffset}`, 'no zip header there')
+  return headerOffset + 30 + header.readUInt16LE(26) + header.readUInt16LE(28)
 }
 
 async function readAt(handle: FileHandle, position: number, length: number, fail: Fail): Promise<Buffer> {

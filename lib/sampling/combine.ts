@@ -24,9 +24,7 @@ export function signalWeights(alphaBar: number, heads: readonly Head[]): HeadWei
  * @param schedule - the process that the network was trained on
  */
 export function combineBySignal(schedule: NoiseSchedule, heads: readonly Head[]): Combine {
-  const { alphaBar, timestepMap } = schedule.tables
-  const at = new Map(Array.from(timestepMap, (t, k) => [t, alphaBar[k] as number]))
-  return (t) => signalWeights(at.get(t) as number, heads)
+  return (t) => signalWeights(schedule.alphaBarAt(t), heads)
 }
 
 /**

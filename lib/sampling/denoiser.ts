@@ -11,7 +11,7 @@ export type HeadWeights = Partial<Record<Head, number>>
 
 /**
  * Which prediction a sampler uses: one head everywhere, fixed weights, or a choice for each timestep t of the trained
- * process. Predictions are combined in xStart space, before clipping.
+ * process, which some step spacings make fractional. Predictions are combined in xStart space, before clipping.
  */
 export type Combine = Head | HeadWeights | ((t: number) => Head | HeadWeights)
 
@@ -50,9 +50,10 @@ export class Denoiser {
     return DeviceTensor.noise(shape, key, this.unet.device)
   }
 
-  /** Noise of one ancestral step, keyed by (seed, timestep, image index). */
+  /** Noise of one ancestral step, keyed by (seed, timestep, image index); by k where timesteps are fractional. */
   async stepNoise(shape: readonly number[], seed: number, k: number, firstImage = 0): Promise<DeviceTensor> {
-    const step = this.process.tables.timestepMap[k] as number
+    const { timestepMap } = this.process.tables
+    const step = timestepMap.every(Number.isInteger) ? (timestepMap[k] as number) : k
     return DeviceTensor.noise(
       shape,
       { seed, purpose: 'stepNoise', step, firstSample: firstImage },

@@ -1,8 +1,9 @@
-import { checkInteger } from '../check.ts'
+import { argumentError, checkInteger } from '../check.ts'
 import type { DeviceTensor } from '../device-tensor.ts'
 import type { VarianceType } from '../native.ts'
 import type { ImageShape } from '../tensor.ts'
 import type { Denoiser } from './denoiser.ts'
+import { type Solver, type SolverSettings, type StepProgress, solve, solverSettings } from './solver.ts'
 
 /** Options of `sample`. */
 export interface SampleOptions {
@@ -13,12 +14,14 @@ export interface SampleOptions {
   readonly seed: number
   /** Index of the batch's first image. */
   readonly firstImage?: number
-  /** DDIM with this eta; without it the ancestral sampler of DDPM. */
+  /** The sampler; `ddim` where `eta` is given, else `ddpm`. */
+  readonly solver?: Solver | undefined
+  /** Short for `solver: { name: 'ddim', eta }`. */
   readonly eta?: number
   /** Variance of ancestral steps: what the network learned, else `fixedLarge`. */
   readonly variance?: VarianceType
   /** Called after each step. */
-  readonly onStep?: (progress: { readonly done: number; readonly total: number; readonly t: number }) => void
+  readonly onStep?: (progress: StepProgress) => void
   /** Stops between two steps by throwing the signal's reason. */
   readonly signal?: AbortSignal
 }
@@ -29,15 +32,29 @@ export interface SampleOptions {
  * @returns float32 in about [-1, 1], [N, C, H, W], row-major
  *
  * @example
- * const denoiser = new Denoiser(unet, schedule.respace('ddim25'), { combine: 'v' })
- * const images = await sample({ denoiser, shape: [16, 1, 28, 28], seed: 7, eta: 0 })
+ * const denoiser = new Denoiser(unet, schedule.respace({ spacing: 'karras', steps: 20 }), { combine: 'v' })
+ * const images = await sample({ denoiser, shape: [16, 1, 28, 28], seed: 7, solver: 'dpmpp2m' })
  */
 export async function sample(options: SampleOptions): Promise<Float32Array> {
-  const { denoiser, shape, seed, firstImage = 0, eta, variance, onStep, signal } = options
+  const { denoiser, shape, seed, firstImage = 0, variance, onStep, signal } = options
   checkInteger('sample', 'firstImage', firstImage, 0)
-  const total = denoiser.process.timestepCount
+  const solver = chosenSolver(options)
   let xt = await denoiser.noise(shape, seed, firstImage)
   try {
+    if (solver.name !== 'ddpm' && solver.name !== 'ddim') {
+      const predictXStart = async (x: DeviceTensor, k: number): Promise<DeviceTensor> => {
+        const { xStart, ...others } = await denoiser.predictXStart(x, k)
+        for (const tensor of Object.values(others)) tensor.dispose()
+        return xStart
+      }
+      const { process } = denoiser
+      const solved = await solve({ process, predictXStart, start: xt, solver, onStep, signal })
+      xt.dispose()
+      xt = solved
+      return (await xt.toHost()).data as Float32Array
+    }
+    const eta = solver.name === 'ddim' ? (solver.eta ?? 0) : undefined
+    const total = denoiser.process.timestepCount
     for (let k = total - 1; k >= 0; k--) {
       signal?.throwIfAborted()
       const { xStart, variance: varianceValues, mean } = await denoiser.predictXStart(xt, k)
@@ -58,4 +75,13 @@ export async function sample(options: SampleOptions): Promise<Float32Array> {
   } finally {
     xt.dispose()
   }
+}
+
+/** `solver`, or what its short form `eta` means. */
+function chosenSolver({ solver, eta }: SampleOptions): SolverSettings {
+  if (solver === undefined) {
+    return eta === undefined ? { name: 'ddpm' } : solverSettings('sample', { name: 'ddim', eta })
+  }
+  if (eta !== undefined) throw argumentError('sample', 'eta', 'given inside solver', eta)
+  return solverSettings('sample', solver)
 }

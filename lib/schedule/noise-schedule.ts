@@ -1,6 +1,7 @@
-import { argumentError, checkInteger, checkKnownOptions, checkOneOf } from '../check.ts'
+import { argumentError, checkInteger, checkKnownOptions, checkNumber, checkOneOf } from '../check.ts'
 import { native, type ScheduleHandle } from '../native.ts'
 import { NativeObject } from '../native-object.ts'
+import { type StepSpacing, spaceSteps } from './noise-spacing.ts'
 import { spaceTimesteps } from './spacing.ts'
 
 /** Named noise schedules: linear and cosine are guided-diffusion's, exact; scaledLinear is latent diffusion's. */
@@ -37,7 +38,7 @@ export interface ScheduleTables {
   readonly posteriorMeanXt: Float64Array
   /** Signal-to-noise ratio of power, alphaBar / (1 - alphaBar). */
   readonly snr: Float64Array
-  /** The timestep of the trained process that each step of this one visits. */
+  /** The timestep of the trained process that each step of this one visits; may be fractional. */
   readonly timestepMap: Float64Array
 }
 
@@ -91,20 +92,55 @@ export class NoiseSchedule extends NativeObject<'schedule'> {
   static restored(
     options: NoiseSchedule['options'],
     betas: Float64Array,
-    timestepMap?: Int32Array,
+    timestepMap?: Float64Array,
   ): NoiseSchedule {
     const { name, timestepCount } = options
     return new NoiseSchedule(native().scheduleCreate(name, timestepCount, false, betas, timestepMap), options)
   }
 
   /**
+   * alphaBar at a timestep between the first and the last that this process visits; between visited ones log snr is linear
+   * (math.md, "Step spacing").
+   *
+   * @param t - as in `tables.timestepMap`, possibly fractional
+   */
+  alphaBarAt(t: number): number {
+    const { alphaBar, snr, timestepMap } = this.tables
+    checkNumber('schedule.alphaBarAt', 't', t, timestepMap[0], timestepMap.at(-1))
+    const above = timestepMap.findIndex((visited) => visited >= t)
+    if (timestepMap[above] === t) return alphaBar[above]!
+    const share = (timestepMap[above]! - t) / (timestepMap[above]! - timestepMap[above - 1]!)
+    const logSnr = share * Math.log(snr[above - 1]!) + (1 - share) * Math.log(snr[above]!)
+    return 1 / (1 + Math.exp(-logSnr))
+  }
+
+  /**
    * The process that visits only some timesteps, for sampling in fewer steps.
    *
-   * @param spec - `'250'`, `'ddim25'`, or sections such as `'10,15,20'` or `[10, 15, 20]` (see `spaceTimesteps`); an
-   * Int32Array is the ascending timesteps themselves; '' keeps all
+   * @param visits - `'250'`, `'ddim25'`, or sections such as `'10,15,20'` or `[10, 15, 20]` (see `spaceTimesteps`); a
+   * `StepSpacing`; the ascending timesteps themselves, whole (Int32Array) or fractional (Float64Array); '' keeps all
    */
-  respace(spec: string | readonly number[] | Int32Array): NoiseSchedule {
-    const kept = spaceTimesteps(this.timestepCount, spec)
+  respace(visits: Visits): NoiseSchedule {
+    const kept = timestepsOf(this, visits)
     return new NoiseSchedule(native().scheduleRespace(this.handle, kept), this.options)
   }
+}
+
+/** Which timesteps a process visits, in any of the ways that `NoiseSchedule.respace` understands. */
+export type Visits = string | readonly number[] | Int32Array | Float64Array | StepSpacing
+
+function timestepsOf(schedule: NoiseSchedule, visits: Visits): Float64Array {
+  const { timestepCount, tables } = schedule
+  if (visits instanceof Float64Array) {
+    if (visits.length === 0) throw argumentError('respace', 'visits', 'at least one timestep', visits)
+    for (const [i, t] of visits.entries()) {
+      checkNumber('respace', `visits[${i}]`, t, 0, timestepCount - 1)
+      if (i > 0 && t <= visits[i - 1]!) {
+        throw argumentError('respace', `visits[${i}]`, `above ${visits[i - 1]}, ascending`, t)
+      }
+    }
+    return visits
+  }
+  if (typeof visits === 'object' && 'spacing' in visits) return spaceSteps(tables.snr, visits)
+  return Float64Array.from(spaceTimesteps(timestepCount, visits as string | readonly number[] | Int32Array))
 }

@@ -94,7 +94,7 @@ function sections(call: string, timestepCount: number, counts: readonly number[]
 }
 
 /** Python's round: 0.5 goes to 0, 1.5 and 2.5 to 2. */
-function roundHalfToEven(value: number): number {
+export function roundHalfToEven(value: number): number {
   const floor = Math.floor(value)
   const rest = value - floor
   if (rest !== 0.5) return rest < 0.5 ? floor : floor + 1

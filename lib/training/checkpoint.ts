@@ -325,7 +325,7 @@ function scheduleOf(state: CheckpointState): NoiseSchedule {
   return NoiseSchedule.restored(
     options as NoiseSchedule['options'],
     Float64Array.from(betas),
-    timestepMap && Int32Array.from(timestepMap),
+    timestepMap && Float64Array.from(timestepMap),
   )
 }
 

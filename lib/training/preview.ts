@@ -7,7 +7,8 @@ import { writePng } from '../report/png.ts'
 import type { Combine } from '../sampling/denoiser.ts'
 import { Denoiser } from '../sampling/denoiser.ts'
 import { sample } from '../sampling/sample.ts'
-import type { NoiseSchedule } from '../schedule/noise-schedule.ts'
+import type { Solver } from '../sampling/solver.ts'
+import type { NoiseSchedule, Visits } from '../schedule/noise-schedule.ts'
 import type { ImageBatch } from '../tensor.ts'
 
 /** What a preview shows. */
@@ -16,12 +17,16 @@ export interface DrawOptions {
   /** Images in all, and their channels, height and width. */
   readonly count: number
   readonly image: readonly [channels: number, height: number, width: number]
-  /** Images drawn at once; all by default. Image k is the same whatever it is. */
+  /** Index of the first image, 0 by default: images `first` to `first + count - 1` of the seed are drawn. */
+  readonly first?: number
+  /** Images drawn at once; all by default. Image k is the same whatever it is, but for rounding. */
   readonly batchSize?: number
   readonly seed: number
-  /** Which timesteps are visited: `'250'`, `'ddim25'`, sections; the same words as `NoiseSchedule.respace`. */
-  readonly respacing: string
-  /** DDIM with this eta; without it the ancestral sampler. */
+  /** Which timesteps are visited: `'250'`, `'ddim25'`, sections, a spacing; what `NoiseSchedule.respace` takes. */
+  readonly respacing: Visits
+  /** The sampler; `ddim` where `eta` is given, else `ddpm`. */
+  readonly solver?: Solver | undefined
+  /** Short for `solver: { name: 'ddim', eta }`. */
   readonly eta?: number | undefined
   readonly combine: Combine
   /** Variance of the ancestral sampler; what the network learned, else `fixedLarge`, by default. */
@@ -44,10 +49,12 @@ export async function drawImages(unet: UNet, options: DrawOptions): Promise<Imag
     image,
     seed,
     respacing,
+    solver,
     eta,
     combine,
     variance,
     rescalesTimesteps = false,
+    first = 0,
     precision = 'fp32',
     classOf,
     signal,
@@ -55,24 +62,25 @@ export async function drawImages(unet: UNet, options: DrawOptions): Promise<Imag
   const batchSize = Math.min(options.batchSize ?? count, count)
   const size = image[0] * image[1] * image[2]
   const data = new Float32Array(count * size)
-  const labels = classOf && Int32Array.from({ length: count }, (_, k) => classOf(k))
+  const labels = classOf && Int32Array.from({ length: count }, (_, k) => classOf(first + k))
   const process = schedule.respace(respacing)
   try {
-    for (let first = 0; first < count; first += batchSize) {
-      const n = Math.min(batchSize, count - first)
-      const y = labels?.slice(first, first + n)
+    for (let begin = 0; begin < count; begin += batchSize) {
+      const n = Math.min(batchSize, count - begin)
+      const y = labels?.slice(begin, begin + n)
       const denoiser = new Denoiser(unet, process, { combine, rescalesTimesteps, precision, ...(y && { y }) })
       const images = await sample({
         denoiser,
         shape: [n, ...image],
         seed,
-        firstImage: first,
+        firstImage: first + begin,
+        solver,
         ...(eta !== undefined && { eta }),
         ...(variance && { variance }),
         ...(signal && { signal }),
-        onStep: ({ done, total }) => options.onProgress?.(first * total + n * done, count * total),
+        onStep: ({ done, total }) => options.onProgress?.(begin * total + n * done, count * total),
       })
-      data.set(images, first * size)
+      data.set(images, begin * size)
     }
   } finally {
     process.dispose()

@@ -257,7 +257,7 @@ function scheduleOf(config: RunConfig): NoiseSchedule {
   return process
 }
 
-function trainerOptions(config: RunConfig): TrainerOptions {
+export function trainerOptions(config: RunConfig): TrainerOptions {
   const { seed, boundWeight, beta1, beta2, weightDecay, decayAll, emaRates, emaWarmsUp, clipNorm } = config
   const { microBatch, precision, nonFinite, loss: kind, choose, compare, space, sigmaData } = config
   const { variance, rescalesTimesteps, sumsMicroBatches, lossScaleLog2, lossScaleGrowth } = config

@@ -28,6 +28,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   TRISLOT_EXPORT("runtimeInfo", runtime_info);
   TRISLOT_EXPORT("selfTest", self_test);
   TRISLOT_EXPORT("threadsSet", threads_set);
+  TRISLOT_EXPORT("kernelsChoose", kernels_choose);
   TRISLOT_EXPORT("memoryCount", memory_count);
   TRISLOT_EXPORT("memoryResetPeak", memory_reset_peak);
   TRISLOT_EXPORT("deviceCheck", device_check);
@@ -68,6 +69,19 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   TRISLOT_EXPORT("boundEvaluate", bound_evaluate);
   TRISLOT_EXPORT("boundOfOutput", bound_of_output);
   TRISLOT_EXPORT("boundPrior", bound_prior);
+  TRISLOT_EXPORT("reverseEuler", reverse_euler);
+  TRISLOT_EXPORT("reverseHeun", reverse_heun);
+  TRISLOT_EXPORT("reverseDpmpp2m", reverse_dpmpp_2m);
+  TRISLOT_EXPORT("featureNetworkLoad", feature_network_load);
+  TRISLOT_EXPORT("featureNetworkRun", feature_network_run);
+  TRISLOT_EXPORT("tensorConcatenate", tensor_concatenate);
+  TRISLOT_EXPORT("featureStatistics", feature_statistics);
+  TRISLOT_EXPORT("frechetDistance", frechet_distance);
+  TRISLOT_EXPORT("inceptionScore", inception_score);
+  TRISLOT_EXPORT("precisionRecall", precision_recall);
+  TRISLOT_EXPORT("kernelDistances", kernel_distances);
+  TRISLOT_EXPORT("projectImages", project_images);
+  TRISLOT_EXPORT("slicedWasserstein", sliced_wasserstein);
 #undef TRISLOT_EXPORT
   return exports;
 }

@@ -8,6 +8,7 @@
 #include "bindings/functions.h"
 #include "bindings/handle.h"
 #include "bindings/submit.h"
+#include "kernels/kernels.h"
 #include "runtime/device.h"
 #include "runtime/memory.h"
 
@@ -60,6 +61,13 @@ Napi::Value threads_set(const Napi::CallbackInfo& info) {
   const auto count = decode_integer(info[0]);
   return submit(
       info.Env(), [count] { at::set_num_threads(static_cast<int>(count)); }, encode_nothing);
+}
+
+// kernelsChoose(name): Promise<void>
+Napi::Value kernels_choose(const Napi::CallbackInfo& info) {
+  const auto kernels = decode_string(info[0]) == "plain" ? Kernels::Plain : Kernels::Fast;
+  return submit(
+      info.Env(), [kernels] { choose_kernels(kernels); }, encode_nothing);
 }
 
 // memoryCount(): { liveBytes, peakBytes, liveAllocations, handles }

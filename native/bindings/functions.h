@@ -11,6 +11,7 @@ Napi::Value shutdown(const Napi::CallbackInfo& info);
 Napi::Value runtime_info(const Napi::CallbackInfo& info);
 Napi::Value self_test(const Napi::CallbackInfo& info);
 Napi::Value threads_set(const Napi::CallbackInfo& info);
+Napi::Value kernels_choose(const Napi::CallbackInfo& info);
 Napi::Value memory_count(const Napi::CallbackInfo& info);
 Napi::Value memory_reset_peak(const Napi::CallbackInfo& info);
 Napi::Value device_check(const Napi::CallbackInfo& info);
@@ -63,5 +64,22 @@ Napi::Value reverse_bound(const Napi::CallbackInfo& info);
 Napi::Value bound_evaluate(const Napi::CallbackInfo& info);
 Napi::Value bound_of_output(const Napi::CallbackInfo& info);
 Napi::Value bound_prior(const Napi::CallbackInfo& info);
+
+// solver.cpp
+Napi::Value reverse_euler(const Napi::CallbackInfo& info);
+Napi::Value reverse_heun(const Napi::CallbackInfo& info);
+Napi::Value reverse_dpmpp_2m(const Napi::CallbackInfo& info);
+
+// metrics.cpp
+Napi::Value feature_network_load(const Napi::CallbackInfo& info);
+Napi::Value feature_network_run(const Napi::CallbackInfo& info);
+Napi::Value tensor_concatenate(const Napi::CallbackInfo& info);
+Napi::Value feature_statistics(const Napi::CallbackInfo& info);
+Napi::Value frechet_distance(const Napi::CallbackInfo& info);
+Napi::Value inception_score(const Napi::CallbackInfo& info);
+Napi::Value precision_recall(const Napi::CallbackInfo& info);
+Napi::Value kernel_distances(const Napi::CallbackInfo& info);
+Napi::Value project_images(const Napi::CallbackInfo& info);
+Napi::Value sliced_wasserstein(const Napi::CallbackInfo& info);
 
 }  // namespace trislot

@@ -26,7 +26,7 @@ Napi::Value schedule_create(const Napi::CallbackInfo& info) {
   if (info[2].ToBoolean()) betas = rescale_to_zero_terminal_snr(betas);
   Schedule schedule(std::move(betas));
   if (!info[4].IsUndefined()) {
-    schedule.timestep_map = decode_integers(info[4]);
+    schedule.timestep_map = decode_numbers(info[4]);
     TORCH_CHECK(schedule.timestep_map.size() == schedule.betas.size(), "a timestep map needs a timestep for each beta");
     schedule.original_length = decode_integer(info[1]);
   }
@@ -35,7 +35,7 @@ Napi::Value schedule_create(const Napi::CallbackInfo& info) {
 
 // scheduleRespace(schedule, kept): handle
 Napi::Value schedule_respace(const Napi::CallbackInfo& info) {
-  return wrap_schedule(info.Env(), unwrap<const Schedule>(info[0])->respaced(decode_integers(info[1])));
+  return wrap_schedule(info.Env(), unwrap<const Schedule>(info[0])->respaced(decode_numbers(info[1])));
 }
 
 // scheduleTables(schedule): { [name]: Float64Array }
@@ -60,7 +60,7 @@ Napi::Value schedule_tables(const Napi::CallbackInfo& info) {
   put("posteriorMeanXStart", schedule->posterior_mean_x_start);
   put("posteriorMeanXt", schedule->posterior_mean_x_t);
   put("snr", schedule->snr);
-  put("timestepMap", {schedule->timestep_map.begin(), schedule->timestep_map.end()});
+  put("timestepMap", schedule->timestep_map);
   return object;
 }
 

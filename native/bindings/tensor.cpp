@@ -24,7 +24,7 @@ Napi::Value tensor_from_host(const Napi::CallbackInfo& info) {
   return submit(
       info.Env(),
       [tensor = decode_tensor(info[0]), name = decode_string(info[1])] {
-        return as_network_input(tensor).to(device_named(name));
+        return (tensor.scalar_type() == at::kDouble ? tensor : as_network_input(tensor)).to(device_named(name));
       },
       wrap_tensor);
 }

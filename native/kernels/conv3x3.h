@@ -11,7 +11,8 @@ namespace trislot::TRISLOT_ISA {
 namespace {
 
 // Bytes of transformed input that a thread works on at a time: most of a second-level cache.
-constexpr int64_t kBlockBytes = 640 * 1024;
+constexpr int64_t kBlockBytes = 448 * 1024;
+constexpr int64_t kBlocks = 8;  // of a convolution at least, as far as the tiles go
 // Bytes of transformed tiles of both factors of a weight gradient at a time: part of a third-level cache.
 constexpr int64_t kChunkBytes = 8 * 1024 * 1024;
 
@@ -113,12 +114,11 @@ int64_t panels_of(int64_t channels) { return (channels + kPanel - 1) / kPanel; }
 // meet in one set of the cache.
 int64_t weight_stride(int64_t rows) { return rows * kPanel + kLanes; }
 
-// Elements of the workspace of one thread in `forward`.
+// Tiles that a thread takes at a time: what fits into its cache, but several blocks a thread where there are so many.
 int64_t block_tiles(int64_t in_channels, int64_t tiles) {
   const int64_t fit = kBlockBytes / (kPoints * rounded_up(in_channels, kLanes) * static_cast<int64_t>(sizeof(float)));
-  const int64_t most = fit < kBlockRows ? kBlockRows : fit > 8 * kBlockRows ? 8 * kBlockRows : fit;
-  const int64_t blocks = (tiles + most - 1) / most;
-  return blocks == 0 ? 1 : (tiles + blocks - 1) / blocks;
+  const int64_t even = (tiles + kBlocks - 1) / kBlocks, most = fit < even ? fit : even;
+  return most < kBlockRows ? kBlockRows : most;
 }
 
 template <typename T>
@@ -129,50 +129,49 @@ void forward(const Conv3x3Shape& shape, const T* x, const float* transformed_wei
   // Few tiles: each thread takes some of the panels instead, so that no thread reads all the weights.
   const bool by_panel = tiles.count < 4 * kBlockRows && panels > 1;
 
-  const auto run = [&](int64_t first_tile, int64_t last_tile, int64_t first_panel, int64_t last_panel, float* space) {
-    const int64_t most = block_tiles(shape.in_channels, last_tile - first_tile);
-    // One line more than a multiple of a page, so that the points of a tile do not meet in one set of the cache.
-    const int64_t input_stride = most * depth + kLanes, product_stride = most * kPanel + kLanes;
+  const int64_t most = by_panel ? tiles.count : block_tiles(shape.in_channels, tiles.count);
+  // One line more than a multiple of a page, so that the points of a tile do not meet in one set of the cache.
+  const int64_t input_stride = most * depth + kLanes, product_stride = most * kPanel + kLanes;
+
+  const auto run = [&](int64_t begin, int64_t count, int64_t first_panel, int64_t last_panel, float* space) {
     float* inputs = space;
     float* products = inputs + kPoints * input_stride;
-    for (int64_t begin = first_tile; begin < last_tile; begin += most) {
-      const int64_t count = last_tile - begin < most ? last_tile - begin : most;
-      for (int64_t tile = 0; tile < count; ++tile) {
-        const T* pixels[kPoints];
-        tiles.window(x, shape.in_channels, begin + tile, zeros, pixels);
-        transform_input(pixels, shape.in_channels, inputs + tile * depth, input_stride);
+    for (int64_t tile = 0; tile < count; ++tile) {
+      const T* pixels[kPoints];
+      tiles.window(x, shape.in_channels, begin + tile, zeros, pixels);
+      transform_input(pixels, shape.in_channels, inputs + tile * depth, input_stride);
+    }
+    for (int64_t panel = first_panel; panel < last_panel; ++panel) {
+      const float* weights = transformed_weight + panel * kPoints * weight_stride(shape.in_channels);
+      for (int64_t point = 0; point < kPoints; ++point) {
+        panel_product<false>(count, inputs + point * input_stride, depth, 1,
+                             weights + point * weight_stride(shape.in_channels), shape.in_channels,
+                             products + point * product_stride, kPanel);
       }
-      for (int64_t panel = first_panel; panel < last_panel; ++panel) {
-        const float* weights = transformed_weight + panel * kPoints * weight_stride(shape.in_channels);
-        for (int64_t point = 0; point < kPoints; ++point) {
-          panel_product<false>(count, inputs + point * input_stride, depth, 1,
-                               weights + point * weight_stride(shape.in_channels), shape.in_channels,
-                               products + point * product_stride, kPanel);
-        }
-        for (int64_t tile = 0; tile < count; ++tile) {
-          int64_t offsets[kTile * kTile], image;
-          tiles.outputs(begin + tile, offsets, image);
-          transform_products(products + tile * kPanel, product_stride, offsets, shape.out_channels, panel * kPanel,
-                             bias == nullptr ? nullptr : bias + image * bias_stride, addend, y);
-        }
+      for (int64_t tile = 0; tile < count; ++tile) {
+        int64_t offsets[kTile * kTile], image;
+        tiles.outputs(begin + tile, offsets, image);
+        transform_products(products + tile * kPanel, product_stride, offsets, shape.out_channels, panel * kPanel,
+                           bias == nullptr ? nullptr : bias + image * bias_stride, addend, y);
       }
     }
   };
-  if (by_panel) {
-    in_parallel(panels, [&](int64_t begin, int64_t end, int64_t thread) {
-      run(0, tiles.count, begin, end, workspace + thread * thread_stride);
-    });
-  } else {
-    in_parallel(tiles.count, [&](int64_t begin, int64_t end, int64_t thread) {
-      run(begin, end, 0, panels, workspace + thread * thread_stride);
-    });
-  }
+  const int64_t blocks = (tiles.count + most - 1) / most;
+  in_parallel(by_panel ? panels : blocks, [&](int64_t first, int64_t last, int64_t thread) {
+    float* space = workspace + thread * thread_stride;
+    if (by_panel) return run(0, tiles.count, first, last, space);
+    for (int64_t block = first; block < last; ++block) {
+      const int64_t begin = block * most;
+      run(begin, tiles.count - begin < most ? tiles.count - begin : most, 0, panels, space);
+    }
+  });
 }
 
 int64_t forward_workspace(const Conv3x3Shape& shape) {
   const Tiles tiles(shape);
   const int64_t depth = rounded_up(shape.in_channels, kLanes);
-  const int64_t most = block_tiles(shape.in_channels, tiles.count);
+  const int64_t block = block_tiles(shape.in_channels, tiles.count);
+  const int64_t most = block < 4 * kBlockRows ? 4 * kBlockRows : block;  // all tiles where threads take panels
   return kPoints * (most * (depth + kPanel) + 2 * kLanes);
 }
 
@@ -246,18 +245,13 @@ void weight_gradient(const Conv3x3Shape& shape, const T* x, const T* gradient, f
                                   kPoints * space.panel_points, space.panel_points);
       }
     });
-    in_parallel(kPoints, [&](int64_t first, int64_t last, int64_t) {
-      for (int64_t point = first; point < last; ++point) {
-        for (int64_t panel = 0; panel < panels; ++panel) {
-          const float* a = inputs + point * space.input_stride;
-          const float* b = outputs + (panel * kPoints + point) * space.panel_points;
-          float* c = sums + (panel * kPoints + point) * weight_stride(rows);
-          if (begin == 0) {
-            panel_product<false>(rows, a, 1, space.depth, b, count, c, kPanel);
-          } else {
-            panel_product<true>(rows, a, 1, space.depth, b, count, c, kPanel);
-          }
-        }
+    in_parallel(kPoints * panels, [&](int64_t first, int64_t last, int64_t) {
+      for (int64_t i = first; i < last; ++i) {
+        const int64_t point = i / panels, panel = i % panels;
+        (begin == 0 ? panel_product<false> : panel_product<true>)(
+            rows, inputs + point * space.input_stride, 1, space.depth,
+            outputs + (panel * kPoints + point) * space.panel_points, count,
+            sums + (panel * kPoints + point) * weight_stride(rows), kPanel);
       }
     });
   }

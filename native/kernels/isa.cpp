@@ -1,4 +1,5 @@
 // Compiled once for each instruction set, with the flags of that set; defines its table.
+#include "kernels/attention.h"
 #include "kernels/conv3x3.h"
 #include "kernels/norm_act.h"
 #include "kernels/table.h"
@@ -25,7 +26,7 @@ void gradient_any(const NormShape& shape, bool activates, const T* first, const 
 template <typename T>
 constexpr ImageKernels<T> image_kernels() {
   return {forward<T>,     weight_gradient<T>, moments<T>, apply_any<T>, gradient_any<T>,
-          input_gradient<T>, product<T>, outer_sum<T>, pixel_sums<T>};
+          input_gradient<T>, product<T>, outer_sum<T>, attention<T>, attention_gradient<T>, pixel_sums<T>};
 }
 
 int64_t piece_floats(int64_t batch, int64_t pixels, int64_t channels) { return batch * pieces_of(pixels) * channels; }
@@ -35,7 +36,7 @@ int64_t piece_floats(int64_t batch, int64_t pixels, int64_t channels) { return b
 extern const KernelTable kTable;
 const KernelTable kTable = {
     TRISLOT_TEXT(TRISLOT_ISA), image_kernels<float>(), image_kernels<BFloat16>(), transformed_size,
-    transform_weight,          forward_workspace,      gradient_workspace, packed_size, product_workspace, outer_sum_workspace, piece_floats,
+    transform_weight,          forward_workspace,      gradient_workspace, packed_size, product_workspace, outer_sum_workspace, attention_workspace, piece_floats,
     adamw,                     gradient_square,        gradient_square_workspace,
 };
 

@@ -5,6 +5,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
 
+#include <array>
 #include <atomic>
 #include <cstdlib>
 #include <string>
@@ -62,6 +63,7 @@ constexpr auto kNhwc = at::MemoryFormat::ChannelsLast;
 
 // Below this many tiles a direct convolution beats Winograd's, whose weights are four times as large.
 constexpr int64_t kFewestTiles = 16;
+constexpr int64_t kFewestTilesPrepared = 4;  // where the weights are transformed already
 
 // Calls body with a value of the type in which x lies in memory.
 template <typename Body>
@@ -87,6 +89,19 @@ const float* floats(const at::Tensor& x) { return in<float>(x); }
 
 at::Tensor new_floats(at::IntArrayRef shape) { return at::empty(shape, at::kFloat); }
 
+// Memory that kernels write and read again before they return. It is kept, one block a use and thread, because a block
+// that is still in the cache is several times as fast as a fresh one.
+enum class Use { Workspace, Weights };
+float* scratch(Use use, int64_t count) {
+  static thread_local std::array<at::Tensor, 2> kept;
+  auto& block = kept[static_cast<size_t>(use)];
+  if (!block.defined() || block.numel() < count) {
+    block.reset();
+    block = new_floats({count});
+  }
+  return block.mutable_data_ptr<float>();
+}
+
 at::Tensor new_image(const at::Tensor& like, int64_t channels) {
   return at::empty({like.size(0), channels, like.size(2), like.size(3)}, like.options().memory_format(kNhwc));
 }
@@ -96,31 +111,73 @@ NormShape norm_shape(const Parts& x, int64_t groups) {
           x.second.defined() ? x.second.size(1) : 0, groups};
 }
 
-at::Tensor piece_space(const NormShape& shape, int64_t values) {
+float* piece_space(const NormShape& shape, int64_t values) {
   const int64_t channels = shape.first_channels + shape.second_channels;
-  return new_floats({values * kernel_table().piece_floats(shape.batch, shape.pixels, channels)});
+  return scratch(Use::Workspace, values * kernel_table().piece_floats(shape.batch, shape.pixels, channels));
 }
 
 Conv3x3Shape conv_shape(const at::Tensor& x, int64_t out_channels) {
   return {x.size(0), x.size(2), x.size(3), x.size(1), out_channels};
 }
 
-bool has_enough_tiles(const at::Tensor& x) {
-  return x.size(0) * ((x.size(2) + 3) / 4) * ((x.size(3) + 3) / 4) >= kFewestTiles;
+AttentionShape attention_shape(const at::Tensor& qkv, int64_t heads, bool type_major) {
+  return {qkv.size(0), qkv.size(2) * qkv.size(3), heads, qkv.size(1) / 3 / heads, type_major};
+}
+
+int64_t tile_count(const at::Tensor& x) { return x.size(0) * ((x.size(2) + 3) / 4) * ((x.size(3) + 3) / 4); }
+
+int64_t transformed_size(const at::Tensor& weight, bool turned) {
+  return kernel_table().transformed_size(weight.size(turned ? 0 : 1), weight.size(turned ? 1 : 0));
+}
+
+void transform(const at::Tensor& weight, bool turned, float* to) {
+  kernel_table().transform_weight(floats(weight), weight.size(turned ? 0 : 1), weight.size(turned ? 1 : 0), turned, to);
+}
+
+// The weight at Winograd's points, in scratch memory.
+const float* transformed_weight(const at::Tensor& weight, bool turned) {
+  float* result = scratch(Use::Weights, transformed_size(weight, turned));
+  transform(weight, turned, result);
+  return result;
+}
+
+// Bytes of all prepared weights; counted down when one is let go.
+std::atomic<int64_t> prepared_bytes{0};
+constexpr int64_t kMostPreparedBytes = int64_t{256} << 20;
+
+// The prepared weight, brought up to date; null where it may not be kept.
+const float* kept_weight(const at::Tensor& weight, PreparedWeight* prepared) {
+  if (prepared == nullptr) return nullptr;
+  const auto version = static_cast<uint32_t>(weight._version());
+  if (!prepared->transformed.defined()) {
+    const int64_t size = transformed_size(weight, /*turned=*/false), bytes = size * static_cast<int64_t>(sizeof(float));
+    if (prepared_bytes + bytes > kMostPreparedBytes) return nullptr;
+    prepared_bytes += bytes;
+    auto holder = new_floats({size});
+    // The tensor tells when it is let go, by the deleter of the memory that it looks at.
+    prepared->transformed = at::from_blob(
+        holder.data_ptr(), {size}, [holder, bytes](void*) mutable { prepared_bytes -= bytes; }, at::kFloat);
+    prepared->version = version + 1;
+  }
+  if (prepared->version != version) {
+    transform(weight, /*turned=*/false, prepared->transformed.data_ptr<float>());
+    prepared->version = version;
+  }
+  return floats(prepared->transformed);
 }
 
 // y = conv(x) + bias + addend with a weight that is transformed already.
-at::Tensor winograd(const at::Tensor& x, const at::Tensor& transformed, int64_t out_channels, const at::Tensor& bias,
+at::Tensor winograd(const at::Tensor& x, const float* transformed, int64_t out_channels, const at::Tensor& bias,
                     const at::Tensor& addend, bool reuses_addend) {
   auto y = reuses_addend && addend.defined() ? addend : new_image(x, out_channels);
   const auto shape = conv_shape(x, out_channels);
   const auto thread_stride = kernel_table().conv_workspace(shape);
-  auto workspace = new_floats({at::get_num_threads() * thread_stride});
+  float* workspace = scratch(Use::Workspace, at::get_num_threads() * thread_stride);
   const auto zeros = at::zeros({x.size(1)}, x.scalar_type());
   const int64_t bias_stride = bias.defined() && bias.dim() == 2 ? out_channels : 0;
   with_type(x, [&]<typename T>(const ImageKernels<T>& kernels, T) {
-    kernels.conv(shape, in<T>(x), floats(transformed), floats(bias), bias_stride, in<T>(addend), out<T>(y), in<T>(zeros),
-                 out<float>(workspace), thread_stride);
+    kernels.conv(shape, in<T>(x), transformed, floats(bias), bias_stride, in<T>(addend), out<T>(y), in<T>(zeros),
+                 workspace, thread_stride);
   });
   return y;
 }
@@ -129,18 +186,14 @@ at::Tensor winograd(const at::Tensor& x, const at::Tensor& transformed, int64_t 
 
 at::Tensor nhwc(const at::Tensor& x) { return x.contiguous(kNhwc); }
 
-at::Tensor rows(const at::Tensor& image) { return image.permute({0, 2, 3, 1}).view({-1, image.size(1)}); }
-
-at::Tensor Parts::joined() const { return second.defined() ? at::cat({first, second}, /*dim=*/1) : first; }
-
 Moments moments(const Parts& x, int64_t groups) {
   constexpr float kTiny = 1e-5f;
   const auto shape = norm_shape(x, groups);
   Moments result{new_floats({shape.batch, groups}), new_floats({shape.batch, groups}), groups};
-  auto workspace = piece_space(shape, 2);
+  float* workspace = piece_space(shape, 2);
   with_type(x.first, [&]<typename T>(const ImageKernels<T>& kernels, T) {
     kernels.moments(shape, in<T>(x.first), in<T>(x.second), kTiny, out<float>(result.mean), out<float>(result.rstd),
-                    out<float>(workspace));
+                    workspace);
   });
   return result;
 }
@@ -183,11 +236,11 @@ NormGradients apply_backward(at::Tensor gradient, const Parts& x, const Moments&
   const auto shape = norm_shape(x, moments.groups);
   const int64_t batch = shape.batch, channels = x.channels(), groups = moments.groups, width = channels / groups;
   auto sums = new_floats({batch, 2, channels});
-  auto workspace = piece_space(shape, 2);
+  float* workspace = piece_space(shape, 2);
   with_type(x.first, [&]<typename T>(const ImageKernels<T>& kernels, T) {
     kernels.apply_gradient(shape, activates, in<T>(x.first), in<T>(x.second), floats(affine.scale),
                            floats(affine.shift), floats(affine.mean), out<T>(gradient), out<float>(sums),
-                           out<float>(workspace));
+                           workspace);
   });
 
   // With xhat = (x - mean) rstd and z = xhat g + b, g = weight (1 + scale): dx = rstd (dz g - mean(dz g) -
@@ -240,32 +293,27 @@ NormGradients apply_backward(at::Tensor gradient, const Parts& x, const Moments&
   with_type(x.first, [&]<typename T>(const ImageKernels<T>& kernels, T) {
     kernels.norm_gradient(shape, in<T>(x.first), in<T>(x.second), in<T>(gradient), floats(dz_factor), floats(x_factor),
                           floats(term), in<T>(addend), out<T>(result.x.first), out<T>(result.x.second),
-                          out<float>(result.x_sums), out<float>(workspace));
+                          out<float>(result.x_sums), workspace);
   });
   return result;
 }
 
-at::Tensor transformed_weight(const at::Tensor& weight, bool turned) {
-  const int64_t rows = weight.size(turned ? 0 : 1), columns = weight.size(turned ? 1 : 0);
-  auto result = new_floats({kernel_table().transformed_size(rows, columns)});
-  kernel_table().transform_weight(floats(weight), rows, columns, turned, out<float>(result));
-  return result;
-}
-
 at::Tensor conv3x3(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& addend,
-                   bool reuses_addend, const at::Tensor& transformed) {
-  if (!has_enough_tiles(x)) {
+                   bool reuses_addend, PreparedWeight* prepared) {
+  const int64_t tiles = tile_count(x);
+  const float* kept = tiles >= kFewestTilesPrepared ? kept_weight(weight, prepared) : nullptr;
+  if (kept == nullptr && tiles < kFewestTiles) {
     auto y = at::convolution(x, weight.to(x.scalar_type()), {}, {1, 1}, {1, 1}, {1, 1}, false, {0, 0}, 1);
     if (bias.defined()) y.add_(bias.view({-1, weight.size(0), 1, 1}));
     if (addend.defined()) y.add_(addend);
     return nhwc(y);
   }
-  const auto prepared = transformed.defined() ? transformed : transformed_weight(weight, /*turned=*/false);
-  return winograd(x, prepared, weight.size(0), bias, addend, reuses_addend);
+  return winograd(x, kept != nullptr ? kept : transformed_weight(weight, /*turned=*/false), weight.size(0), bias, addend,
+                  reuses_addend);
 }
 
 at::Tensor conv3x3_input_gradient(const at::Tensor& gradient, const at::Tensor& weight) {
-  if (!has_enough_tiles(gradient)) {
+  if (tile_count(gradient) < kFewestTiles) {
     const auto like = new_image(gradient, weight.size(1));
     return nhwc(std::get<0>(at::convolution_backward(gradient, like, weight.to(gradient.scalar_type()), c10::nullopt,
                                                      {1, 1}, {1, 1}, {1, 1}, false, {0, 0}, 1, {true, false, false})));
@@ -274,7 +322,7 @@ at::Tensor conv3x3_input_gradient(const at::Tensor& gradient, const at::Tensor& 
 }
 
 at::Tensor conv3x3_weight_gradient(const at::Tensor& x, const at::Tensor& gradient, const at::Tensor& weight) {
-  if (!has_enough_tiles(x)) {
+  if (tile_count(x) < kFewestTiles) {
     return std::get<1>(at::convolution_backward(gradient, x, weight.to(x.scalar_type()), c10::nullopt, {1, 1}, {1, 1},
                                                 {1, 1}, false, {0, 0}, 1, {false, true, false}))
         .to(at::kFloat)
@@ -282,11 +330,11 @@ at::Tensor conv3x3_weight_gradient(const at::Tensor& x, const at::Tensor& gradie
   }
   const auto shape = conv_shape(x, gradient.size(1));
   auto result = new_floats({shape.out_channels, shape.in_channels, 3, 3});
-  auto workspace = new_floats({kernel_table().conv_gradient_workspace(shape)});
+  float* workspace = scratch(Use::Workspace, kernel_table().conv_gradient_workspace(shape));
   const auto zeros = at::zeros({x.size(1)}, x.scalar_type());
   with_type(x, [&]<typename T>(const ImageKernels<T>& kernels, T) {
     kernels.conv_weight_gradient(shape, in<T>(x), in<T>(gradient), out<float>(result), in<T>(zeros),
-                                 out<float>(workspace));
+                                 workspace);
   });
   return result;
 }
@@ -295,11 +343,11 @@ at::Tensor conv1x1(const at::Tensor& x, const at::Tensor& weight, const at::Tens
   auto y = addend.defined() ? addend : new_image(x, weight.size(0));
   const ProductShape shape{x.size(0) * x.size(2) * x.size(3), weight.size(1), weight.size(0)};
   const auto thread_stride = kernel_table().product_workspace(shape);
-  auto packed = new_floats({kernel_table().packed_size(shape)});
-  auto workspace = new_floats({at::get_num_threads() * thread_stride});
+  float* packed = scratch(Use::Weights, kernel_table().packed_size(shape));
+  float* workspace = scratch(Use::Workspace, at::get_num_threads() * thread_stride);
   with_type(x, [&]<typename T>(const ImageKernels<T>& kernels, T) {
     kernels.product(shape, in<T>(x), shape.depth, floats(weight), weight.stride(1), weight.stride(0), floats(bias),
-                    in<T>(addend), out<T>(y), shape.columns, out<float>(packed), out<float>(workspace), thread_stride);
+                    in<T>(addend), out<T>(y), shape.columns, packed, workspace, thread_stride);
   });
   return y;
 }
@@ -307,19 +355,41 @@ at::Tensor conv1x1(const at::Tensor& x, const at::Tensor& weight, const at::Tens
 void conv1x1_weight_gradient(const at::Tensor& x, const at::Tensor& gradient, at::Tensor result) {
   const ProductShape shape{gradient.size(1), x.size(0) * x.size(2) * x.size(3), x.size(1)};
   const auto thread_stride = kernel_table().outer_sum_workspace(shape);
-  auto workspace = new_floats({at::get_num_threads() * thread_stride});
+  float* workspace = scratch(Use::Workspace, at::get_num_threads() * thread_stride);
   with_type(x, [&]<typename T>(const ImageKernels<T>& kernels, T) {
     kernels.outer_sum(shape, in<T>(gradient), shape.rows, in<T>(x), shape.columns, out<float>(result),
-                      result.stride(0), out<float>(workspace), thread_stride);
+                      result.stride(0), workspace, thread_stride);
   });
+}
+
+at::Tensor attend(const at::Tensor& qkv, int64_t heads, bool type_major) {
+  const auto shape = attention_shape(qkv, heads, type_major);
+  auto result = new_image(qkv, qkv.size(1) / 3);
+  const auto thread_stride = kernel_table().attention_workspace(shape);
+  float* workspace = scratch(Use::Workspace, at::get_num_threads() * thread_stride);
+  with_type(qkv, [&]<typename T>(const ImageKernels<T>& kernels, T) {
+    kernels.attention(shape, in<T>(qkv), out<T>(result), workspace, thread_stride);
+  });
+  return result;
+}
+
+at::Tensor attend_backward(const at::Tensor& qkv, const at::Tensor& gradient, int64_t heads, bool type_major) {
+  const auto shape = attention_shape(qkv, heads, type_major);
+  auto result = new_image(qkv, qkv.size(1));
+  const auto thread_stride = kernel_table().attention_workspace(shape);
+  float* workspace = scratch(Use::Workspace, at::get_num_threads() * thread_stride);
+  with_type(qkv, [&]<typename T>(const ImageKernels<T>& kernels, T) {
+    kernels.attention_gradient(shape, in<T>(qkv), in<T>(gradient), out<T>(result), workspace, thread_stride);
+  });
+  return result;
 }
 
 at::Tensor pixel_sums(const at::Tensor& x) {
   const int64_t batch = x.size(0), channels = x.size(1), pixels = x.size(2) * x.size(3);
   auto sums = new_floats({batch, channels});
-  auto workspace = new_floats({kernel_table().piece_floats(batch, pixels, channels)});
+  float* workspace = scratch(Use::Workspace, kernel_table().piece_floats(batch, pixels, channels));
   with_type(x, [&]<typename T>(const ImageKernels<T>& kernels, T) {
-    kernels.pixel_sums(in<T>(x), batch, pixels, channels, out<float>(sums), out<float>(workspace));
+    kernels.pixel_sums(in<T>(x), batch, pixels, channels, out<float>(sums), workspace);
   });
   return sums;
 }

@@ -30,15 +30,11 @@ namespace fast {
 // The same values in NHWC order; x itself where it is so already.
 at::Tensor nhwc(const at::Tensor& x);
 
-// Pixels as rows: [N * H * W, C], sharing memory.
-at::Tensor rows(const at::Tensor& image);
-
 // An image whose channels may lie in two tensors, as a skip connection and what it joins.
 struct Parts {
   at::Tensor first, second;  // NHWC; second may be undefined
 
   int64_t channels() const { return first.size(1) + (second.defined() ? second.size(1) : 0); }
-  at::Tensor joined() const;
 };
 
 // Mean and 1 / standard deviation of each group, [N, groups].
@@ -71,14 +67,18 @@ NormGradients apply_backward(at::Tensor gradient, const Parts& x, const Moments&
                              const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& scale_shift,
                              bool activates, const at::Tensor& addend);
 
-// A 3x3 weight prepared for `conv3x3`; `turned` for the convolution that carries gradients back.
-at::Tensor transformed_weight(const at::Tensor& weight, bool turned);
+// A 3x3 weight at Winograd's points, kept from one forward pass to the next by networks that are not trained: sampling would
+// otherwise transform the same weights at every step. It is four times as large as the weight; all together stay below
+// 256 MiB.
+struct PreparedWeight {
+  at::Tensor transformed;
+  uint32_t version = 0;  // of the weight
+};
 
-// Convolution with stride 1 and a border of zeros; transformed: of transformed_weight, undefined leaves that to this
-// function; bias: [C] or [N, C] or undefined; addend: an image of the output's shape or undefined, whose memory the result
-// takes if `reuses_addend`.
+// Convolution with stride 1 and a border of zeros; bias: [C] or [N, C] or undefined; addend: an image of the output's
+// shape or undefined, whose memory the result takes if `reuses_addend`.
 at::Tensor conv3x3(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& addend = {},
-                   bool reuses_addend = false, const at::Tensor& transformed = {});
+                   bool reuses_addend = false, PreparedWeight* prepared = nullptr);
 
 // Gradient of x from that of y = conv3x3(x, weight).
 at::Tensor conv3x3_input_gradient(const at::Tensor& gradient, const at::Tensor& weight);
@@ -92,6 +92,10 @@ at::Tensor conv1x1(const at::Tensor& x, const at::Tensor& weight, const at::Tens
 
 // Gradient of its weight, written to `result` [C_out, C_in] float32 whose rows may be apart.
 void conv1x1_weight_gradient(const at::Tensor& x, const at::Tensor& gradient, at::Tensor result);
+
+// Attention over the pixels of each image; qkv: [N, 3 C, H, W] -> [N, C, H, W].
+at::Tensor attend(const at::Tensor& qkv, int64_t heads, bool type_major);
+at::Tensor attend_backward(const at::Tensor& qkv, const at::Tensor& gradient, int64_t heads, bool type_major);
 
 // Sums over the pixels of each image: [N, C].
 at::Tensor pixel_sums(const at::Tensor& x);

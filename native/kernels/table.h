@@ -27,6 +27,13 @@ struct ProductShape {
   int64_t rows, depth, columns;
 };
 
+// q, k, v of all heads in each row [positions][3 * heads * width]: all q, then all k, then all v if `type_major`, otherwise
+// head by head.
+struct AttentionShape {
+  int64_t batch, positions, heads, width;
+  bool type_major;
+};
+
 template <typename T>
 struct ImageKernels {
   // y = conv(x) + bias + addend. `transformed` is the weight as transform_weight gives it; bias may differ between images
@@ -68,6 +75,11 @@ struct ImageKernels {
   void (*outer_sum)(const ProductShape& shape, const T* a, int64_t a_stride, const T* b, int64_t b_stride, float* c,
                     int64_t c_stride, float* workspace, int64_t thread_stride);
 
+  // softmax(q k^T / sqrt(width)) v -> [positions][heads * width]; workspace: threads * attention_workspace(shape).
+  void (*attention)(const AttentionShape& shape, const T* qkv, T* out, float* workspace, int64_t thread_stride);
+  void (*attention_gradient)(const AttentionShape& shape, const T* qkv, const T* gradient, T* d_qkv, float* workspace,
+                             int64_t thread_stride);
+
   // Sums over the pixels, [batch][channels]; workspace: piece_floats of that shape.
   void (*pixel_sums)(const T* x, int64_t batch, int64_t pixels, int64_t channels, float* sums, float* workspace);
 };
@@ -104,6 +116,7 @@ struct KernelTable {
   int64_t (*packed_size)(const ProductShape& shape);
   int64_t (*product_workspace)(const ProductShape& shape);
   int64_t (*outer_sum_workspace)(const ProductShape& shape);
+  int64_t (*attention_workspace)(const AttentionShape& shape);
   int64_t (*piece_floats)(int64_t batch, int64_t pixels, int64_t channels);
 
   // AdamW (Loshchilov and Hutter, arXiv 1711.05101) on `weight_count` tensors, and averages[k][i] of tensor i, which

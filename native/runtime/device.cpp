@@ -7,6 +7,8 @@
 #include <ATen/detail/CUDAHooksInterface.h>
 #include <torch/headeronly/version.h>
 
+#include "kernels/kernels.h"
+
 #include <filesystem>
 #include <mutex>
 
@@ -84,6 +86,8 @@ std::map<std::string, std::string> runtime_info() {
       {"libtorch", TORCH_VERSION},
       {"libtorchFolder", state.folder},
       {"cpuCapability", at::get_cpu_capability()},
+      {"kernels", chosen_kernels() == Kernels::Plain ? "plain" : "fast"},
+      {"kernelSet", kernel_table().name},
       {"mkl", yes_no(at::hasMKL())},
       {"onednn", yes_no(at::hasMKLDNN())},
       {"openmp", yes_no(at::hasOpenMP())},

@@ -38,19 +38,33 @@ Schedule::Schedule(std::vector<double> betas_in) : betas(std::move(betas_in)) {
     large_log_variance.push_back(std::log(std::max(large_variance.back(), 1e-300)));
   }
   timestep_map.resize(count);
-  std::iota(timestep_map.begin(), timestep_map.end(), 0);
+  std::iota(timestep_map.begin(), timestep_map.end(), 0.0);
   original_length = static_cast<int64_t>(count);
 }
 
-Schedule Schedule::respaced(const std::vector<int64_t>& kept) const {
+double Schedule::alpha_bar_at(double t) const {
+  const auto below = static_cast<size_t>(t);
+  const double share = t - static_cast<double>(below);
+  if (share == 0) return alpha_bar.at(below);
+  const double log_snr = (1 - share) * std::log(snr.at(below)) + share * std::log(snr.at(below + 1));
+  return 1 / (1 + std::exp(-log_snr));
+}
+
+Schedule Schedule::respaced(const std::vector<double>& kept) const {
   std::vector<double> kept_betas;
   double last = 1;
-  for (const auto i : kept) {
-    kept_betas.push_back(1 - alpha_bar.at(i) / last);
-    last = alpha_bar.at(i);
+  for (const auto t : kept) {
+    const double visited = alpha_bar_at(t);
+    kept_betas.push_back(1 - visited / last);
+    last = visited;
   }
   Schedule process(std::move(kept_betas));
-  for (size_t k = 0; k < kept.size(); ++k) process.timestep_map[k] = timestep_map.at(kept[k]);
+  for (size_t k = 0; k < kept.size(); ++k) {
+    const auto below = static_cast<size_t>(kept[k]);
+    const double share = kept[k] - static_cast<double>(below);
+    process.timestep_map[k] = timestep_map.at(below);
+    if (share > 0) process.timestep_map[k] += share * (timestep_map.at(below + 1) - timestep_map[below]);
+  }
   process.original_length = original_length;
   return process;
 }

@@ -16,8 +16,13 @@ class Schedule {
  public:
   explicit Schedule(std::vector<double> betas);
 
-  // The process that visits only `kept` (ascending) of this one's timesteps (guided-diffusion's respacing).
-  Schedule respaced(const std::vector<int64_t>& kept) const;
+  // The process that visits only `kept` (ascending, in [0, length - 1]) of this one's timesteps (guided-diffusion's
+  // respacing). They may lie between two timesteps: see alpha_bar_at.
+  Schedule respaced(const std::vector<double>& kept) const;
+
+  // alpha_bar at a fractional timestep: log(alpha_bar / (1 - alpha_bar)) is linear in between; whole timesteps are
+  // exact.
+  double alpha_bar_at(double t) const;
 
   int64_t length() const { return static_cast<int64_t>(betas.size()); }
 
@@ -40,7 +45,7 @@ class Schedule {
   std::vector<double> posterior_mean_x_start, posterior_mean_x_t;  // the two coefficients of the posterior mean
   std::vector<double> log_beta, large_variance, large_log_variance;
   std::vector<double> snr;
-  std::vector<int64_t> timestep_map;
+  std::vector<double> timestep_map;
   int64_t original_length = 0;  // timesteps of the process that was trained
 };
 

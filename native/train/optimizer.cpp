@@ -65,7 +65,11 @@ void AdamW::step(const std::vector<at::Tensor>& gradients, double gradient_facto
                         gradient_factor};
     kernel_table().adamw(list.data(), static_cast<int64_t>(list.size()), step, rows.data(), rates.data(),
                          static_cast<int64_t>(rows.size()));
-    for (auto& weight : weights_) weight.unsafeGetTensorImpl()->bump_version();
+    // What is kept of a weight (PreparedWeight) is told of the change, as LibTorch's own operations do.
+    for (const auto& weight : weights_) weight.unsafeGetTensorImpl()->bump_version();
+    for (const auto& average : averages) {
+      for (const auto& tensor : average.averages) tensor.unsafeGetTensorImpl()->bump_version();
+    }
     return;
   }
 

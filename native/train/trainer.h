@@ -8,6 +8,7 @@
 
 #include "loss/three_head.h"
 #include "prediction/head.h"
+#include "runtime/memory.h"
 #include "schedule/schedule.h"
 #include "train/batch_loss.h"
 #include "train/ema.h"
@@ -71,6 +72,7 @@ class Trainer {
   bool scales_loss() const { return config_.dtype == at::kHalf; }
   std::string describe_non_finite(const StepResult& result, const TrainingBatch& batch) const;
 
+  TrimsMemory trims_memory_;
   std::shared_ptr<UNet> unet_;
   std::shared_ptr<const Schedule> schedule_;
   TrainerConfig config_;

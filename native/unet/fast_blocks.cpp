@@ -21,6 +21,10 @@ struct Block : torch::CustomClassHolder {
   virtual at::Tensor forward(const Tensors& inputs, Tensors& kept) const = 0;
   // inputs, kept, gradient of the output -> gradients of the inputs
   virtual Tensors backward(const Tensors& inputs, Tensors& kept, const at::Tensor& gradient) const = 0;
+
+  // Weights that are being trained change with every step, so nothing is prepared of them.
+  PreparedWeight* prepared(const Conv& layer) const { return trains ? nullptr : &layer.prepared; }
+  bool trains = false;
 };
 
 // Autograd's view of a block: one node.
@@ -55,7 +59,8 @@ at::Tensor run(const variable_list& inputs, Arguments&&... arguments) {
   const c10::intrusive_ptr<Block> block = c10::make_intrusive<Kind>(std::forward<Arguments>(arguments)...);
   bool needs_gradient = false;
   for (const auto& input : inputs) needs_gradient = needs_gradient || input.requires_grad();
-  if (needs_gradient && c10::GradMode::is_enabled()) return Node::apply(block, at::TensorList(inputs));
+  block->trains = needs_gradient && c10::GradMode::is_enabled();
+  if (block->trains) return Node::apply(block, at::TensorList(inputs));
   variable_list kept;
   return block->forward(inputs, kept);
 }
@@ -65,10 +70,6 @@ at::Tensor over_batch(const at::Tensor& sums) { return sums.sum(/*dim=*/0); }
 
 // A 1x1 weight as a matrix; weight: [C_out, C_in, ...ones].
 at::Tensor matrix(const at::Tensor& weight) { return weight.flatten(1); }
-
-at::Tensor image_of(const at::Tensor& rows, const at::Tensor& like) {
-  return rows.view({like.size(0), like.size(2), like.size(3), rows.size(1)}).permute({0, 3, 1, 2});
-}
 
 at::Tensor resized(const at::Tensor& x, Resize direction) { return nhwc(resize(x, direction)); }
 
@@ -118,15 +119,11 @@ struct ResBlockNode : Block {
     return nhwc(activated * mask.to(activated.scalar_type()));
   }
 
-  // What both passes need; h is [N, C_out, H, W], between the convolutions.
-  struct Middle {
-    at::Tensor h;
-    Moments in_moments, out_moments;
-  };
+  // x -> h [N, C_out, H, W], between the convolutions.
   at::Tensor first_half(const Inputs& in, const Moments& in_moments) const {
     const auto activated = apply(in.x, affine(in_moments, in.in_weight, in.in_bias, {}), /*activates=*/true);
     const auto bias = block.scale_shift ? in.in_conv_bias : in.in_conv_bias + in.e;
-    return conv3x3(resized(activated, block.direction), in.in_conv, bias);
+    return conv3x3(resized(activated, block.direction), in.in_conv, bias, {}, false, prepared(block.in_conv));
   }
 
   at::Tensor forward(const variable_list& tensors, variable_list& kept) const override {
@@ -138,12 +135,16 @@ struct ResBlockNode : Block {
         dropped(apply({h, {}}, affine(out_moments, in.out_weight, in.out_bias, scale_shift(in)), /*activates=*/true));
 
     if (!recompute) kept = {in_moments.mean, in_moments.rstd, h, out_moments.mean, out_moments.rstd};
-    if (!block.skip) return conv3x3(activated, in.out_conv, in.out_conv_bias, resized(in.x.first, block.direction));
+    auto* out_conv = prepared(block.out_conv);
+    if (!block.skip) {
+      const auto identity = resized(in.x.first, block.direction);
+      return conv3x3(activated, in.out_conv, in.out_conv_bias, identity, /*reuses_addend=*/false, out_conv);
+    }
     const auto weight = matrix(in.skip);
     const auto split = in.x.first.size(1);
     auto identity = conv1x1(in.x.first, weight.narrow(1, 0, split), in.skip_bias);
     if (two_parts) identity = conv1x1(in.x.second, weight.narrow(1, split, in.x.second.size(1)), {}, identity);
-    return conv3x3(activated, in.out_conv, in.out_conv_bias, identity, /*reuses_addend=*/true);
+    return conv3x3(activated, in.out_conv, in.out_conv_bias, identity, /*reuses_addend=*/true, out_conv);
   }
 
   variable_list backward(const variable_list& tensors, variable_list& kept, const at::Tensor& dy) const override {
@@ -209,76 +210,51 @@ struct AttentionNode : Block {
   const Attention& block;
   bool recompute;
 
-  // all: [N, 3 C, H, W] -> q, k, v as views [N, heads, S, width]
-  std::array<at::Tensor, 3> split(const at::Tensor& all) const {
-    const int64_t n = all.size(0), channels = all.size(1) / 3, width = channels / block.head_count;
-    const auto pixels = rows(all);
-    const auto parts = block.type_major ? pixels.view({n, -1, 3, block.head_count, width}).transpose(2, 3)
-                                        : pixels.view({n, -1, block.head_count, 3, width});
-    return {parts.select(3, 0).transpose(1, 2), parts.select(3, 1).transpose(1, 2), parts.select(3, 2).transpose(1, 2)};
-  }
-
-  // [N, heads, S, width] as an image like x
-  static at::Tensor merged(const at::Tensor& mixed, const at::Tensor& x) {
-    return image_of(mixed.transpose(1, 2).reshape({-1, x.size(1)}), x);
-  }
-
-  struct Middle {
-    Moments norm;
-    at::Tensor all, mixed, log_sum;  // [N, 3 C, H, W], [N, heads, S, width], [N, heads, S]
-  };
-  Middle middle(const variable_list& in) const {
-    Middle result;
+  at::Tensor qkv_of(const variable_list& in, const Moments& norm) const {
     const Parts x = {in[0], {}};
-    result.norm = moments(x, block.norm.groups);
-    const auto normed = apply(x, affine(result.norm, in[1], in[2], {}), /*activates=*/false);
-    result.all = conv1x1(normed, matrix(in[3]), in[4]);
-    const auto [q, k, v] = split(result.all);
-    std::tie(result.mixed, result.log_sum) = at::_scaled_dot_product_flash_attention_for_cpu(q, k, v);
-    return result;
+    return conv1x1(apply(x, affine(norm, in[1], in[2], {}), /*activates=*/false), matrix(in[3]), in[4]);
   }
+
+  at::Tensor attended(const at::Tensor& qkv) const { return attend(qkv, block.head_count, block.type_major); }
 
   at::Tensor forward(const variable_list& in, variable_list& kept) const override {
-    const auto& x = in[0];
-    const auto m = middle(in);
-    if (!recompute) kept = {m.norm.mean, m.norm.rstd, m.all, m.mixed, m.log_sum};
-    return conv1x1(merged(m.mixed, x), matrix(in[5]), in[6]).add_(x);
+    const auto norm = moments({in[0], {}}, block.norm.groups);
+    const auto qkv = qkv_of(in, norm);
+    const auto mixed = attended(qkv);
+    if (!recompute) kept = {norm.mean, norm.rstd, qkv, mixed};
+    return conv1x1(mixed, matrix(in[5]), in[6]).add_(in[0]);
   }
 
   variable_list backward(const variable_list& in, variable_list& kept, const at::Tensor& dy) const override {
-    const auto& x = in[0];
-    const auto m = recompute ? middle(in)
-                             : Middle{{kept[0], kept[1], block.norm.groups}, kept[2], kept[3], kept[4]};
-    kept.clear();
+    const Parts x = {in[0], {}};
+    const auto norm = recompute ? moments(x, block.norm.groups) : Moments{kept[0], kept[1], block.norm.groups};
+    const auto qkv = recompute ? qkv_of(in, norm) : kept[2];
     auto d_proj = at::empty(matrix(in[5]).sizes(), at::kFloat), d_qkv = at::empty(matrix(in[3]).sizes(), at::kFloat);
-    conv1x1_weight_gradient(merged(m.mixed, x), dy, d_proj);
-    const auto d_mixed = rows(conv1x1(dy, matrix(in[5]).t(), {}))
-                             .view({x.size(0), -1, block.head_count, x.size(1) / block.head_count})
-                             .transpose(1, 2);
+    conv1x1_weight_gradient(recompute ? attended(qkv) : kept[3], dy, d_proj);
+    const auto d_all = attend_backward(qkv, conv1x1(dy, matrix(in[5]).t(), {}), block.head_count, block.type_major);
 
-    const auto [q, k, v] = split(m.all);
-    const auto [dq, dk, dv] = at::_scaled_dot_product_flash_attention_for_cpu_backward(
-        d_mixed, q, k, v, m.mixed, m.log_sum, /*dropout_p=*/0, /*is_causal=*/false);
-    const auto d_all = at::empty_like(m.all);
-    const auto [q_to, k_to, v_to] = split(d_all);
-    q_to.copy_(dq);
-    k_to.copy_(dk);
-    v_to.copy_(dv);
-
-    const Parts parts = {x, {}};
-    const auto norm_affine = affine(m.norm, in[1], in[2], {});
-    conv1x1_weight_gradient(apply(parts, norm_affine, /*activates=*/false), d_all, d_qkv);
-    const auto norm = apply_backward(conv1x1(d_all, matrix(in[3]).t(), {}), parts, m.norm, norm_affine, in[1], in[2],
-                                     {}, /*activates=*/false, dy);
-    return {norm.x.first,           norm.weight,
-            norm.bias,              d_qkv.view(in[3].sizes()),
-            over_batch(pixel_sums(d_all)), d_proj.view(in[5].sizes()),
+    const auto norm_affine = affine(norm, in[1], in[2], {});
+    conv1x1_weight_gradient(apply(x, norm_affine, /*activates=*/false), d_all, d_qkv);
+    const auto gradients = apply_backward(conv1x1(d_all, matrix(in[3]).t(), {}), x, norm, norm_affine, in[1], in[2], {},
+                                          /*activates=*/false, dy);
+    return {gradients.x.first,
+            gradients.weight,
+            gradients.bias,
+            d_qkv.view(in[3].sizes()),
+            over_batch(pixel_sums(d_all)),
+            d_proj.view(in[5].sizes()),
             over_batch(pixel_sums(dy))};
   }
 };
 
 struct ConvNode : Block {
-  at::Tensor forward(const variable_list& in, variable_list&) const override { return conv3x3(in[0], in[1], in[2]); }
+  explicit ConvNode(const Conv& layer) : layer(layer) {}
+
+  const Conv& layer;
+
+  at::Tensor forward(const variable_list& in, variable_list&) const override {
+    return conv3x3(in[0], in[1], in[2], {}, false, prepared(layer));
+  }
 
   variable_list backward(const variable_list& in, variable_list&, const at::Tensor& dy) const override {
     return {in[0].requires_grad() ? conv3x3_input_gradient(dy, in[1]) : at::Tensor(),
@@ -287,15 +263,17 @@ struct ConvNode : Block {
 };
 
 struct NormConvNode : Block {
-  explicit NormConvNode(int64_t groups) : groups(groups) {}
+  NormConvNode(int64_t groups, const Conv& layer) : groups(groups), layer(layer) {}
 
   int64_t groups;
+  const Conv& layer;
 
   at::Tensor forward(const variable_list& in, variable_list& kept) const override {
     const Parts x = {in[0], {}};
     const auto norm = moments(x, groups);
     kept = {norm.mean, norm.rstd};
-    return conv3x3(apply(x, affine(norm, in[1], in[2], {}), /*activates=*/true), in[3], in[4]);
+    return conv3x3(apply(x, affine(norm, in[1], in[2], {}), /*activates=*/true), in[3], in[4], {}, false,
+                   prepared(layer));
   }
 
   variable_list backward(const variable_list& in, variable_list& kept, const at::Tensor& dy) const override {
@@ -329,11 +307,11 @@ at::Tensor attention(const Attention& block, const at::Tensor& x, bool recompute
 }
 
 at::Tensor conv(const Conv& layer, const at::Tensor& x) {
-  return run<ConvNode>({nhwc(x), layer.weight, layer.bias});
+  return run<ConvNode>({nhwc(x), layer.weight, layer.bias}, layer);
 }
 
 at::Tensor norm_conv(const GroupNorm& norm, const Conv& layer, const at::Tensor& x) {
-  return run<NormConvNode>({nhwc(x), norm.weight, norm.bias, layer.weight, layer.bias}, norm.groups);
+  return run<NormConvNode>({nhwc(x), norm.weight, norm.bias, layer.weight, layer.bias}, norm.groups, layer);
 }
 
 }  // namespace trislot::fast

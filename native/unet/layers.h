@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/kernels.h"
 #include "runtime/rng.h"
 
 namespace trislot {
@@ -56,6 +57,7 @@ struct Conv {
 
   at::Tensor weight, bias;
   int64_t dims = 2, stride = 1, padding = 0;
+  mutable fast::PreparedWeight prepared;  // of the fast kernels, while nothing is trained
 };
 
 struct Linear {

@@ -7,6 +7,7 @@
 #include <variant>
 #include <vector>
 
+#include "runtime/memory.h"
 #include "unet/attention.h"
 #include "unet/blocks.h"
 #include "unet/config.h"
@@ -47,6 +48,7 @@ class UNet {
   at::Tensor run(const Block& block, at::Tensor h, at::Tensor skip, const at::Tensor& emb,
                  const ForwardContext& context) const;
 
+  TrimsMemory trims_memory_;
   UNetConfig config_;
   std::vector<Parameter> parameters_;
   Linear time_embed_in_, time_embed_out_;

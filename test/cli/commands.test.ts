@@ -96,7 +96,8 @@ describe('trislot train, sample and measure', () => {
     expect((await readFile(grid.out)).subarray(1, 4).toString()).to.equal('PNG')
 
     const single = await sample('--format', 'png', '--out', join(small.folder, 'single'))
-    expect(await readdir(single.out)).to.deep.equal(['00000.png', '00001.png', '00002.png'])
+    const files = ['00000.png', '00001.png', '00002.png', 'samples.json']
+    expect((await readdir(single.out)).sort()).to.deep.equal(files)
 
     const pixels: Uint8Array[] = []
     for (const batchSize of ['1', '3']) {

@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -7,7 +7,8 @@ import { expect } from 'chai'
 import { cifar10 } from '../../lib/data/cifar10.ts'
 import { idx } from '../../lib/data/idx.ts'
 import { writeNpy } from '../../lib/data/npy.ts'
-import { npz, readNpz, writeNpz, writeSamplesNpz } from '../../lib/data/npz.ts'
+import { npz, npzOnDisk, readNpz, writeNpz, writeSamplesNpz } from '../../lib/data/npz.ts'
+import { writeNpzStream } from '../../lib/data/npz-stream.ts'
 import { toUint8 } from '../../lib/data/to-uint8.ts'
 import type { DataError } from '../../lib/errors.ts'
 
@@ -207,6 +208,42 @@ describe('npz', () => {
     expect((await failure(npz(file()))).message).to.equal(
       `npz: expected ${file()} to hold arr_0.npy unchanged, got another CRC; the file is damaged`,
     )
+  })
+
+  it('reads images one by one from an open file, the same as from memory', async () => {
+    for (const name of ['numpy-stored.npz', 'numpy-compressed.npz']) {
+      const dataset = await npzOnDisk(fileURLToPath(new URL(`../fixtures/${name}`, import.meta.url)))
+      expect(dataset).to.include({ length: 1, channels: 3, height: 2, width: 2 })
+      expect([...(await dataset.image(0))]).to.deep.equal([0, 3, 6, 9, 1, 4, 7, 10, 2, 5, 8, 11])
+      await dataset.close()
+    }
+    await writeNpz(file(), { arr_0: { data: pixels, shape: [2, 2, 2, 3] } })
+    const [memory, disk] = [await npz(file()), await npzOnDisk(file())]
+    for (const i of [1, 0]) expect([...(await disk.image(i))]).to.deep.equal([...(await memory.image(i))])
+    await disk.close()
+    await writeNpz(file(), { arr_0: { data: Float32Array.from(pixels), shape: [2, 12] } })
+    expect((await failure(npzOnDisk(file()))).message).to.equal(
+      `npzOnDisk: expected arr_0 of ${file()} to be uint8 (N, H, W, C), got <f4 (2, 12)`,
+    )
+  })
+
+  it('writes the same bytes from pieces, and nothing when there are too few or too many', async () => {
+    await writeNpz(file(), { arr_0: { data: pixels, shape: [24] } })
+    const pieces = join(folder, 'b.npz')
+    const write = (...chunks: Uint8Array[]) =>
+      writeNpzStream(pieces, { arr_0: { type: '|u1', shape: [24], chunks } })
+    await write(pixels.subarray(0, 5), pixels.subarray(5))
+    expect((await readFile(pieces)).equals(await readFile(file()))).to.equal(true)
+    await rm(pieces)
+    for (const [chunk, bytes] of [
+      [pixels.subarray(1), 151],
+      [new Uint8Array(25), 153],
+    ] as const) {
+      expect((await failure(write(chunk))).message).to.equal(
+        `writeNpzStream: expected arr_0.npy to have 152 bytes, got ${bytes}`,
+      )
+    }
+    expect(await readdir(folder)).to.deep.equal(['a.npz'])
   })
 
   it('refuses to write into a folder that is missing, and leaves nothing behind', async () => {

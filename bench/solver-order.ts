@@ -1,0 +1,142 @@
+// The order of every solver, on a Gaussian mixture whose exact score is known:
+//   npx tsx bench/solver-order.ts [docs/images/solver-order]
+// writes the plot as .svg and .png and prints errors and fitted slopes as a Markdown table.
+import { writeFile } from 'node:fs/promises'
+import {
+  DeviceTensor,
+  type GaussianMixture,
+  gaussianMixtureXStart,
+  keyedRandom,
+  NoiseSchedule,
+  ODE_SOLVERS,
+  plotSvg,
+  solve,
+  svgToPng,
+} from '../lib/index.ts'
+
+const MIXTURE: GaussianMixture = {
+  weights: [0.3, 0.5, 0.2],
+  means: [-0.8, 0.1, 0.9],
+  deviations: [0.15, 0.25, 0.1],
+}
+const POINTS = 64
+const TITLES = { euler: 'Euler, DDIM', heun: 'Heun', dpmpp2m: 'DPM-Solver++(2M)' }
+
+/** Starting points, standard normal. */
+function starts(): Float64Array {
+  const stream = keyedRandom(7, 'probe').at(0)
+  return Float64Array.from({ length: POINTS }, () => stream.normal())
+}
+
+/**
+ * The solution of the ODE from one alphaBar to another, by the classical Runge-Kutta method in log sigma with steps so
+ * small that its error is far below that of the solvers.
+ */
+function exactSolution(x: Float64Array, from: number, to: number, steps = 2000): Float64Array {
+  // With sigma^2 = 1 / alphaBar - 1 and y = x / sqrt(alphaBar):  dy / d log sigma = y - xStart.
+  const slope = (y: Float64Array, logSigma: number): Float64Array => {
+    const alphaBar = 1 / (1 + Math.exp(2 * logSigma))
+    const xStart = gaussianMixtureXStart(
+      MIXTURE,
+      y.map((value) => value * Math.sqrt(alphaBar)),
+      alphaBar,
+    )
+    return y.map((value, i) => value - xStart[i]!)
+  }
+  const logSigma = (alphaBar: number): number => 0.5 * Math.log(1 / alphaBar - 1)
+  const h = (logSigma(to) - logSigma(from)) / steps
+  const plus = (y: Float64Array, d: Float64Array, factor: number) =>
+    y.map((value, i) => value + factor * d[i]!)
+  let y = x.map((value) => value / Math.sqrt(from))
+  for (let i = 0; i < steps; i++) {
+    const at = logSigma(from) + i * h
+    const k1 = slope(y, at)
+    const k2 = slope(plus(y, k1, h / 2), at + h / 2)
+    const k3 = slope(plus(y, k2, h / 2), at + h / 2)
+    const k4 = slope(plus(y, k3, h), at + h)
+    y = y.map((value, j) => value + (h / 6) * (k1[j]! + 2 * k2[j]! + 2 * k3[j]! + k4[j]!))
+  }
+  return y.map((value) => value * Math.sqrt(to))
+}
+
+/**
+ * Root-mean-square error of each solver at the lowest noise of the linear schedule, steps even in log snr.
+ *
+ * @param Numbers - the precision of images and predictions
+ * @returns for each solver, one error a step count
+ */
+export async function solverErrors(
+  stepCounts: readonly number[],
+  Numbers: typeof Float64Array | typeof Float32Array = Float64Array,
+): Promise<Map<string, number[]>> {
+  const schedule = NoiseSchedule.create()
+  const { alphaBar } = schedule.tables
+  const begin = starts()
+  const exact = exactSolution(begin, alphaBar.at(-1)!, alphaBar[0]!)
+  const errors = new Map<string, number[]>()
+  for (const name of ODE_SOLVERS) {
+    const list: number[] = []
+    for (const steps of stepCounts) {
+      const process = schedule.respace({ spacing: 'logSnr', steps: steps + 1 })
+      const start = await DeviceTensor.from({ data: Numbers.from(begin), shape: [POINTS] })
+      const predictXStart = async (xt: DeviceTensor, k: number): Promise<DeviceTensor> => {
+        const x = Float64Array.from((await xt.toHost()).data as Float64Array)
+        const xStart = gaussianMixtureXStart(MIXTURE, x, process.tables.alphaBar[k]!)
+        return DeviceTensor.from({ data: Numbers.from(xStart), shape: [POINTS] })
+      }
+      const solver = name === 'dpmpp2m' ? { name, lowerOrderFinal: false } : name
+      const end = await solve({ process, start, solver, predictXStart, until: 'lowestNoise' })
+      const x = (await end.toHost()).data as Float64Array
+      list.push(Math.sqrt(x.reduce((sum, value, i) => sum + (value - exact[i]!) ** 2, 0) / POINTS))
+      for (const object of [process, start, end]) object.dispose()
+    }
+    errors.set(name, list)
+  }
+  schedule.dispose()
+  return errors
+}
+
+/** Least squares of log error over log steps: minus the order. */
+export function fittedSlope(stepCounts: readonly number[], errors: readonly number[]): number {
+  const [x, y] = [stepCounts.map(Math.log), errors.map(Math.log)]
+  const mean = (list: readonly number[]): number => list.reduce((a, b) => a + b, 0) / list.length
+  const [mx, my] = [mean(x), mean(y)]
+  const products = x.reduce((sum, value, i) => sum + (value - mx) * (y[i]! - my), 0)
+  return products / x.reduce((sum, value) => sum + (value - mx) ** 2, 0)
+}
+
+async function main(): Promise<void> {
+  const base = process.argv[2] ?? 'docs/images/solver-order'
+  const stepCounts = [4, 8, 16, 32, 64, 128, 256, 512]
+  const errors = await solverErrors(stepCounts)
+  const fitted = stepCounts.slice(3)
+  console.log(
+    `| solver | predictions a step | ${stepCounts.join(' | ')} | slope from ${fitted[0]} steps on |`,
+  )
+  console.log(`|---|---|${stepCounts.map(() => '---|').join('')}---|`)
+  for (const [name, list] of errors) {
+    const cells = list.map((error) => error.toExponential(1))
+    const slope = fittedSlope(fitted, list.slice(3)).toFixed(2)
+    console.log(`| \`${name}\` | ${name === 'heun' ? 2 : 1} | ${cells.join(' | ')} | ${slope} |`)
+  }
+  for (const [name, list] of await solverErrors(stepCounts, Float32Array)) {
+    const cells = list.map((error) => error.toExponential(1))
+    console.log(`| \`${name}\`, float32 | ${name === 'heun' ? 2 : 1} | ${cells.join(' | ')} | |`)
+  }
+  const guide = (order: number, at: number) =>
+    stepCounts.map((steps) => at * (stepCounts[0]! / steps) ** order)
+  const svg = plotSvg({
+    title: 'Error of the solvers on a Gaussian mixture',
+    x: { label: 'steps', scale: 'log' },
+    y: { label: 'error (RMS)', scale: 'log' },
+    series: [
+      ...[...errors].map(([name, y]) => ({ name: TITLES[name as keyof typeof TITLES], x: stepCounts, y })),
+      { name: 'order 1', x: stepCounts, y: guide(1, 0.5), color: '#999999', opacity: 0.8 },
+      { name: 'order 2', x: stepCounts, y: guide(2, 0.5), color: '#555555', opacity: 0.8 },
+    ],
+  })
+  await writeFile(`${base}.svg`, svg)
+  await writeFile(`${base}.png`, await svgToPng(svg))
+}
+
+if (/solver-order\.ts$/.test(process.argv[1] ?? '')) await main()

@@ -1,0 +1,157 @@
+import { checkInteger, checkOneOf } from '../check.ts'
+import { layerParameterCount, type NetworkLayer, networkLayers, parameterCount } from '../model/layers.ts'
+import { type UNetOptions, unetConfig } from '../model/unet.ts'
+import type { Precision } from '../native.ts'
+
+/** What a training step is estimated for. */
+export interface MemoryQuestion {
+  /** Height and width of the images. */
+  readonly size: readonly [height: number, width: number]
+  /** Images a forward pass: the batch size, or the micro-batch where there is one. */
+  readonly batch: number
+  /** `fp32` by default. */
+  readonly precision?: Precision
+  /** Moving averages of the weights; 1 by default. */
+  readonly averageCount?: number
+}
+
+/** Bytes of tensors at the moment of a training step that needs most. */
+export interface MemoryEstimate {
+  /** Weights, Adam's two means and the moving averages: held all the time. */
+  readonly stateBytes: number
+  /** Gradients of the weights at that moment. */
+  readonly gradientBytes: number
+  /** What the forward pass keeps for the backward pass. */
+  readonly activationBytes: number
+  /** Gradients of activations, and what the layer at work needs for itself. */
+  readonly workingBytes: number
+  /** The sum. */
+  readonly totalBytes: number
+}
+
+/** Values that a layer keeps for its backward pass beside its input, for one image; mirrors native/unet/fast_blocks.cpp. */
+function keptValues(layer: NetworkLayer): number {
+  switch (layer.kind) {
+    case 'residual': // h between the convolutions
+      return layer.out * layer.to
+    case 'attention': // q, k and v; the mixed values
+      return 4 * layer.channels * layer.positions
+    case 'resample': // the enlarged image, where a convolution follows
+      return layer.kernel > 0 && layer.to > layer.from ? layer.channels * layer.to : 0
+    case 'stem':
+    case 'output':
+      return 0
+  }
+}
+
+/** Values of activations and their gradients that the backward pass of a layer needs for itself, for one image. */
+function workingValues(layer: NetworkLayer, recompute: boolean): number {
+  switch (layer.kind) {
+    case 'residual': {
+      // Gradient of y; then the activated image and its gradient on the way to h, or three of the size of x.
+      const y = layer.out * layer.to
+      const x = layer.in * Math.max(layer.from, layer.to)
+      const again = recompute ? y : 0
+      return again + y + Math.max(2 * y, y + 2 * x)
+    }
+    case 'attention': // gradients of y, of the mixed values, twice of q, k, v; the normalised image
+      return (recompute ? 12 : 8) * layer.channels * layer.positions
+    case 'resample':
+      return 2 * layer.channels * Math.max(layer.from, layer.to)
+    case 'stem':
+      return 2 * layer.out * layer.positions
+    case 'output':
+      return 2 * layer.in * layer.positions + layer.out * layer.positions
+  }
+}
+
+/** Bytes of the convolution's workspace: transformed weights and their gradient, transformed tiles. */
+function workspaceBytes(layer: NetworkLayer, batch: number): number {
+  const [input, output, positions] =
+    layer.kind === 'residual'
+      ? [Math.max(layer.in, layer.out), layer.out, layer.to]
+      : layer.kind === 'attention' || (layer.kind === 'resample' && layer.kernel === 0)
+        ? [0, 0, 0]
+        : layer.kind === 'resample'
+          ? [layer.channels, layer.channels, layer.to]
+          : [layer.in, layer.out, layer.positions]
+  const transformed = POINTS * input * output * 4
+  const tiles = (batch * positions) / TILE_POSITIONS
+  return transformed + Math.min(TILES_BYTES, tiles * POINTS * (input + output) * 4)
+}
+
+/** Winograd's F(4x4, 3x3): 36 points a tile of 16 outputs; tiles are transformed in chunks. */
+const POINTS = 36
+const TILE_POSITIONS = 16
+const TILES_BYTES = 8 * 2 ** 20
+
+/** Values of a layer's output, and weights of a layer. */
+function outputValues(layer: NetworkLayer): number {
+  switch (layer.kind) {
+    case 'residual':
+      return layer.out * layer.to
+    case 'attention':
+      return layer.channels * layer.positions
+    case 'resample':
+      return layer.channels * layer.to
+    default:
+      return layer.out * layer.positions
+  }
+}
+
+/**
+ * Estimates the peak of a training step before anything is allocated: `memoryCount().peakBytes` of tensors, to which the
+ * process itself and its libraries come (about 0.3 GB). It walks the network backwards as the step does: activations go,
+ * gradients come, and gradients of the decoder's skip connections wait for the encoder. For two-dimensional networks in
+ * fp32 and bf16 on the CPU; bench/memory-estimate.ts compares it with measurements.
+ *
+ * @throws RangeError, TypeError for an option that UNet.create would refuse
+ */
+export function estimateMemory(options: UNetOptions, question: MemoryQuestion): MemoryEstimate {
+  const call = 'estimateMemory'
+  const config = unetConfig(options)
+  const { size, batch, precision = 'fp32', averageCount = 1 } = question
+  for (const [i, length] of size.entries()) checkInteger(call, `size[${i}]`, length, 1)
+  checkInteger(call, 'batch', batch, 1)
+  checkInteger(call, 'averageCount', averageCount, 0)
+  checkOneOf(call, 'precision', precision, ['fp32', 'bf16', 'fp16'])
+
+  const bytes = precision === 'fp32' ? 4 : 2
+  const layers = networkLayers(config, size)
+  const weights = parameterCount(config)
+  const stateBytes = 4 * weights * (3 + averageCount)
+  const perImage = batch * bytes
+  const pixels = (size[0] as number) * (size[1] as number) * config.imageChannels
+  // Images, noise and noised images in float32, and the output with its error and gradient.
+  const outputs = config.heads.length + (config.learnsVariance ? 1 : 0)
+  const imageBytes = batch * 4 * pixels * (4 + 3 * outputs)
+
+  // Going forwards: what lies there when each layer is done.
+  const kept = layers.map((layer) => perImage * (config.recompute ? 0 : keptValues(layer)))
+  const outputBytes = layers.map((layer) => perImage * outputValues(layer))
+
+  let best: MemoryEstimate | undefined
+  let activationBytes = imageBytes
+  for (const [i] of layers.entries()) activationBytes += (kept[i] as number) + (outputBytes[i] as number)
+  let gradientBytes = 0
+  const waiting: number[] = [] // gradients of skip connections, the first of the encoder last
+  let waitingBytes = 0
+  for (let i = layers.length - 1; i >= 0; i--) {
+    const layer = layers[i] as NetworkLayer
+    gradientBytes += 4 * layerParameterCount(config, layer)
+    if (layer.kind === 'residual' && layer.skip > 0) {
+      waiting.push(perImage * layer.skip * layer.from)
+      waitingBytes += waiting.at(-1) as number
+    }
+    // The float32 copy of the last activation, where activations are narrower.
+    const copy = layer.kind === 'output' && bytes < 4 ? 3 * batch * 4 * layer.in * layer.positions : 0
+    const workingBytes =
+      waitingBytes + perImage * workingValues(layer, config.recompute) + workspaceBytes(layer, batch) + copy
+    const totalBytes = stateBytes + gradientBytes + activationBytes + workingBytes
+    if (!best || totalBytes > best.totalBytes)
+      best = { stateBytes, gradientBytes, activationBytes, workingBytes, totalBytes }
+    activationBytes -= (kept[i] as number) + (outputBytes[i] as number)
+    if (layer.feedsDecoder) waitingBytes -= waiting.pop() ?? 0
+  }
+  return best as MemoryEstimate
+}

@@ -1,0 +1,60 @@
+import { expect } from 'chai'
+import {
+  estimateMemory,
+  measureSpeed,
+  memoryCount,
+  NoiseSchedule,
+  type Precision,
+  Trainer,
+  UNet,
+  type UNetOptions,
+} from '../../lib/index.ts'
+
+const NETWORK: UNetOptions = {
+  modelChannels: 32,
+  channelMult: [1, 2],
+  resBlockCount: 1,
+  attentionResolutions: [2],
+}
+
+describe('estimateMemory', () => {
+  const cases: [string, UNetOptions, Precision][] = [
+    ['in fp32', NETWORK, 'fp32'],
+    ['in bf16', NETWORK, 'bf16'],
+    ['with recompute', { ...NETWORK, recompute: true }, 'fp32'],
+    ['with residual resampling', { ...NETWORK, resBlockUpDown: true }, 'fp32'],
+  ]
+  for (const [name, network, precision] of cases) {
+    it(`is within 15 % of the tensors of a step ${name}`, async () => {
+      const before = memoryCount().liveBytes
+      const unet = await UNet.create(network)
+      const schedule = NoiseSchedule.create()
+      const trainer = await Trainer.create(unet, schedule, { precision })
+      const size = [32, 32] as const
+      const { peakTensorBytes } = await measureSpeed(trainer, { batchSize: 8, size, stepCount: 1 })
+      const { totalBytes } = estimateMemory(network, { size, batch: 8, precision })
+      for (const owner of [trainer, schedule, unet]) owner.dispose()
+      expect(totalBytes / (peakTensorBytes - before)).to.be.within(1 / 1.15, 1.15)
+    })
+  }
+
+  it('is the sum of its parts, and grows with batch, averages and heads', () => {
+    const question = { size: [16, 16], batch: 4 } as const
+    const { totalBytes, ...parts } = estimateMemory(NETWORK, question)
+    expect(totalBytes).to.equal(Object.values(parts).reduce((a, b) => a + b, 0))
+    const more = [
+      estimateMemory(NETWORK, { ...question, batch: 5 }),
+      estimateMemory(NETWORK, { ...question, averageCount: 2 }),
+      estimateMemory({ ...NETWORK, learnsVariance: true }, question),
+    ]
+    for (const other of more) expect(other.totalBytes).to.be.greaterThan(totalBytes)
+  })
+
+  it('says which option is wrong', () => {
+    const ask = (question: object) => () => estimateMemory(NETWORK, { size: [16, 16], batch: 4, ...question })
+    expect(ask({ batch: 0 })).to.throw(RangeError, 'estimateMemory: expected batch to be')
+    expect(ask({ size: [16, 1.5] })).to.throw(RangeError, 'estimateMemory: expected size[1] to be')
+    expect(ask({ precision: 'fp8' })).to.throw(RangeError, 'estimateMemory: expected precision to be one of')
+    expect(ask({ averageCount: -1 })).to.throw(RangeError, 'estimateMemory: expected averageCount to be')
+  })
+})
