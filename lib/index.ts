@@ -1,5 +1,6 @@
 // The public names, nothing else.
 
+export { type BitsPerDim, type BitsPerDimOptions, bitsPerDim } from './analysis/bits-per-dim.ts'
 export { type GaussianMixture, gaussianMixtureXStart } from './analysis/gaussian-mixture.ts'
 export { type GaussianModelOptions, gaussianEpsLoss } from './analysis/gaussian-model.ts'
 export { readLossCurve, writeLossCurve } from './analysis/loss-curve-file.ts'
@@ -22,7 +23,7 @@ export {
   weightedRandom,
 } from './curriculum/plan.ts'
 export { type Slot, slotOf } from './curriculum/slot.ts'
-export { type BatchOptions, batches } from './data/batches.ts'
+export { type BatchOptions, batches, imagesInOrder } from './data/batches.ts'
 export { CIFAR10_CLASSES, type Cifar10Options, cifar10 } from './data/cifar10.ts'
 export { holdOut, type ImageDataset, inMemory, type MemoryImages, padded, subset } from './data/dataset.ts'
 export type { AlphaMode } from './data/decode.ts'
@@ -107,8 +108,8 @@ export {
   type UNetOptions,
   unetConfig,
 } from './model/unet.ts'
-export type { Choose, HostData, NoiseKey, Pool, Precision, Space, VarianceType } from './native.ts'
-export { HEADS, type Head } from './prediction/heads.ts'
+export type { Choose, HostData, LossKind, NoiseKey, Pool, Precision, Space, VarianceType } from './native.ts'
+export { ALL_HEADS, HEADS, type Head } from './prediction/heads.ts'
 export { keyedRandom, type Purpose, type Random, type RandomStream } from './random.ts'
 export { type GridOptions, imageGrid, onePicture } from './report/grid.ts'
 export { type Axis, type Band, type Plot, plotSvg, type Series, svgToPng } from './report/plot.ts'
@@ -123,6 +124,7 @@ export {
   type DenoiserOptions,
   type HeadWeights,
 } from './sampling/denoiser.ts'
+export { type DecodeOptions, decode, type EncodeOptions, encode } from './sampling/encode.ts'
 export { type SampleOptions, sample } from './sampling/sample.ts'
 export { drawSamplesNpz, drawSamplesPng, type SampleFilesOptions } from './sampling/sample-files.ts'
 export {
@@ -208,7 +210,9 @@ export { type RunHooks, type RunImages, type RunReport, type RunResult, run } fr
 export { type RunConfig, type RunOptions, runConfig, SAMPLER_NAMES } from './training/run-config.ts'
 export { measureSpeed, type SpeedOptions, type TrainingSpeed } from './training/speed.ts'
 export {
+  LOSS_KINDS,
   type LossOptions,
+  type LossScaleOptions,
   PRECISIONS,
   SPACES,
   type StepResult,
@@ -216,7 +220,9 @@ export {
   type TrainerConfig,
   type TrainerOptions,
   type TrainStepInput,
+  trainedVariance,
   trainerConfig,
+  VARIANCE_TYPES,
 } from './training/trainer.ts'
 export { type ConfigFile, readConfigFile } from './weights/config-file.ts'
 export { type Conversion, convertWeights } from './weights/convert.ts'

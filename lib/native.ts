@@ -33,6 +33,8 @@ export type Precision = 'fp32' | 'bf16' | 'fp16'
 export type VarianceType = 'fixedSmall' | 'fixedLarge' | 'learned' | 'learnedRange'
 /** Unit of a squared error: each head's own, or a common one (math.md, "Loss spaces"). */
 export type Space = 'own' | 'xStart' | 'v' | 'eps' | 'F'
+/** What is minimised: the heads' errors, rescaled where a variance is learned, or the variational bound (math.md, eq. 12). */
+export type LossKind = 'mse' | 'rescaledMse' | 'kl' | 'rescaledKl'
 /** Which heads enter the loss: the smallest of each example, the smallest of the batch, all, or one by name. */
 export type Choose = 'min' | 'minBatch' | 'mean' | Head
 
@@ -107,11 +109,16 @@ export interface NativeLossConfig {
   readonly sigmaData: number
 }
 
-export interface NativeTrainerConfig extends NativeLayout {
-  readonly seed: number
-  readonly loss: NativeLossConfig
+/** What the loss of an output depends on. */
+export interface NativeBatchLossConfig extends NativeLayout {
+  readonly loss: NativeLossConfig & { readonly kind: LossKind }
   readonly variance: VarianceType
   readonly boundWeight: number
+}
+
+export interface NativeTrainerConfig extends NativeBatchLossConfig {
+  readonly seed: number
+  readonly rescalesTimesteps: boolean
   readonly beta1: number
   readonly beta2: number
   readonly tiny: number
@@ -121,7 +128,14 @@ export interface NativeTrainerConfig extends NativeLayout {
   readonly emaWarmsUp: boolean
   readonly clipNorm: number
   readonly microBatch: number
+  readonly sumsMicroBatches: boolean
   readonly precision: Precision
+  readonly lossScale: {
+    readonly log2: number
+    readonly growth: number
+    readonly min: number
+    readonly max: number
+  }
   readonly nonFinite: 'stop' | 'skip'
 }
 
@@ -129,6 +143,7 @@ export interface NativeBatch {
   readonly images: HostData
   readonly t: Int32Array
   readonly weight?: HostData | undefined
+  readonly noise?: HostData | undefined
   readonly y?: HostData | undefined
   readonly lowRes?: HostData | undefined
   readonly lr?: number
@@ -142,12 +157,23 @@ export interface NativeLosses {
   readonly perHead: Float32Array
   /** Column of the head that entered the loss, -1 where all did; [N]. */
   readonly chosen: Int32Array
+  /** The variational bound in bits per dimension, before its weight, where it takes part; [N]. */
+  readonly bound?: Float32Array
+}
+
+/** Terms of the bits per dimension at one timestep, each [N]. */
+export interface NativeBoundTerms {
+  readonly bound: Float32Array
+  readonly xStartMse: Float32Array
+  readonly epsMse: Float32Array
 }
 
 export interface NativeStepResult {
   readonly loss: number
   readonly gradNorm: number
   readonly skipped: boolean
+  readonly lossScale: number
+  readonly bound?: Float32Array
   readonly exampleLoss: Float32Array
   readonly perHead: Float32Array
   readonly chosen: Int32Array
@@ -232,6 +258,7 @@ export interface Addon {
     timestepCount: number,
     zeroTerminal: boolean,
     betas?: Float64Array,
+    timestepMap?: Float64Array,
   ): ScheduleHandle
   scheduleRespace(schedule: ScheduleHandle, kept: Float64Array): ScheduleHandle
   scheduleTables(schedule: ScheduleHandle): Record<string, Float64Array>
@@ -326,7 +353,7 @@ export interface Addon {
   ): Promise<NativeLosses>
   lossOfOutput(
     schedule: ScheduleHandle,
-    config: NativeLayout & { loss: NativeLossConfig },
+    config: NativeBatchLossConfig,
     output: TensorHandle,
     xStart: TensorHandle,
     noise: TensorHandle,
@@ -347,7 +374,7 @@ export interface Addon {
     options: DenoiseOptions,
     y?: HostData,
     lowRes?: HostData,
-  ): Promise<{ xStart: TensorHandle; variance?: TensorHandle }>
+  ): Promise<{ xStart: TensorHandle; variance?: TensorHandle; mean?: TensorHandle }>
   denoiserInterpret(
     process: ScheduleHandle,
     layout: NativeLayout,
@@ -365,6 +392,7 @@ export interface Addon {
     xt: TensorHandle,
     noise: TensorHandle,
     k: number | Int32Array,
+    mean?: TensorHandle,
     gradient?: TensorHandle,
   ): Promise<TensorHandle>
   reverseDdim(
@@ -396,6 +424,26 @@ export interface Addon {
     logVariance: TensorHandle,
     k: number | Int32Array,
   ): Promise<HostTensor>
+  boundEvaluate(
+    unet: UNetHandle,
+    process: ScheduleHandle,
+    layout: NativeLayout,
+    variance: VarianceType,
+    batch: NativeBatch,
+    options: DenoiseOptions,
+    key: NoiseKey,
+  ): Promise<NativeBoundTerms>
+  boundOfOutput(
+    process: ScheduleHandle,
+    layout: NativeLayout,
+    variance: VarianceType,
+    output: TensorHandle,
+    xStart: TensorHandle,
+    noise: TensorHandle,
+    k: Int32Array,
+    options: DenoiseOptions,
+  ): Promise<NativeBoundTerms>
+  boundPrior(process: ScheduleHandle, images: HostData): Promise<HostTensor>
   reverseEuler(
     process: ScheduleHandle,
     xStart: TensorHandle,

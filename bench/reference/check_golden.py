@@ -98,7 +98,9 @@ def check_diffusion(folder):
     for name in ('linear', 'cosine'):
         schedule = Schedule.named(name, 1000)
         x = g[f'{name}.x_t']
-        for mean_type in ('EPSILON', 'START_X'):
+        prior = Diffusion(schedule).prior_bound(x_start)
+        yield f'diffusion-steps {name}.prior_bpd', close_error(prior, g[f'{name}.prior_bpd'])
+        for mean_type in ('EPSILON', 'START_X', 'PREVIOUS_X'):
             for variance_type in VARIANCE_TYPES:
                 prefix = f'{name}.{mean_type}.{variance_type}.'
                 expected = {k[len(prefix) :]: v for k, v in g.items() if k.startswith(prefix)}
@@ -108,11 +110,12 @@ def check_diffusion(folder):
                 output = g['model_output6' if d.learns_variance else 'model_output3']
                 made = {
                     'p_sample': d.p_sample(output, x, t, step_noise),
-                    'ddim_reverse': d.ddim_reverse(output, x, t),
                     'vb': d.variational_bound(output, x_start, x, t, clip=True),
                 }
-                for eta in ('0.0', '0.5', '1.0'):
-                    made[f'ddim_eta{eta}'] = d.ddim_sample(output, x, t, step_noise, float(eta))
+                if mean_type != 'PREVIOUS_X':  # of which the values hold no DDIM
+                    made['ddim_reverse'] = d.ddim_reverse(output, x, t)
+                    for eta in ('0.0', '0.5', '1.0'):
+                        made[f'ddim_eta{eta}'] = d.ddim_sample(output, x, t, step_noise, float(eta))
                 for clip in (0, 1):
                     for part, value in d.p_mean_variance(output, x, t, bool(clip)).items():
                         made[f'clip{clip}.{part}'] = value
@@ -134,6 +137,9 @@ def check_chains(folder):
     yield 'chains ddim10', output_error(ddim, g['ddim10'])
     ddpm = Diffusion(linear.respaced('8')).chain(model, g['x_T'], noises=g['noises8'])
     yield 'chains ddpm8', output_error(ddpm, g['ddpm8'])
+    bits = Diffusion(linear.respaced('5')).bits_per_dim(model, g['bpd_x'], g['bpd_noise'])
+    for part, value in bits.items():
+        yield f'chains bpd5.{part}', output_error(value, g[f'bpd5.{part}'])
 
 
 def checks(folder):

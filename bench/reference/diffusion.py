@@ -1,6 +1,6 @@
 """The Gaussian process of guided-diffusion: predictions, reverse steps, variational bound, losses.
 
-mean_type: EPSILON or START_X. variance_type: FIXED_SMALL, FIXED_LARGE, LEARNED, LEARNED_RANGE.
+mean_type: EPSILON, START_X or PREVIOUS_X. variance_type: FIXED_SMALL, FIXED_LARGE, LEARNED, LEARNED_RANGE.
 model(x, t) is called with the timesteps of the original process.
 """
 
@@ -96,11 +96,15 @@ class Diffusion:
             log_table = s.posterior_log_variance_clipped if small else np.log(s.large_variance)
             variance = s.gather(table, t, x).expand_as(x)
             log_variance = s.gather(log_table, t, x).expand_as(x)
-        head = 'eps' if self.mean_type == 'EPSILON' else 'xStart'
-        pred_xstart = x_start_from(head, output, x, s, t)
+        if self.mean_type == 'PREVIOUS_X':
+            inverse, ratio = 1 / s.posterior_mean_coef1, s.posterior_mean_coef2 / s.posterior_mean_coef1
+            pred_xstart = s.gather(inverse, t, x) * output - s.gather(ratio, t, x) * x
+        else:
+            head = 'eps' if self.mean_type == 'EPSILON' else 'xStart'
+            pred_xstart = x_start_from(head, output, x, s, t)
         if clip:
             pred_xstart = pred_xstart.clamp(-1, 1)
-        mean, _ = self.posterior(pred_xstart, x, t)
+        mean = output if self.mean_type == 'PREVIOUS_X' else self.posterior(pred_xstart, x, t)[0]
         return dict(mean=mean, variance=variance, log_variance=log_variance, pred_xstart=pred_xstart)
 
     def p_sample(self, output, x, t, noise, clip=True):
@@ -143,6 +147,31 @@ class Diffusion:
         likelihood = discretized_log_likelihood(x_start, p['mean'], 0.5 * p['log_variance'])
         return torch.where(t == 0, -mean_flat(likelihood) / math.log(2), kl)
 
+    def prior_bound(self, x_start):
+        """KL of q(x_{T-1} | x_start) from the standard normal distribution, in bits per dimension [N]."""
+        s = self.schedule
+        t = torch.full((x_start.shape[0],), len(s) - 1)
+        mean = s.gather(s.sqrt_alphas_cumprod, t, x_start) * x_start
+        log_variance = s.gather(s.log_one_minus_alphas_cumprod, t, x_start)
+        zero = torch.zeros(())
+        return mean_flat(normal_kl(mean, log_variance, zero, zero)) / math.log(2)
+
+    def bits_per_dim(self, model, x_start, noise, clip=True):
+        """noise: [N, C, H, W] for every step -> total [N], prior [N]; vb, xstart_mse, mse [N, T], the noisiest step first."""
+        s, terms = self.schedule, dict(vb=[], xstart_mse=[], mse=[])
+        with torch.no_grad():
+            for k in reversed(range(len(s))):
+                t = torch.full((x_start.shape[0],), k)
+                x_t = s.q_sample(x_start, noise, t)
+                output = self.call(model, x_t, t)
+                pred_xstart = self.p_mean_variance(output, x_t, t, clip)['pred_xstart']
+                terms['vb'].append(self.variational_bound(output, x_start, x_t, t, clip))
+                terms['xstart_mse'].append(mean_flat((pred_xstart - x_start) ** 2))
+                terms['mse'].append(mean_flat((eps_from_x_start(pred_xstart, x_t, s, t) - noise) ** 2))
+        terms = {name: torch.stack(values, dim=1) for name, values in terms.items()}
+        prior = self.prior_bound(x_start)
+        return dict(total_bpd=terms['vb'].sum(dim=1) + prior, prior_bpd=prior, **terms)
+
     def losses(self, output, x_start, noise, t, kind):
         """kind: KL, RESCALED_KL, MSE, RESCALED_MSE -> {loss, mse?, vb?}, each [N]."""
         x_t = self.schedule.q_sample(x_start, noise, t)
@@ -157,7 +186,8 @@ class Diffusion:
             terms['vb'] = self.variational_bound(frozen, x_start, x_t, t)
             if kind == 'RESCALED_MSE':
                 terms['vb'] = terms['vb'] * count / 1000
-        target = noise if self.mean_type == 'EPSILON' else x_start
+        previous, _ = self.posterior(x_start, x_t, t)
+        target = dict(EPSILON=noise, START_X=x_start, PREVIOUS_X=previous)[self.mean_type]
         terms['mse'] = mean_flat((target - mean_output) ** 2)
         terms['loss'] = terms['mse'] + terms.get('vb', 0)
         return terms

@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from check_golden import forward, network
 from formula import fill_by_formula, formula_images, formula_tensors, to_signal
 from loss import CHOICES, SPACES, three_head_loss
+from original_train import OriginalTrainer
 from philox import NOISE, START_NOISE, STEP_NOISE, keyed_dropout, keyed_normal, keyed_normals
 from schedule import Schedule, named_betas, rescale_to_zero_terminal_snr
 from train import TrainerReference
@@ -80,7 +81,6 @@ def copy_golden(golden, out):
     (out / 'respacing.json').write_text('{\n' + text + '\n}\n')
 
     chains = load_file(golden / 'chains.safetensors')
-    chains = {k: v for k, v in chains.items() if not k.startswith('bpd')}
     write_tensors(out / 'chains.safetensors', chains, **origin)
 
     # Results that are images keep only their upper left 4x4; inputs are whole.
@@ -88,9 +88,9 @@ def copy_golden(golden, out):
     for key, value in load_file(golden / 'diffusion-steps.safetensors').items():
         parts = key.split('.')
         if len(parts) < 3:
-            if key != 'near_eps3' and not key.endswith('prior_bpd'):
+            if key != 'near_eps3':
                 steps[key] = value
-        elif parts[1] != 'PREVIOUS_X' and parts[2] != 'LEARNED':
+        else:
             steps[key] = value[..., :4, :4] if value.dim() == 4 else value
     write_tensors(out / 'diffusion-steps.safetensors', steps, cut='results of 4 dimensions: [..., :4, :4]', **origin)
 
@@ -295,6 +295,68 @@ def ten_steps(out):
     write_tensors(out / 'ten-steps.safetensors', tensors, seed=training['seed'])
 
 
+def original_steps(out):
+    """Ten steps as guided-diffusion trains, on a respaced process whose network is told rescaled timesteps."""
+    config = dict(
+        image_size=8,
+        in_channels=1,
+        model_channels=8,
+        num_res_blocks=1,
+        attention_resolutions=[],
+        channel_mult=[1],
+        use_scale_shift_norm=True,
+        norm_groups=4,
+    )
+    training = dict(
+        kind='RESCALED_MSE',
+        seed=11,
+        lr=1e-3,
+        weight_decay=0.05,
+        ema_rates=[0.9, 0.9999],
+        micro_batch=3,
+        anneal_steps=12,
+    )
+    timestep_count, respacing, batch, steps = 4000, '4', 8, 10
+    images = formula_images(batch * steps, 1, 8, 8)
+
+    def run(dtype):
+        model = fill_by_formula(UNetModel(**config, heads=['eps'], learns_variance=True))
+        model = model.double() if dtype == torch.float64 else model
+        schedule = Schedule.named('linear', timestep_count).respaced(respacing)
+        trainer = OriginalTrainer(model, schedule, time_scale=1000 / timestep_count, **training)
+        reports = [trainer.step(to_signal(images[s * batch : (s + 1) * batch]).to(dtype)) for s in range(steps)]
+        return reports, trainer.state()
+
+    reports, (weights, averages) = run(torch.float32)
+    exact_reports, (exact, _) = run(torch.float64)
+    if [r['t'] for r in reports] != [r['t'] for r in exact_reports]:
+        raise AssertionError('float32 and float64 draw different timesteps')
+    if all(w == 1 for w in reports[-1]['weight']):
+        raise AssertionError('the timestep sampler has not left its warm-up')
+    width = config['model_channels']
+    excluded = {'middle_block.1.qkv.bias': [width, 2 * width]}  # as in ten_steps
+    distance = {n: (weights[n].double() - exact[n]).abs() for n in weights}
+    for name, (begin, end) in excluded.items():
+        distance[name][begin:end] = 0
+    tensors = {'images': images} | {f'weights.{n}': v for n, v in weights.items()}
+    for rate, average in zip(training['ema_rates'], averages):
+        tensors |= {f'ema{rate}.{n}': v for n, v in average.items()}
+    write_json(
+        out / 'original-steps.json',
+        dict(
+            config=config,
+            schedule='linear',
+            timestepCount=timestep_count,
+            respacing=respacing,
+            training=training,
+            excluded=excluded,
+            distanceToFloat64=max(float(d.max()) for d in distance.values()),
+            steps=reports,
+        ),
+    )
+    write_tensors(out / 'original-steps.safetensors', tensors, seed=training['seed'])
+
+
 def noise(out):
     normals = [
         dict(name='small', shape=[3, 4, 4], seed=0, purpose=NOISE, step=0, sample=0),
@@ -422,6 +484,7 @@ def main():
     three_head(options.out)
     bf16(options.golden or options.out, options.out)
     ten_steps(options.out)
+    original_steps(options.out)
     noise(options.out)
     torch_files(options.out)
     print(f'{sum(p.stat().st_size for p in options.out.rglob("*.*") if p.is_file()) / 1e6:.2f} MB')

@@ -45,7 +45,7 @@ export async function measureTimestepLoss(
   checkInteger(call, 'seed', seed, 0)
   const [count] = images.shape
   const { heads } = unet.layout
-  const config = nativeTrainerConfig(unet, trainerConfig(training))
+  const config = nativeTrainerConfig(call, unet, trainerConfig(training, unet.layout.learnsVariance))
   const total = Math.ceil(schedule.timestepCount / timestepStride)
   const t = Int32Array.from({ length: total }, (_, i) => i * timestepStride)
   const perHead = new Float64Array(total * heads.length)

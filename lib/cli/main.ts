@@ -24,6 +24,10 @@ const COMMANDS: Record<string, { readonly about: string; readonly load: () => Pr
     about: 'measure the loss over the timesteps',
     load: async () => (await import('./measure.ts')).measureCommand,
   },
+  nll: {
+    about: 'bits per dimension of images under a trained network',
+    load: async () => (await import('./nll.ts')).nllCommand,
+  },
   bench: {
     about: 'time training, and estimate what fits into memory',
     load: async () => (await import('./bench.ts')).benchCommand,

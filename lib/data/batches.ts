@@ -99,6 +99,20 @@ export function batches(dataset: ImageDataset, options: BatchOptions): AsyncIter
   }
 }
 
+/** Images [first, first + count) of a data set in its own order, as they are: cropped centrally, not mirrored. */
+export async function imagesInOrder(
+  dataset: ImageDataset,
+  first: number,
+  count: number,
+  withLabels = false,
+): Promise<ImageBatch> {
+  const call = 'imagesInOrder'
+  checkInteger(call, 'first', first, 0, dataset.length - 1)
+  checkInteger(call, 'count', count, 1, dataset.length - first)
+  const indices = Array.from({ length: count }, (_, i) => first + i)
+  return assemble(dataset, indices, 0, withLabels, undefined, undefined)
+}
+
 /** The order of each epoch; the last few are remembered, because batches ahead may be in the next epoch. */
 function epochOrders(length: number, seed: number): (epoch: number) => Promise<Uint32Array> {
   const random = keyedRandom(seed, 'shuffle')
@@ -119,14 +133,14 @@ async function assemble(
   indices: readonly number[],
   step: number,
   withLabels: boolean,
-  crops: Random,
+  crops: Random | undefined,
   flips: Random | undefined,
 ): Promise<ImageBatch> {
   const { channels, height, width } = dataset
   const size = channels * height * width
   const shape = [indices.length, channels, height, width] as const
   const images = await Promise.all(
-    indices.map((index, sample) => dataset.image(index, crops.at(step, sample))),
+    indices.map((index, sample) => dataset.image(index, crops?.at(step, sample))),
   )
   const data = new Uint8Array(indices.length * size)
   for (const [sample, image] of images.entries()) {

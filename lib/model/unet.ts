@@ -9,14 +9,14 @@ import {
   type UNetHandle,
 } from '../native.ts'
 import { NativeObject } from '../native-object.ts'
-import { HEADS, type Head } from '../prediction/heads.ts'
+import { ALL_HEADS, HEADS, type Head } from '../prediction/heads.ts'
 import type { HostTensor } from '../tensor.ts'
 
 /** Options of the network. Names follow guided-diffusion's, in camelCase; every one has a default but `modelChannels`. */
 export interface UNetOptions {
   /** Channels of the images, 1 to 4; 3 by default. */
   readonly imageChannels?: number
-  /** What the network predicts: any of xStart, v, eps, in that order; all three by default. */
+  /** What the network predicts: any of xStart, v, eps, in that order, or xPrev alone; the first three by default. */
   readonly heads?: readonly Head[]
   /** Adds image channels for a learned variance; false by default. */
   readonly learnsVariance?: boolean
@@ -76,7 +76,7 @@ export function unetConfig(options: UNetOptions): UNetConfig {
   checkKnownOptions(call, options, KNOWN)
   const config: UNetConfig = {
     imageChannels: options.imageChannels ?? 3,
-    heads: HEADS.filter((head) => (options.heads ?? HEADS).includes(head)),
+    heads: ALL_HEADS.filter((head) => (options.heads ?? HEADS).includes(head)),
     learnsVariance: options.learnsVariance ?? false,
     modelChannels: options.modelChannels,
     channelMult: options.channelMult ?? [1, 2, 2],
@@ -97,13 +97,19 @@ export function unetConfig(options: UNetOptions): UNetConfig {
     normGroups: options.normGroups ?? 32,
     lowRes: options.lowRes ?? false,
   }
-  const unknownHead = (options.heads ?? []).find((head) => !HEADS.includes(head))
+  const unknownHead = (options.heads ?? []).find((head) => !ALL_HEADS.includes(head))
   if (
     unknownHead !== undefined ||
     config.heads.length === 0 ||
+    (config.heads.includes('xPrev') && config.heads.length > 1) ||
     config.heads.length !== (options.heads ?? HEADS).length
   ) {
-    throw argumentError(call, 'heads', `some of ${HEADS.join(', ')}, each once`, options.heads)
+    throw argumentError(
+      call,
+      'heads',
+      `some of ${HEADS.join(', ')}, each once, or xPrev alone`,
+      options.heads,
+    )
   }
   checkInteger(call, 'imageChannels', config.imageChannels, 1, 4)
   checkArchitecture(call, config)

@@ -1,7 +1,7 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { argumentError } from '../check.ts'
-import { HEADS, type Head } from '../prediction/heads.ts'
+import { ALL_HEADS, type Head } from '../prediction/heads.ts'
 import { type Band, plotSvg, type Series } from './plot.ts'
 
 /** What a run writes down about a step; more fields do no harm. */
@@ -15,7 +15,12 @@ export interface RunRow {
   readonly chosen?: Readonly<Partial<Record<Head, number>>>
 }
 
-const HEAD_COLOURS: Record<Head, string> = { xStart: '#0072b2', v: '#009e73', eps: '#d55e00' }
+const HEAD_COLOURS: Record<Head, string> = {
+  xStart: '#0072b2',
+  v: '#009e73',
+  eps: '#d55e00',
+  xPrev: '#cc79a7',
+}
 
 /** Training loss by step: raw, faint, and smoothed, on a log axis. */
 export function lossPlot(rows: readonly RunRow[], title = 'Training loss'): string {
@@ -83,7 +88,7 @@ export function timestepLossPlot({
   title,
   subtitle,
 }: TimestepLoss): string {
-  const heads = HEADS.filter((head) => perHead[head])
+  const heads = ALL_HEADS.filter((head) => perHead[head])
   if (heads.length === 0)
     throw argumentError('timestepLossPlot', 'perHead', 'curves of at least one head', perHead)
   const count = perHead[heads[0]!]!.length
@@ -97,6 +102,28 @@ export function timestepLossPlot({
     y: { label: 'loss', unit: 'mean squared error', scale: 'log' },
     series: heads.map((head) => ({ name: head, x, y: perHead[head]!, color: HEAD_COLOURS[head] })),
     ...(bands && { bands }),
+  })
+}
+
+/** Terms of the bits per dimension at each visited timestep, on log axes. */
+export function boundPlot(terms: {
+  readonly t: ArrayLike<number>
+  readonly bound: ArrayLike<number>
+  readonly xStartMse: ArrayLike<number>
+  readonly epsMse: ArrayLike<number>
+  readonly subtitle?: string
+}): string {
+  const x = Array.from(terms.t, (t) => t + 1)
+  return plotSvg({
+    title: 'Terms of the bits per dimension',
+    subtitle: terms.subtitle ?? '',
+    x: { label: 'timestep t + 1', unit: '1 = least noise', scale: 'log' },
+    y: { label: 'term', unit: 'mean over images', scale: 'log' },
+    series: [
+      { name: 'bound (bits per dimension)', x, y: terms.bound },
+      { name: 'error of xStart', x, y: terms.xStartMse },
+      { name: 'error of eps', x, y: terms.epsMse },
+    ],
   })
 }
 
@@ -163,7 +190,7 @@ function checkRows(call: string, rows: readonly RunRow[]): void {
 }
 
 function headsIn(rows: readonly RunRow[], field: 'perHead' | 'chosen'): Head[] {
-  return HEADS.filter((head) => rows.some((row) => Number.isFinite(row[field]?.[head])))
+  return ALL_HEADS.filter((head) => rows.some((row) => Number.isFinite(row[field]?.[head])))
 }
 
 function halfLifeOf(rows: readonly RunRow[]): number {

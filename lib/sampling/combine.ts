@@ -1,5 +1,5 @@
 import { argumentError, show } from '../check.ts'
-import { HEADS, type Head } from '../prediction/heads.ts'
+import { ALL_HEADS, type Head } from '../prediction/heads.ts'
 import type { NoiseSchedule } from '../schedule/noise-schedule.ts'
 import type { Combine, HeadWeights } from './denoiser.ts'
 
@@ -15,8 +15,7 @@ export function signalWeights(alphaBar: number, heads: readonly Head[]): HeadWei
     const rest = has('v') ? 0.5 : 1
     return { xStart: rest * (1 - alphaBar), eps: rest * alphaBar, ...(has('v') && { v: 0.5 }) }
   }
-  if (has('v')) return { v: 1 }
-  return { [has('xStart') ? 'xStart' : 'eps']: 1 }
+  return { [has('v') ? 'v' : (heads[0] as Head)]: 1 }
 }
 
 /**
@@ -36,7 +35,7 @@ export function combineBySignal(schedule: NoiseSchedule, heads: readonly Head[])
 export function parseCombine(text: string, schedule: NoiseSchedule, heads: readonly Head[]): Combine {
   if (text === 'signal') return combineBySignal(schedule, heads)
   if (text === 'mean') return Object.fromEntries(heads.map((head) => [head, 1 / heads.length]))
-  if (HEADS.includes(text as Head)) {
+  if (ALL_HEADS.includes(text as Head)) {
     if (heads.includes(text as Head)) return text as Head
     throw argumentError('parseCombine', 'combine', `among the network's heads (${heads.join(', ')})`, text)
   }

@@ -2,8 +2,8 @@ import { argumentError, checkInteger, checkNumber } from '../check.ts'
 import { DeviceTensor } from '../device-tensor.ts'
 import type { Classifier } from '../model/classifier.ts'
 import type { UNet } from '../model/unet.ts'
-import { type HostData, native, type Precision, type VarianceType } from '../native.ts'
-import { HEADS, type Head } from '../prediction/heads.ts'
+import { type DenoiseOptions, type HostData, native, type Precision, type VarianceType } from '../native.ts'
+import { ALL_HEADS, type Head } from '../prediction/heads.ts'
 import type { NoiseSchedule } from '../schedule/noise-schedule.ts'
 import { signalWeights } from './combine.ts'
 
@@ -106,15 +106,16 @@ export class Denoiser {
    * The clean image that the network sees in xt.
    *
    * @param k - step of the process, 0 is the last one
-   * @returns xStart [N, C, H, W], and the raw variance values of networks that learn a variance
+   * @returns xStart [N, C, H, W]; the raw variance values of networks that learn a variance; and the mean of the ancestral
+   * step where the network says it itself (head xPrev), which clipping does not touch
    */
   async predictXStart(
     xt: DeviceTensor,
     k: number,
-  ): Promise<{ xStart: DeviceTensor; variance?: DeviceTensor }> {
+  ): Promise<{ xStart: DeviceTensor; variance?: DeviceTensor; mean?: DeviceTensor }> {
     const call = 'denoiser.predictXStart'
     checkInteger(call, 'k', k, 0, this.process.timestepCount - 1)
-    const { clip = true, rescalesTimesteps = false, precision = 'fp32', y, lowRes } = this.#options
+    const { y, lowRes } = this.#options
     const count = xt.shape[0] as number
     const conditions = {
       y: y ? { data: y, shape: [y.length] } : undefined,
@@ -125,11 +126,7 @@ export class Denoiser {
       t: { data: new Float32Array(0), shape: [count] },
       ...conditions,
     })
-    const options = {
-      ...{ headWeights: this.#headWeights(call, k), clip, rescalesTimesteps, precision },
-      guidanceScale: this.#guidanceScale(k),
-      nullClass: this.unet.config?.classCount ?? 0,
-    }
+    const options = this.nativeOptions(call, k)
     const { unet, process } = this
     const result = await native().denoiserPredict(
       unet.handle,
@@ -141,8 +138,11 @@ export class Denoiser {
       conditions.y,
       conditions.lowRes,
     )
-    const xStart = new DeviceTensor(result.xStart)
-    return result.variance ? { xStart, variance: new DeviceTensor(result.variance) } : { xStart }
+    return {
+      xStart: new DeviceTensor(result.xStart),
+      ...(result.variance && { variance: new DeviceTensor(result.variance) }),
+      ...(result.mean && { mean: new DeviceTensor(result.mean) }),
+    }
   }
 
   /**
@@ -182,6 +182,7 @@ export class Denoiser {
    * @param step.gradient - of a classifier: moves the mean of an ancestral step (math.md, eq. 32), and the score of a DDIM step
    * @param step.eta - DDIM's eta: 0 is deterministic, 1 has DDPM's variance; undefined is the ancestral step of DDPM
    * @param step.variance - of the ancestral step
+   * @param step.mean - of the ancestral step, as `predictXStart` gives it; the posterior's with xStart without it
    */
   async reverseStep(step: {
     readonly xt: DeviceTensor
@@ -191,13 +192,13 @@ export class Denoiser {
     readonly variance?: VarianceType
     readonly varianceValues?: DeviceTensor | undefined
     readonly gradient?: DeviceTensor | undefined
+    readonly mean?: DeviceTensor | undefined
     readonly seed: number
     readonly firstImage?: number
   }): Promise<DeviceTensor> {
     const call = 'denoiser.reverseStep'
-    const { xt, k, eta, seed, firstImage = 0, varianceValues, gradient } = step
-    const learns = this.unet.layout.learnsVariance
-    const variance = step.variance ?? (learns ? 'learnedRange' : 'fixedLarge')
+    const { xt, k, eta, seed, firstImage = 0, varianceValues, gradient, mean } = step
+    const variance = step.variance ?? this.defaultVariance
     checkInteger(call, 'k', k, 0, this.process.timestepCount - 1)
     if (eta !== undefined) checkNumber(call, 'eta', eta, 0, 1)
     const { process } = this
@@ -234,11 +235,27 @@ export class Denoiser {
           xt.handle,
           noise.handle,
           k,
+          mean?.handle,
           gradient?.handle,
         ),
       )
     } finally {
       noise.dispose()
+    }
+  }
+
+  /** The variance of ancestral steps and bounds unless told otherwise: what the network learned, else `fixedLarge`. */
+  get defaultVariance(): VarianceType {
+    return this.unet.layout.learnsVariance ? 'learnedRange' : 'fixedLarge'
+  }
+
+  /** @internal How the network is read at step k, in native form. */
+  nativeOptions(call: string, k: number): DenoiseOptions {
+    const { clip = true, rescalesTimesteps = false, precision = 'fp32' } = this.#options
+    return {
+      ...{ headWeights: this.#headWeights(call, k), clip, rescalesTimesteps, precision },
+      guidanceScale: this.#guidanceScale(k),
+      nullClass: this.unet.config?.classCount ?? 0,
     }
   }
 
@@ -258,7 +275,7 @@ export class Denoiser {
     const chosen = typeof combine === 'function' ? combine(timestepMap[k] as number) : combine
     const weights: HeadWeights = typeof chosen === 'string' ? { [chosen]: 1 } : chosen
     for (const name of Object.keys(weights)) {
-      if (!HEADS.includes(name as Head) || !heads.includes(name as Head)) {
+      if (!ALL_HEADS.includes(name as Head) || !heads.includes(name as Head)) {
         throw argumentError(call, 'combine', `among the network's heads (${heads.join(', ')})`, name)
       }
     }

@@ -43,8 +43,8 @@ export async function sample(options: SampleOptions): Promise<Float32Array> {
   try {
     if (solver.name !== 'ddpm' && solver.name !== 'ddim') {
       const predictXStart = async (x: DeviceTensor, k: number): Promise<DeviceTensor> => {
-        const { xStart, variance: values } = await denoiser.predictXStart(x, k)
-        values?.dispose()
+        const { xStart, ...others } = await denoiser.predictXStart(x, k)
+        for (const tensor of Object.values(others)) tensor.dispose()
         const gradient = await denoiser.classifierGradient(x, k)
         if (!gradient) return xStart
         try {
@@ -64,17 +64,18 @@ export async function sample(options: SampleOptions): Promise<Float32Array> {
     const total = denoiser.process.timestepCount
     for (let k = total - 1; k >= 0; k--) {
       signal?.throwIfAborted()
-      const { xStart, variance: varianceValues } = await denoiser.predictXStart(xt, k)
+      const { xStart, variance: varianceValues, mean } = await denoiser.predictXStart(xt, k)
       let xPrev: DeviceTensor
       let gradient: DeviceTensor | undefined
       try {
         gradient = await denoiser.classifierGradient(xt, k)
-        const step = { xt, xStart, k, eta, varianceValues, gradient, seed, firstImage }
+        const step = { xt, xStart, k, eta, varianceValues, mean, gradient, seed, firstImage }
         xPrev = await denoiser.reverseStep(variance ? { ...step, variance } : step)
       } finally {
         xStart.dispose()
         varianceValues?.dispose()
         gradient?.dispose()
+        mean?.dispose()
       }
       xt.dispose()
       xt = xPrev

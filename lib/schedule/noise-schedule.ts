@@ -86,6 +86,19 @@ export class NoiseSchedule extends NativeObject<'schedule'> {
   }
 
   /**
+   * @internal A process exactly as it was: its betas and, where it was respaced, the timesteps of the original process that
+   * they belong to.
+   */
+  static restored(
+    options: NoiseSchedule['options'],
+    betas: Float64Array,
+    timestepMap?: Float64Array,
+  ): NoiseSchedule {
+    const { name, timestepCount } = options
+    return new NoiseSchedule(native().scheduleCreate(name, timestepCount, false, betas, timestepMap), options)
+  }
+
+  /**
    * alphaBar at a timestep between the first and the last that this process visits; between visited ones log snr is linear
    * (math.md, "Step spacing").
    *

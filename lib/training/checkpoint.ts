@@ -40,6 +40,8 @@ export interface CheckpointState<Network = UNetConfig, Training = TrainerConfig>
     readonly zeroTerminalSnr: boolean
     /** [T], exact; they decide when a named schedule should ever differ. */
     readonly betas: readonly number[]
+    /** Where a respaced process was trained: its timesteps among the original's. */
+    readonly timestepMap?: readonly number[]
   }
   readonly trainer: Training
   /** What the timestep sampler has learned; null for samplers that learn nothing. */
@@ -112,7 +114,7 @@ export async function writeCheckpoint(
       step,
       imagesSeen,
       ...what,
-      schedule: { ...schedule.options, betas: Array.from(schedule.tables.beta) },
+      schedule: describeSchedule(schedule),
       sampler: sampler ? { name: sampler.name, state: sampler.state?.() ?? null } : null,
       extra,
       versions: {
@@ -354,15 +356,22 @@ function emaFile(state: CheckpointState, rate: number): string {
   return found.name
 }
 
+/** @internal A schedule as a checkpoint holds it. */
+export function describeSchedule({ options, tables }: NoiseSchedule): CheckpointState['schedule'] {
+  const timestepMap = Array.from(tables.timestepMap)
+  const isRespaced =
+    timestepMap.length !== options.timestepCount || timestepMap.some((timestep, k) => timestep !== k)
+  return { ...options, betas: Array.from(tables.beta), ...(isRespaced && { timestepMap }) }
+}
+
 /** @internal The stored schedule; its betas decide, so that a checkpoint means the same for good. */
 export function scheduleOf(state: Pick<CheckpointState, 'schedule'>): NoiseSchedule {
-  const { betas, ...options } = state.schedule
-  const named = NoiseSchedule.create(options as NoiseSchedule['options'])
-  const same =
-    named.tables.beta.length === betas.length && betas.every((beta, t) => named.tables.beta[t] === beta)
-  if (same) return named
-  named.dispose()
-  return NoiseSchedule.create({ ...(options as NoiseSchedule['options']), betas: Float64Array.from(betas) })
+  const { betas, timestepMap, ...options } = state.schedule
+  return NoiseSchedule.restored(
+    options as NoiseSchedule['options'],
+    Float64Array.from(betas),
+    timestepMap && Float64Array.from(timestepMap),
+  )
 }
 
 async function describeFiles(folder: string): Promise<CheckpointFile[]> {

@@ -6,11 +6,12 @@ import type { Device } from '../device.ts'
 import { CheckpointError, DataError } from '../errors.ts'
 import { Classifier, type ClassifierConfig, type RawClassifierOptions } from '../model/classifier.ts'
 import { CLASSIFIER_RECIPES } from '../model/recipes.ts'
-import { NoiseSchedule, type ScheduleName } from '../schedule/noise-schedule.ts'
+import { NoiseSchedule, type NoiseScheduleOptions } from '../schedule/noise-schedule.ts'
 import { publishedNetwork } from '../weights/describe.ts'
 import { inspectWeights } from '../weights/inspect.ts'
 import {
   type CheckpointState,
+  describeSchedule,
   latestCheckpoint,
   readCheckpoint,
   type SaveOptions,
@@ -139,11 +140,11 @@ async function isFile(path: string): Promise<boolean> {
   )
 }
 
-function storedSchedule(options: { readonly name: ScheduleName; readonly timestepCount: number }) {
+function storedSchedule(options: NoiseScheduleOptions): CheckpointState['schedule'] {
   const schedule = NoiseSchedule.create(options)
-  const betas = Array.from(schedule.tables.beta)
+  const stored = describeSchedule(schedule)
   schedule.dispose()
-  return { ...options, zeroTerminalSnr: false, betas }
+  return stored
 }
 
 /** @internal `readCheckpoint` for callers that need a classifier. */

@@ -7,12 +7,13 @@ import { partitionByLoss, partitionEvenly } from '../curriculum/partition.ts'
 import type { Slot } from '../curriculum/slot.ts'
 import type { UNetOptions } from '../model/unet.ts'
 import { checkOptions, decimal, device, flag, integer, numbers, oneOf, positive, text } from '../options.ts'
-import { HEADS } from '../prediction/heads.ts'
+import { ALL_HEADS, HEADS } from '../prediction/heads.ts'
 import { SCHEDULE_NAMES } from '../schedule/noise-schedule.ts'
+import { spaceTimesteps } from '../schedule/spacing.ts'
 import { initOptions } from './initial-weights.ts'
 import { LEARNING_RATE_KINDS } from './learning-rate.ts'
 import { presetOptions, RUN_PRESETS } from './run-presets.ts'
-import { PRECISIONS, SPACES } from './trainer.ts'
+import { LOSS_KINDS, PRECISIONS, SPACES, VARIANCE_TYPES } from './trainer.ts'
 
 /** Who draws the timesteps of a run. */
 export const SAMPLER_NAMES = ['uniform', 'stratified', 'systematic', 'loss-second-moment', 'slots'] as const
@@ -71,8 +72,8 @@ export const RUN_SHAPE = {
   ),
   heads: about(
     'network',
-    'what is predicted',
-    z.array(oneOf(HEADS), `some of ${HEADS.join(', ')}`).optional(),
+    'what is predicted, or xPrev alone',
+    z.array(oneOf(ALL_HEADS), `some of ${HEADS.join(', ')}, or xPrev alone`).optional(),
   ),
   learnsVariance: about('network', 'predict the variance too', flag().optional()),
   modelChannels: about('network', 'base width; 64 without a preset', integer(1).optional()),
@@ -105,6 +106,21 @@ export const RUN_SHAPE = {
   schedule: about('diffusion', 'noise schedule', oneOf(SCHEDULE_NAMES).default('linear')),
   timestepCount: about('diffusion', 'diffusion timesteps T', integer(1, 1_000_000).default(1000)),
   zeroTerminalSnr: about('diffusion', 'no signal at the last timestep', flag().default(false)),
+  respacing: about(
+    'diffusion',
+    'train on some timesteps only: 250, ddim25, or counts of sections 10,15,20',
+    text().optional(),
+  ),
+  rescalesTimesteps: about(
+    'diffusion',
+    'tell the network t x 1000 / T, as improved-diffusion does',
+    flag().optional(),
+  ),
+  variance: about(
+    'diffusion',
+    'of the reverse process; learnedRange where it is learned, else fixedLarge',
+    oneOf(VARIANCE_TYPES).optional(),
+  ),
 
   sampler: about('timesteps', 'who draws timesteps', oneOf(SAMPLER_NAMES).default('uniform')),
   slots: about('timesteps', 'number of timestep slots K', integer(1).optional()),
@@ -125,6 +141,11 @@ export const RUN_SHAPE = {
     flag().default(false),
   ),
 
+  loss: about(
+    'loss',
+    'errors of the heads (mse, the default), with a learned variance’s bound times T / 1000, or the bound alone',
+    oneOf(LOSS_KINDS).optional(),
+  ),
   choose: about(
     'loss',
     'heads that enter the loss: min is the paper',
@@ -138,6 +159,11 @@ export const RUN_SHAPE = {
   steps: about('training', 'optimizer updates in all; more of them continue a run', integer(1)),
   batchSize: about('training', 'images a step', integer(1).default(32)),
   microBatch: about('training', 'images a forward pass; 0 is the whole batch', integer(0).default(0)),
+  sumsMicroBatches: about(
+    'training',
+    'add the mean losses of micro-batches up, as guided-diffusion does',
+    flag().optional(),
+  ),
   lr: about('training', 'learning rate', positive().default(1e-4)),
   lrSchedule: about(
     'training',
@@ -159,6 +185,16 @@ export const RUN_SHAPE = {
   emaRates: about('training', 'rates of the moving averages', numbers('a list of rates').default([0.9999])),
   emaWarmsUp: about('training', 'averages begin with small rates', flag().default(true)),
   precision: about('training', 'of convolutions and attention', oneOf(PRECISIONS).default('fp32')),
+  lossScaleLog2: about(
+    'training',
+    'first loss scale of fp16, as a power of two; 20 by default',
+    decimal(0, 32).optional(),
+  ),
+  lossScaleGrowth: about(
+    'training',
+    'what each step adds to that power; 0.001 by default',
+    decimal(0).optional(),
+  ),
   nonFinite: about(
     'training',
     'what a loss that is not finite does',
@@ -218,6 +254,13 @@ export async function runConfig(options: RunOptions, call = 'run'): Promise<RunC
     throw argumentError(call, 'labelDropout', 'absent unless classes are trained', config.labelDropout)
   }
   if (config.lrSchedule !== 'constant') config.lrSteps ??= config.steps
+  const scale = (['lossScaleLog2', 'lossScaleGrowth'] as const).find((key) => given[key] !== undefined)
+  if (scale && given.precision !== 'fp16') {
+    throw argumentError(call, scale, 'absent unless precision is fp16', given[scale])
+  }
+  if (given.sumsMicroBatches && given.microBatch === 0) {
+    throw argumentError(call, 'sumsMicroBatches', 'absent without microBatch', true)
+  }
   const slots = await slotsOf(given, call)
   if (slots) {
     config.slots = slots.length
@@ -238,6 +281,11 @@ export function networkOptions(config: RunConfig, imageChannels: number, classCo
   } as UNetOptions
 }
 
+/** Timesteps that a run trains: T, or those that respacing keeps. */
+export function trainedTimestepCount({ timestepCount, respacing }: Given): number {
+  return respacing === undefined ? timestepCount : spaceTimesteps(timestepCount, respacing).length
+}
+
 /** The slots that a configuration holds as edges. */
 export function slotsFromEdges(edges: readonly number[]): Slot[] {
   return edges.slice(1).map((end, k) => ({ begin: edges[k] as number, end }))
@@ -256,7 +304,8 @@ async function baseOptions(given: Given, options: RunOptions, call: string): Pro
 }
 
 async function slotsOf(given: Given, call: string): Promise<Slot[] | undefined> {
-  const { sampler, slots, slotEdges, slotPlan, lossCurve, timestepCount, importanceWeights } = given
+  const { sampler, slots, slotEdges, slotPlan, lossCurve, importanceWeights } = given
+  const timestepCount = trainedTimestepCount(given)
   if (sampler !== 'slots') {
     const stray = Object.entries({ slots, slotEdges, slotPlan, lossCurve }).find(
       ([, value]) => value !== undefined,

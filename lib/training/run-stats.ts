@@ -11,13 +11,17 @@ export interface StatsRow extends RunRow {
   readonly lr: number
   /** The open slots, for slot samplers. */
   readonly slot?: readonly number[]
+  /** Mean of the variational bound in bits per dimension, before its weight, where it takes part. */
+  readonly bound?: number
+  /** Power of two of the loss scale, with fp16. */
+  readonly lossScaleLog2?: number
   /** The step was not finite, and nothing was changed. */
   readonly skipped?: true
 }
 
 /** The line of one step. */
 export function statsRow(report: StepReport, heads: readonly Head[], slot?: readonly number[]): StatsRow {
-  const { step, loss, gradNorm, perHead, chosen, lr, t, skipped } = report
+  const { step, loss, gradNorm, perHead, chosen, lr, t, bound, lossScale, skipped } = report
   const count = t.length
   const mean = (head: number): number => {
     let sum = 0
@@ -37,6 +41,8 @@ export function statsRow(report: StepReport, heads: readonly Head[], slot?: read
     ...(choosesHeads && { chosen: perName(share) }),
     lr,
     ...(slot && { slot }),
+    ...(bound && { bound: bound.reduce((sum, bits) => sum + bits, 0) / count }),
+    ...(lossScale !== 1 && { lossScaleLog2: Math.log2(lossScale) }),
     ...(skipped && { skipped }),
   }
 }

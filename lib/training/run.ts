@@ -35,10 +35,11 @@ import {
   type RunOptions,
   runConfig,
   slotsFromEdges,
+  trainedTimestepCount,
 } from './run-config.ts'
 import { lockRun } from './run-lock.ts'
 import { JsonLines, type StatsRow, statsRow } from './run-stats.ts'
-import { Trainer } from './trainer.ts'
+import { Trainer, type TrainerOptions } from './trainer.ts'
 
 /** A step of a run. */
 export interface RunReport extends StepReport {
@@ -158,11 +159,7 @@ async function trainInto(
   const { signal, onReport, log } = hooks
   const { channels, height, width, classNames } = dataset
   const isConditional = config.classes !== 'none'
-  const schedule = NoiseSchedule.create({
-    name: config.schedule,
-    timestepCount: config.timestepCount,
-    zeroTerminalSnr: config.zeroTerminalSnr,
-  })
+  const schedule = scheduleOf(config)
   const classCount = isConditional ? (classNames?.length ?? 0) : 0
   const unet = await UNet.create(networkOptions(config, channels, classCount), { seed, device })
   unet.checkImageShape('run', [batchSize, channels, height, width])
@@ -214,9 +211,10 @@ async function trainInto(
       image: [channels, height, width] as const,
       batchSize: Math.min(config.previewCount, batchSize),
       seed,
-      respacing: String(Math.min(25, config.timestepCount)),
+      respacing: String(Math.min(25, schedule.timestepCount)),
       eta: 0,
       combine,
+      rescalesTimesteps: trainer.config.rescalesTimesteps,
       precision,
       classOf: isConditional ? (k: number) => shown?.labels?.[k] ?? k % classCount : undefined,
       lowRes: shown?.lowRes,
@@ -286,12 +284,29 @@ async function unlessStopped(work: () => Promise<void>, signal: AbortSignal | un
   }
 }
 
-export function trainerOptions(config: RunConfig) {
+function scheduleOf(config: RunConfig): NoiseSchedule {
+  const { schedule: name, timestepCount, zeroTerminalSnr, respacing } = config
+  const schedule = NoiseSchedule.create({ name, timestepCount, zeroTerminalSnr })
+  if (respacing === undefined) return schedule
+  const process = schedule.respace(respacing)
+  schedule.dispose()
+  return process
+}
+
+export function trainerOptions(config: RunConfig): TrainerOptions {
   const { labelDropout = 0 } = config
   const { seed, boundWeight, beta1, beta2, weightDecay, decayAll, emaRates, emaWarmsUp, clipNorm } = config
-  const { microBatch, precision, nonFinite, choose, compare, space, sigmaData } = config
+  const { microBatch, precision, nonFinite, loss: kind, choose, compare, space, sigmaData } = config
+  const { variance, rescalesTimesteps, sumsMicroBatches, lossScaleLog2, lossScaleGrowth } = config
   return {
-    loss: { choose, compare, space, sigmaData },
+    loss: { ...(kind && { kind }), choose, compare, space, sigmaData },
+    lossScale: {
+      ...(lossScaleLog2 !== undefined && { log2: lossScaleLog2 }),
+      ...(lossScaleGrowth !== undefined && { growth: lossScaleGrowth }),
+    },
+    ...(variance && { variance }),
+    ...(rescalesTimesteps !== undefined && { rescalesTimesteps }),
+    ...(sumsMicroBatches !== undefined && { sumsMicroBatches }),
     ...{ seed, boundWeight, beta1, beta2, weightDecay, decayAll, emaRates, emaWarmsUp, clipNorm },
     ...{ labelDropout, microBatch, precision, nonFinite },
   }
@@ -299,8 +314,8 @@ export function trainerOptions(config: RunConfig) {
 
 /** The sampler that a run's options ask for, and its plan where it has slots. */
 export function timestepSampler(config: RunConfig): { sampler: TimestepSampler; plan?: SlotPlan } {
-  const { timestepCount, seed, slotEdges, slotPlan = 'round-robin', importanceWeights } = config
-  const shared = { timestepCount, seed }
+  const { seed, slotEdges, slotPlan = 'round-robin', importanceWeights } = config
+  const shared = { timestepCount: trainedTimestepCount(config), seed }
   switch (config.sampler) {
     case 'uniform':
       return { sampler: uniformSampler(shared) }

@@ -1,5 +1,6 @@
 import {
   argumentError,
+  checkFinite,
   checkInteger,
   checkKnownOptions,
   checkNumber,
@@ -10,6 +11,8 @@ import { NativeError } from '../errors.ts'
 import type { UNet } from '../model/unet.ts'
 import {
   type Choose,
+  type LossKind,
+  type NativeLayout,
   type NativeTrainerConfig,
   native,
   type Precision,
@@ -18,13 +21,19 @@ import {
   type VarianceType,
 } from '../native.ts'
 import { NativeObject } from '../native-object.ts'
-import { HEADS } from '../prediction/heads.ts'
+import { ALL_HEADS } from '../prediction/heads.ts'
 import { keyedRandom } from '../random.ts'
 import type { NoiseSchedule } from '../schedule/noise-schedule.ts'
 import { checkImages, type ImageBatch } from '../tensor.ts'
 
 /** What is minimised. What the heads predict and which timesteps are drawn are chosen elsewhere. */
 export interface LossOptions {
+  /**
+   * `mse` (default): the heads' errors, and where a variance is learned the variational bound, which trains the variance
+   * alone. `rescaledMse`: that bound times T / 1000. `kl`: the bound alone, through mean and variance, for networks of one
+   * head; `rescaledKl`: times T (math.md, eq. 12a; improved DDPM, section 3).
+   */
+  readonly kind?: LossKind
   /** Space in which heads are compared; `own` is the paper's, `xStart` the one in which they can be compared. */
   readonly compare?: Space
   /** `min` (the paper), `minBatch`, `mean` (all heads), or the name of one head; `mean` by default. */
@@ -35,15 +44,29 @@ export interface LossOptions {
   readonly sigmaData?: number
 }
 
+/** The dynamic loss scale of fp16 (math.md, eq. 25a), in powers of two: the loss is multiplied by 2^log2 before its gradient is taken. */
+export interface LossScaleOptions {
+  /** At the first step; 20 by default. */
+  readonly log2?: number
+  /** What each finite step adds; 0.001 by default. */
+  readonly growth?: number
+  /** The smallest, at which a gradient that is not finite is no longer taken for an overflow; 0 by default. */
+  readonly min?: number
+  /** The largest; 32 by default. */
+  readonly max?: number
+}
+
 /** Options of `Trainer.create`. */
 export interface TrainerOptions {
   /** Keys noise and dropout; 0 by default. */
   readonly seed?: number
   readonly loss?: LossOptions
-  /** Variance type of a learned variance: `learnedRange` by default. */
-  readonly variance?: 'learned' | 'learnedRange'
-  /** Weight of the variational bound that trains a learned variance; T / 1000 is the original's rescaled loss. 1 by default. */
+  /** Variance of the reverse process: `learnedRange` by default where the network learns one, else `fixedLarge`. */
+  readonly variance?: VarianceType
+  /** Weight of the variational bound beside the heads' errors; 1 by default. */
   readonly boundWeight?: number
+  /** Tell the network t x 1000 / T instead of t, as improved-diffusion's networks expect; false by default. */
+  readonly rescalesTimesteps?: boolean
   readonly beta1?: number
   readonly beta2?: number
   /** Guard of Adam's division; 1e-8 by default. */
@@ -64,7 +87,11 @@ export interface TrainerOptions {
   readonly labelDropout?: number
   /** Examples a forward pass; gradients of the parts add up. 0, the whole batch, by default. */
   readonly microBatch?: number
+  /** Add the mean losses of the parts up, as guided-diffusion does: k parts give a k times larger gradient. False by default. */
+  readonly sumsMicroBatches?: boolean
   readonly precision?: Precision
+  /** For precision fp16 only: a gradient that overflows is skipped and halves the scale. */
+  readonly lossScale?: LossScaleOptions
   /** What a loss or gradient that is not finite does: `stop` throws, `skip` changes nothing and goes on. */
   readonly nonFinite?: 'stop' | 'skip'
   /** Consecutive skips after which `skip` gives up; 10 by default. */
@@ -72,11 +99,15 @@ export interface TrainerOptions {
 }
 
 /** `TrainerOptions` with every default filled in. */
-export type TrainerConfig = Required<Omit<TrainerOptions, 'loss'>> & { readonly loss: Required<LossOptions> }
+export type TrainerConfig = Required<Omit<TrainerOptions, 'loss' | 'lossScale'>> & {
+  readonly loss: Required<LossOptions>
+  readonly lossScale: Required<LossScaleOptions>
+}
 
 const KNOWN = [
-  'seed', 'loss', 'variance', 'boundWeight', 'beta1', 'beta2', 'tiny', 'weightDecay', 'decayAll', 'emaRates',
-  'emaWarmsUp', 'clipNorm', 'labelDropout', 'microBatch', 'precision', 'nonFinite', 'nonFiniteLimit',
+  'seed', 'loss', 'variance', 'boundWeight', 'rescalesTimesteps', 'beta1', 'beta2', 'tiny', 'weightDecay', 'decayAll',
+  'emaRates', 'emaWarmsUp', 'clipNorm', 'labelDropout', 'microBatch', 'sumsMicroBatches', 'precision', 'lossScale', 'nonFinite',
+  'nonFiniteLimit',
 ] as const // biome-ignore format: one list
 
 /** The four spaces and each head's own unit. */
@@ -84,21 +115,33 @@ export const SPACES = ['own', 'xStart', 'v', 'eps', 'F'] as const
 /** Number formats of the forward pass. */
 export const PRECISIONS = ['fp32', 'bf16', 'fp16'] as const
 
-/** Fills in defaults and checks every option of a trainer. */
-export function trainerConfig(options: TrainerOptions): TrainerConfig {
+/** What may be minimised. */
+export const LOSS_KINDS = ['mse', 'rescaledMse', 'kl', 'rescaledKl'] as const
+/** Where the variance of a reverse step may come from. */
+export const VARIANCE_TYPES = ['fixedSmall', 'fixedLarge', 'learned', 'learnedRange'] as const
+
+/**
+ * Fills in defaults and checks every option of a trainer.
+ *
+ * @param learnsVariance - whether the network does, on which the default of `variance` depends
+ */
+export function trainerConfig(options: TrainerOptions, learnsVariance = false): TrainerConfig {
   const call = 'Trainer.create'
   checkKnownOptions(call, options, KNOWN)
-  checkKnownOptions(`${call} loss`, options.loss ?? {}, ['compare', 'choose', 'space', 'sigmaData'])
+  checkKnownOptions(`${call} loss`, options.loss ?? {}, ['kind', 'compare', 'choose', 'space', 'sigmaData'])
+  checkKnownOptions(`${call} lossScale`, options.lossScale ?? {}, ['log2', 'growth', 'min', 'max'])
   const config: TrainerConfig = {
     seed: options.seed ?? 0,
     loss: {
+      kind: options.loss?.kind ?? 'mse',
       compare: options.loss?.compare ?? 'own',
       choose: options.loss?.choose ?? 'mean',
       space: options.loss?.space ?? 'own',
       sigmaData: options.loss?.sigmaData ?? 0.5,
     },
-    variance: options.variance ?? 'learnedRange',
+    variance: options.variance ?? (learnsVariance ? 'learnedRange' : 'fixedLarge'),
     boundWeight: options.boundWeight ?? 1,
+    rescalesTimesteps: options.rescalesTimesteps ?? false,
     beta1: options.beta1 ?? 0.9,
     beta2: options.beta2 ?? 0.999,
     tiny: options.tiny ?? 1e-8,
@@ -109,16 +152,24 @@ export function trainerConfig(options: TrainerOptions): TrainerConfig {
     clipNorm: options.clipNorm ?? 1,
     labelDropout: options.labelDropout ?? 0,
     microBatch: options.microBatch ?? 0,
+    sumsMicroBatches: options.sumsMicroBatches ?? false,
     precision: options.precision ?? 'fp32',
+    lossScale: {
+      log2: options.lossScale?.log2 ?? 20,
+      growth: options.lossScale?.growth ?? 1e-3,
+      min: options.lossScale?.min ?? 0,
+      max: options.lossScale?.max ?? 32,
+    },
     nonFinite: options.nonFinite ?? 'stop',
     nonFiniteLimit: options.nonFiniteLimit ?? 10,
   }
   checkInteger(call, 'seed', config.seed, 0)
+  checkOneOf(call, 'loss.kind', config.loss.kind, LOSS_KINDS)
   checkOneOf(call, 'loss.compare', config.loss.compare, SPACES)
   checkOneOf(call, 'loss.space', config.loss.space, SPACES)
-  checkOneOf(call, 'loss.choose', config.loss.choose, ['min', 'minBatch', 'mean', ...HEADS])
+  checkOneOf(call, 'loss.choose', config.loss.choose, ['min', 'minBatch', 'mean', ...ALL_HEADS])
   checkNumber(call, 'loss.sigmaData', config.loss.sigmaData, 1e-6)
-  checkOneOf(call, 'variance', config.variance, ['learned', 'learnedRange'])
+  checkOneOf(call, 'variance', config.variance, VARIANCE_TYPES)
   checkNumber(call, 'boundWeight', config.boundWeight, 0)
   checkNumber(call, 'beta1', config.beta1, 0, 1)
   checkNumber(call, 'beta2', config.beta2, 0, 1)
@@ -130,6 +181,11 @@ export function trainerConfig(options: TrainerOptions): TrainerConfig {
   checkInteger(call, 'nonFiniteLimit', config.nonFiniteLimit, 1)
   checkOneOf(call, 'precision', config.precision, PRECISIONS)
   checkOneOf(call, 'nonFinite', config.nonFinite, ['stop', 'skip'])
+  const { min, max, log2, growth } = config.lossScale
+  checkNumber(call, 'lossScale.min', min, -24, 64) // 2^±100 and more would leave float32
+  checkNumber(call, 'lossScale.max', max, min, 64)
+  checkNumber(call, 'lossScale.log2', log2, min, max)
+  checkNumber(call, 'lossScale.growth', growth, 0)
   for (const [i, rate] of config.emaRates.entries()) checkNumber(call, `emaRates[${i}]`, rate, 0, 1)
   if (new Set(config.emaRates).size !== config.emaRates.length) {
     throw argumentError(call, 'emaRates', 'different rates', config.emaRates)
@@ -137,10 +193,53 @@ export function trainerConfig(options: TrainerOptions): TrainerConfig {
   return config
 }
 
-/** @internal The native form of a trainer's options and a network's output. */
-export function nativeTrainerConfig(unet: UNet, config: TrainerConfig): NativeTrainerConfig {
+/** Refuses losses that a network of this output cannot have. */
+function checkLossFits(call: string, config: TrainerConfig, layout: NativeLayout): void {
+  const { kind, choose, compare, space } = config.loss
+  const { heads, learnsVariance } = layout
+  if (choose !== 'min' && choose !== 'minBatch' && choose !== 'mean' && !heads.includes(choose)) {
+    throw argumentError(call, 'loss.choose', `a head that the network has (${heads.join(', ')})`, choose)
+  }
+  const isKl = kind === 'kl' || kind === 'rescaledKl'
+  if (isKl && heads.length > 1) {
+    const what = `mse or rescaledMse for a network of several heads (${heads.join(', ')})`
+    throw argumentError(call, 'loss.kind', what, kind, {
+      hint: 'the bound has one mean; give heads one word',
+    })
+  }
+  if (isKl) {
+    const without = Object.entries({ compare, space }).find(([, word]) => word !== 'own')
+    if (without) throw argumentError(call, `loss.${without[0]}`, `own with loss.kind ${kind}`, without[1])
+    if (config.boundWeight !== 1) {
+      throw argumentError(call, 'boundWeight', `1 with loss.kind ${kind}`, config.boundWeight)
+    }
+  }
+  if (kind === 'rescaledMse' && !learnsVariance) {
+    throw argumentError(call, 'loss.kind', 'mse for a network that learns no variance', kind, {
+      hint: 'only the bound is rescaled, and it has none',
+    })
+  }
+  const isLearned = config.variance === 'learned' || config.variance === 'learnedRange'
+  if (isLearned !== learnsVariance && (learnsVariance || isKl)) {
+    const what = learnsVariance
+      ? 'learned or learnedRange for a network that learns its variance'
+      : 'fixedSmall or fixedLarge for a network that learns no variance'
+    throw argumentError(call, 'variance', what, config.variance)
+  }
+}
+
+/** @internal The native form of a trainer's options and a network's output, which must fit together. */
+export function nativeTrainerConfig(call: string, unet: UNet, config: TrainerConfig): NativeTrainerConfig {
+  checkLossFits(call, config, unet.layout)
   const { nonFiniteLimit: _, labelDropout: __, ...rest } = config
-  return { ...rest, ...unet.layout, variance: config.variance as VarianceType }
+  return { ...rest, ...unet.layout }
+}
+
+/** The variance that a network trained so has in ancestral steps. */
+export function trainedVariance(trainer: Pick<TrainerConfig, 'variance'>, unet: UNet): VarianceType {
+  const isLearned = trainer.variance === 'learned' || trainer.variance === 'learnedRange'
+  if (isLearned === unet.layout.learnsVariance) return trainer.variance
+  return unet.layout.learnsVariance ? 'learnedRange' : 'fixedLarge'
 }
 
 /** One batch and how it is trained. */
@@ -150,6 +249,8 @@ export interface TrainStepInput {
   readonly t: Int32Array
   /** [N] factor on each example's loss; 1 by default. */
   readonly weight?: Float32Array
+  /** [N, C, H, W] standard normal numbers to noise the images with, instead of those keyed by seed, step and example. */
+  readonly noise?: Float32Array
   /** Learning rate of this step. */
   readonly lr: number
 }
@@ -162,12 +263,16 @@ export interface StepResult {
   readonly gradNorm: number
   /** The step was not finite, and nothing was changed. */
   readonly skipped: boolean
+  /** Factor on the loss while its gradient was taken; 1 unless precision is fp16. */
+  readonly lossScale: number
   /** [N], before the timestep weight. */
   readonly exampleLoss: Float32Array
   /** [N, heads] mean squared error of each head in its own unit. */
   readonly perHead: Float32Array
   /** [N] column of the head that entered the loss, -1 where all did. */
   readonly chosen: Int32Array
+  /** [N] variational bound in bits per dimension, before its weight; absent where it takes no part. */
+  readonly bound?: Float32Array
 }
 
 /**
@@ -194,13 +299,9 @@ export class Trainer extends NativeObject<'trainer'> {
   /** A trainer at step 0. Throws a RangeError or TypeError that names the option. */
   static async create(unet: UNet, schedule: NoiseSchedule, options: TrainerOptions = {}): Promise<Trainer> {
     const call = 'Trainer.create'
-    const config = trainerConfig(options)
-    const { heads } = unet.layout
-    const { choose } = config.loss
-    if (choose !== 'min' && choose !== 'minBatch' && choose !== 'mean' && !heads.includes(choose)) {
-      throw argumentError(call, 'loss.choose', `a head that the network has (${heads.join(', ')})`, choose)
-    }
-    if (choose === 'minBatch' && config.microBatch > 0) {
+    const config = trainerConfig(options, unet.layout.learnsVariance)
+    const nativeConfig = nativeTrainerConfig(call, unet, config)
+    if (config.loss.choose === 'minBatch' && config.microBatch > 0) {
       throw argumentError(
         call,
         'microBatch',
@@ -213,11 +314,7 @@ export class Trainer extends NativeObject<'trainer'> {
         hint: 'create it with nullClass: true',
       })
     }
-    const handle = await native().trainerCreate(
-      unet.handle,
-      schedule.handle,
-      nativeTrainerConfig(unet, config),
-    )
+    const handle = await native().trainerCreate(unet.handle, schedule.handle, nativeConfig)
     return new Trainer(handle, unet, schedule, config)
   }
 
@@ -232,7 +329,7 @@ export class Trainer extends NativeObject<'trainer'> {
    * @throws RangeError or TypeError for a bad batch; NativeError ERR_NON_FINITE for a loss or gradient that is not
    * finite under `nonFinite: 'stop'`, or after too many skips; nothing is changed then
    */
-  async trainStep({ images, t, weight, lr }: TrainStepInput): Promise<StepResult> {
+  async trainStep({ images, t, weight, noise, lr }: TrainStepInput): Promise<StepResult> {
     const call = 'trainer.trainStep'
     checkImages(call, 'images', images)
     const [count] = images.shape
@@ -245,19 +342,25 @@ export class Trainer extends NativeObject<'trainer'> {
       const bad = weight.findIndex((w) => !Number.isFinite(w) || w < 0)
       if (bad !== -1) throw argumentError(call, `weight[${bad}]`, 'a finite number >= 0', weight[bad])
     }
+    checkNoise(call, noise, images)
     const conditions = conditionsOf(images)
     this.unet.checkInput(call, { x: images, t: { data: t, shape: [t.length] }, ...conditions })
     const batch = {
       images: { data: images.data, shape: images.shape },
       t,
       weight: { data: weight ?? new Float32Array(count).fill(1), shape: [count] },
+      ...(noise && { noise: { data: noise, shape: images.shape } }),
       ...conditions,
       ...(images.labels && { y: { data: this.#withDropout(images.labels), shape: [count] } }),
       lr,
     }
     const result = await native().trainerStep(this.handle, batch)
     this.#step++
-    this.#skips = result.skipped ? this.#skips + 1 : 0
+    // A skip that made the loss scale smaller is no more than an overflow.
+    const { precision, lossScale } = this.config
+    const mayBeOverflow = precision === 'fp16' && result.lossScale > 2 ** lossScale.min
+    if (!result.skipped) this.#skips = 0
+    else if (!mayBeOverflow) this.#skips++
     if (this.#skips >= this.config.nonFiniteLimit) {
       throw new NativeError(
         `${call}: expected a finite loss at least once in ${this.config.nonFiniteLimit} steps, got ${this.#skips} skipped steps in a row at step ${this.#step - 1}; lower the learning rate or the precision's risk (bf16 instead of fp16)`,
@@ -300,6 +403,24 @@ export class Trainer extends NativeObject<'trainer'> {
     await native().trainerLoad(this.handle, folder)
     this.#step = await native().trainerStepCount(this.handle)
   }
+}
+
+/** @internal Checks noise that is given for images. */
+export function checkNoise(call: string, noise: unknown, images: ImageBatch): void {
+  if (noise === undefined) return
+  const count = images.data.length
+  if (!(noise instanceof Float32Array) || noise.length !== count) {
+    throw argumentError(
+      call,
+      'noise',
+      `a Float32Array of ${count} numbers, as many as the images have`,
+      noise,
+      {
+        kind: 'type',
+      },
+    )
+  }
+  checkFinite(call, 'noise', noise)
 }
 
 /** @internal The conditions of a batch in native form. */

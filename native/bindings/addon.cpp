@@ -82,6 +82,9 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   TRISLOT_EXPORT("guidedXStart", guided_x_start);
   TRISLOT_EXPORT("reverseEncode", reverse_encode);
   TRISLOT_EXPORT("reverseBound", reverse_bound);
+  TRISLOT_EXPORT("boundEvaluate", bound_evaluate);
+  TRISLOT_EXPORT("boundOfOutput", bound_of_output);
+  TRISLOT_EXPORT("boundPrior", bound_prior);
   TRISLOT_EXPORT("reverseEuler", reverse_euler);
   TRISLOT_EXPORT("reverseHeun", reverse_heun);
   TRISLOT_EXPORT("reverseDpmpp2m", reverse_dpmpp_2m);

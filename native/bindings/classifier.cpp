@@ -50,7 +50,7 @@ Napi::Value classifier_gradient(const Napi::CallbackInfo& info) {
       [encoder = unwrap<Encoder>(info[0]), process = unwrap<const Schedule>(info[1]), x_t = unwrap<at::Tensor>(info[2]),
        k = decode_integer(info[3]), y = decode_tensor(info[4]), scale = decode_number(info[5]),
        rescales = info[6].ToBoolean().Value(), dtype = decode_precision(info[7])] {
-        const auto t = told_timesteps(*process, *x_t, k, rescales);
+        const auto t = process->told(Steps(x_t->size(0), k), rescales).to(x_t->device());
         const auto gradient = log_probability_gradient(*encoder, *x_t, t, y.to(at::kLong).to(x_t->device()), dtype);
         return gradient * scale;
       },

@@ -120,6 +120,15 @@ at::Tensor as_network_input(const at::Tensor& images) {
   return images.scalar_type() == at::kByte ? images.to(at::kFloat).div_(127.5).sub_(1) : images.to(at::kFloat);
 }
 
+TrainingBatch on_device(TrainingBatch batch, const NoiseKey& key, at::Device device) {
+  const auto noise = batch.noise.defined() ? batch.noise : keyed_normal(batch.images.sizes(), key);
+  batch.noise = noise.to(device);
+  batch.images = as_network_input(batch.images).to(device);
+  if (batch.y.defined()) batch.y = batch.y.to(at::kLong).to(device);
+  if (batch.low_res.defined()) batch.low_res = as_network_input(batch.low_res).to(device);
+  return batch;
+}
+
 UNetConfig decode_unet_config(const Napi::Object& object) {
   UNetConfig config;
   config.in_channels = integer(object, "inChannels");
@@ -182,15 +191,18 @@ TrainerConfig decode_trainer_config(const Napi::Object& object) {
   config.seed = static_cast<uint64_t>(integer(object, "seed"));
   config.layout = decode_layout(object);
   config.loss = decode_loss_config(object_of(object.Get("loss")), config.layout);
-  config.variance = decode_variance_type(object.Get("variance"));
-  config.bound_weight = number(object, "boundWeight");
+  config.bound = decode_bound_config(object);
+  config.rescales_timesteps = flag(object, "rescalesTimesteps");
   config.optimizer = {number(object, "beta1"), number(object, "beta2"), number(object, "tiny"),
                       number(object, "weightDecay"), flag(object, "decayAll")};
   config.ema_rates = decode_numbers(object.Get("emaRates"));
   config.ema_warms_up = flag(object, "emaWarmsUp");
   config.clip_norm = number(object, "clipNorm");
   config.micro_batch = integer(object, "microBatch");
+  config.sums_micro_batches = flag(object, "sumsMicroBatches");
   config.dtype = decode_precision(object.Get("precision"));
+  const auto scale = object_of(object.Get("lossScale"));
+  config.loss_scale = {number(scale, "log2"), number(scale, "growth"), number(scale, "min"), number(scale, "max")};
   config.skips_non_finite = text(object, "nonFinite") == "skip";
   return config;
 }
@@ -208,15 +220,21 @@ ClassifierTrainerConfig decode_classifier_trainer_config(const Napi::Object& obj
   return config;
 }
 
+BoundConfig decode_bound_config(const Napi::Object& object) {
+  const auto kind = position(object_of(object.Get("loss")).Get("kind"), kLossKindNames);
+  return {static_cast<LossKind>(kind), decode_variance_type(object.Get("variance")), number(object, "boundWeight")};
+}
+
 TrainingBatch decode_batch(const Napi::Object& object) {
   TrainingBatch batch;
   batch.images = decode_tensor(object.Get("images"));
   batch.t = decode_integers(object.Get("t"));
   const auto count = static_cast<int64_t>(batch.t.size());
   batch.weight = decode_optional_tensor(object.Get("weight"));
+  batch.noise = decode_optional_tensor(object.Get("noise"));
   batch.y = decode_optional_tensor(object.Get("y"));
   batch.low_res = decode_optional_tensor(object.Get("lowRes"));
-  for (const auto& tensor : {batch.images, batch.weight, batch.y, batch.low_res}) {
+  for (const auto& tensor : {batch.images, batch.weight, batch.noise, batch.y, batch.low_res}) {
     if (tensor.defined() && (tensor.dim() == 0 || tensor.size(0) != count)) {
       wrong_kind(object, "one row an example in each part of a batch");
     }

@@ -30,12 +30,17 @@ at::Tensor decode_optional_tensor(const Napi::Value& value);
 // Images as the network sees them: uint8 becomes float32 in [-1, 1]. For the executor thread.
 at::Tensor as_network_input(const at::Tensor& images);
 
+// A batch as the network sees it, on its device, with the noise of the key where none is given. For the executor
+// thread.
+TrainingBatch on_device(TrainingBatch batch, const NoiseKey& key, at::Device device);
+
 UNetConfig decode_unet_config(const Napi::Object& object);
 EncoderConfig decode_encoder_config(const Napi::Object& object);
 OutputLayout decode_layout(const Napi::Object& object);
 LossConfig decode_loss_config(const Napi::Object& object, const OutputLayout& layout);
 TrainerConfig decode_trainer_config(const Napi::Object& object);
 ClassifierTrainerConfig decode_classifier_trainer_config(const Napi::Object& object);
+BoundConfig decode_bound_config(const Napi::Object& object);
 TrainingBatch decode_batch(const Napi::Object& object);
 VarianceType decode_variance_type(const Napi::Value& value);
 DenoiseOptions decode_denoise_options(const Napi::Object& object);

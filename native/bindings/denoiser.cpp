@@ -13,6 +13,7 @@ namespace {
 Napi::Value encode_denoised(Napi::Env env, const Denoised& denoised) {
   auto object = Napi::Object::New(env);
   object.Set("xStart", wrap_tensor(env, denoised.x_start));
+  if (denoised.mean.defined()) object.Set("mean", wrap_tensor(env, denoised.mean));
   if (denoised.variance.defined()) object.Set("variance", wrap_tensor(env, denoised.variance));
   return object;
 }
@@ -34,7 +35,8 @@ std::shared_ptr<at::Tensor> unwrap_optional(const Napi::Value& value) {
 
 }  // namespace
 
-// denoiserPredict(unet, process, layout, xt, k, options, y?, lowRes?): Promise<{ xStart, variance? }>
+// denoiserPredict(unet, process, layout, xt, k, options, y?, lowRes?):
+// Promise<{ xStart, mean?, variance? }>
 Napi::Value denoiser_predict(const Napi::CallbackInfo& info) {
   return submit(
       info.Env(),
@@ -63,9 +65,9 @@ Napi::Value denoiser_interpret(const Napi::CallbackInfo& info) {
         auto x_start = x_start_from(*process, layout.heads[0], predictions.heads[0], *x_t, k);
         if (clip) x_start = x_start.clamp(-1, 1);
         const auto variance = reverse_variance(*process, type, predictions.variance, *x_t, k);
-        return Interpreted{x_start, posterior_mean(*process, x_start, *x_t, k),
-                           variance.variance.expand_as(*x_t).contiguous(),
-                           variance.log_variance.expand_as(*x_t).contiguous()};
+        return Interpreted{
+            x_start, model_mean(*process, layout.heads[0], predictions.heads[0], x_start, *x_t, k).contiguous(),
+            variance.variance.expand_as(*x_t).contiguous(), variance.log_variance.expand_as(*x_t).contiguous()};
       },
       [](Napi::Env env, const Interpreted& result) -> Napi::Value {
         auto object = Napi::Object::New(env);
@@ -77,17 +79,20 @@ Napi::Value denoiser_interpret(const Napi::CallbackInfo& info) {
       });
 }
 
-// reverseAncestral(process, varianceType, xStart, varianceValues?, xt, noise, k, gradient?): Promise<handle>
+// reverseAncestral(process, varianceType, xStart, varianceValues?, xt, noise, k, mean?, gradient?):
+// Promise<handle>; without a mean it is the posterior's
 Napi::Value reverse_ancestral(const Napi::CallbackInfo& info) {
   return submit(
       info.Env(),
       [process = unwrap<const Schedule>(info[0]), type = decode_variance_type(info[1]),
        x_start = unwrap<at::Tensor>(info[2]), values = unwrap_optional(info[3]), x_t = unwrap<at::Tensor>(info[4]),
-       noise = unwrap<at::Tensor>(info[5]), steps = decode_steps(info[6]), gradient = unwrap_optional(info[7])] {
+       noise = unwrap<at::Tensor>(info[5]), steps = decode_steps(info[6]), mean = unwrap_optional(info[7]),
+       gradient = unwrap_optional(info[8])] {
         c10::NoGradGuard no_grad;
         const auto k = for_each_example(steps, *x_t);
         const auto variance = reverse_variance(*process, type, *values, *x_t, k);
-        return ancestral_step(*process, *x_start, variance, *x_t, *noise, *gradient, k);
+        return ancestral_step(mean->defined() ? *mean : posterior_mean(*process, *x_start, *x_t, k),
+                              variance, *noise, *gradient, k);
       },
       wrap_tensor);
 }

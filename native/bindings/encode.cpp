@@ -92,6 +92,8 @@ Napi::Object encode_step_result(Napi::Env env, const StepResult& result) {
   object.Set("exampleLoss", encode_data(env, result.example_loss));
   object.Set("perHead", encode_data(env, result.per_head));
   object.Set("chosen", encode_data(env, result.chosen));
+  if (result.bound.defined()) object.Set("bound", encode_data(env, result.bound));
+  object.Set("lossScale", result.loss_scale);
   return object;
 }
 

@@ -80,6 +80,11 @@ Napi::Value guided_x_start(const Napi::CallbackInfo& info);
 Napi::Value reverse_encode(const Napi::CallbackInfo& info);
 Napi::Value reverse_bound(const Napi::CallbackInfo& info);
 
+// bound.cpp
+Napi::Value bound_evaluate(const Napi::CallbackInfo& info);
+Napi::Value bound_of_output(const Napi::CallbackInfo& info);
+Napi::Value bound_prior(const Napi::CallbackInfo& info);
+
 // solver.cpp
 Napi::Value reverse_euler(const Napi::CallbackInfo& info);
 Napi::Value reverse_heun(const Napi::CallbackInfo& info);

@@ -18,12 +18,19 @@ Napi::Value wrap_schedule(Napi::Env env, Schedule schedule) {
 
 }  // namespace
 
-// scheduleCreate(name, timestepCount, zeroTerminal, betas?): handle
+// scheduleCreate(name, timestepCount, zeroTerminal, betas?, timestepMap?): handle; with a map, betas are those of a
+// process that visits these of the original's timestepCount
 Napi::Value schedule_create(const Napi::CallbackInfo& info) {
   auto betas =
       info[3].IsUndefined() ? named_betas(decode_string(info[0]), decode_integer(info[1])) : decode_numbers(info[3]);
   if (info[2].ToBoolean()) betas = rescale_to_zero_terminal_snr(betas);
-  return wrap_schedule(info.Env(), Schedule(std::move(betas)));
+  Schedule schedule(std::move(betas));
+  if (!info[4].IsUndefined()) {
+    schedule.timestep_map = decode_numbers(info[4]);
+    TORCH_CHECK(schedule.timestep_map.size() == schedule.betas.size(), "a timestep map needs a timestep for each beta");
+    schedule.original_length = decode_integer(info[1]);
+  }
+  return wrap_schedule(info.Env(), std::move(schedule));
 }
 
 // scheduleRespace(schedule, kept): handle

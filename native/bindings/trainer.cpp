@@ -19,7 +19,8 @@ TrainingBatch prepared(TrainingBatch batch) {
 }
 
 BatchLoss to_host(const BatchLoss& loss) {
-  return {trislot::to_host(loss.loss), trislot::to_host(loss.per_head), trislot::to_host(loss.chosen.to(at::kInt))};
+  return {trislot::to_host(loss.loss), trislot::to_host(loss.per_head), trislot::to_host(loss.chosen.to(at::kInt)),
+          loss.bound.defined() ? trislot::to_host(loss.bound) : loss.bound};
 }
 
 Napi::Value encode_losses(Napi::Env env, const BatchLoss& loss) {
@@ -27,6 +28,7 @@ Napi::Value encode_losses(Napi::Env env, const BatchLoss& loss) {
   object.Set("loss", encode_data(env, loss.loss));
   object.Set("perHead", encode_data(env, loss.per_head));
   object.Set("chosen", encode_data(env, loss.chosen));
+  if (loss.bound.defined()) object.Set("bound", encode_data(env, loss.bound));
   return object;
 }
 
@@ -90,26 +92,22 @@ Napi::Value trainer_averaged(const Napi::CallbackInfo& info) {
       [](Napi::Env env, const std::shared_ptr<UNet>& unet) { return wrap(env, unet, 0); });
 }
 
-// lossEvaluate(unet, schedule, config, batch, key): Promise<{ loss, perHead, chosen }>, without gradient
+// lossEvaluate(unet, schedule, config, batch, key): Promise<{ loss, perHead, chosen, bound? }>, without gradient
 Napi::Value loss_evaluate(const Napi::CallbackInfo& info) {
   const auto config = info[2].As<Napi::Object>();
   const auto layout = decode_layout(config);
   return submit(
       info.Env(),
       [unet = unwrap<UNet>(info[0]), schedule = unwrap<const Schedule>(info[1]), layout,
-       loss = decode_loss_config(config.Get("loss").As<Napi::Object>(), layout),
-       variance = decode_variance_type(config.Get("variance")), bound_weight = decode_number(config.Get("boundWeight")),
+       loss = decode_loss_config(config.Get("loss").As<Napi::Object>(), layout), bound = decode_bound_config(config),
+       rescales = config.Get("rescalesTimesteps").ToBoolean().Value(),
        dtype = decode_precision(config.Get("precision")), host_batch = decode_batch(info[3].As<Napi::Object>()),
        key = decode_noise_key(info[4].As<Napi::Object>())] {
         c10::NoGradGuard no_grad;
         const ThreeHeadLossFunction function(*schedule, layout, loss);
-        auto batch = prepared(host_batch);
-        const auto noise = keyed_normal(batch.images.sizes(), key).to(unet->device());
-        batch.images = batch.images.to(unet->device());
-        if (batch.y.defined()) batch.y = batch.y.to(unet->device());
-        if (batch.low_res.defined()) batch.low_res = batch.low_res.to(unet->device());
-        const LossSetting setting{*unet, *schedule, layout, function, variance, bound_weight};
-        return to_host(batch_loss(setting, batch, noise, {dtype, /*training=*/false, {}}));
+        const auto batch = on_device(host_batch, key, unet->device());
+        const LossSetting setting{*unet, *schedule, layout, function, bound, rescales};
+        return to_host(batch_loss(setting, batch, batch.noise, {dtype, /*training=*/false, {}}));
       },
       encode_losses);
 }
@@ -131,7 +129,7 @@ Napi::Value loss_shapes(const Napi::CallbackInfo& info) {
         batch.weight = at::ones({shape[0]}, options);
         if (unet_config.num_classes > 0) batch.y = at::zeros({shape[0]}, options.dtype(at::kLong));
         if (unet_config.low_res) batch.low_res = at::empty_like(batch.images);
-        const LossSetting setting{unet, *schedule, config.layout, function, config.variance, config.bound_weight};
+        const LossSetting setting{unet, *schedule, config.layout, function, config.bound, config.rescales_timesteps};
         const NoiseKey key{config.seed, Purpose::Noise, 0, 0};
         const auto noise = keyed_normal(shape, key).to(meta);
         const auto loss = batch_loss(setting, batch, noise, {config.dtype, /*training=*/true, key});
@@ -149,18 +147,20 @@ Napi::Value loss_shapes(const Napi::CallbackInfo& info) {
       });
 }
 
-// lossOfOutput(schedule, config, output, xStart, noise, t): Promise<{ loss, perHead, chosen }> of a given output
+// lossOfOutput(schedule, config, output, xStart, noise, t): Promise<{ loss, perHead, chosen, bound? }> of a given
+// output
 Napi::Value loss_of_output(const Napi::CallbackInfo& info) {
   const auto config = info[1].As<Napi::Object>();
   const auto layout = decode_layout(config);
   return submit(
       info.Env(),
       [schedule = unwrap<const Schedule>(info[0]), layout,
-       loss = decode_loss_config(config.Get("loss").As<Napi::Object>(), layout), output = unwrap<at::Tensor>(info[2]),
-       x_start = unwrap<at::Tensor>(info[3]), noise = unwrap<at::Tensor>(info[4]), t = decode_integers(info[5])] {
+       loss = decode_loss_config(config.Get("loss").As<Napi::Object>(), layout), bound = decode_bound_config(config),
+       output = unwrap<at::Tensor>(info[2]), x_start = unwrap<at::Tensor>(info[3]), noise = unwrap<at::Tensor>(info[4]),
+       t = decode_integers(info[5])] {
         const ThreeHeadLossFunction function(*schedule, layout, loss);
-        const auto result = function(split_output(layout, *output), *x_start, *noise, t);
-        return to_host(BatchLoss{result.loss, result.per_head, result.chosen});
+        const auto x_t = schedule->q_sample(*x_start, *noise, t);
+        return to_host(loss_of_output(*schedule, layout, function, bound, *output, *x_start, *noise, x_t, t));
       },
       encode_losses);
 }

@@ -26,31 +26,30 @@ at::Tensor guided_output(const UNet& unet, const OutputLayout& layout, const UNe
 
 }  // namespace
 
-at::Tensor told_timesteps(const Schedule& process, const at::Tensor& x_t, int64_t k, bool rescales_timesteps) {
-  double timestep = static_cast<double>(process.timestep_map.at(k));
-  if (rescales_timesteps) timestep *= 1000.0 / static_cast<double>(process.original_length);
-  return at::full({x_t.size(0)}, timestep, x_t.options());
-}
-
-Denoised predict_x_start(const UNet& unet, const Schedule& process, const OutputLayout& layout, const at::Tensor& x_t,
-                         int64_t k, const at::Tensor& y, const at::Tensor& low_res, const DenoiseOptions& options) {
-  c10::NoGradGuard no_grad;
-  const auto t = told_timesteps(process, x_t, k, options.rescales_timesteps);
-  const auto output = guided_output(unet, layout, {x_t, t, y, low_res}, options);
+Denoised read_output(const Schedule& process, const OutputLayout& layout, const at::Tensor& output,
+                     const at::Tensor& x_t, const Steps& k, const DenoiseOptions& options) {
   const auto predictions = split_output(layout, output);
-
-  const Steps steps(x_t.size(0), k);
   at::Tensor x_start;
   for (size_t i = 0; i < layout.heads.size(); ++i) {
     const double weight = options.head_weights.at(i);
     if (weight == 0) continue;
-    auto part = x_start_from(process, layout.heads[i], predictions.heads[i], x_t, steps);
+    auto part = x_start_from(process, layout.heads[i], predictions.heads[i], x_t, k);
     if (weight != 1) part = part * weight;
     x_start = x_start.defined() ? x_start + part : part;
   }
   // A head alone would be a view that keeps the whole output alive.
   x_start = options.clip ? x_start.clamp(-1, 1) : x_start.contiguous();
-  return {x_start, predictions.variance};
+  const bool says_mean = layout.heads.front() == Head::XPrev;
+  return {x_start, says_mean ? predictions.heads.front() : at::Tensor(), predictions.variance};
+}
+
+Denoised predict_x_start(const UNet& unet, const Schedule& process, const OutputLayout& layout, const at::Tensor& x_t,
+                         int64_t k, const at::Tensor& y, const at::Tensor& low_res, const DenoiseOptions& options) {
+  c10::NoGradGuard no_grad;
+  const Steps steps(x_t.size(0), k);
+  const auto t = process.told(steps, options.rescales_timesteps).to(x_t.device());
+  const auto output = guided_output(unet, layout, {x_t, t, y, low_res}, options);
+  return read_output(process, layout, output, x_t, steps, options);
 }
 
 }  // namespace trislot

@@ -11,6 +11,7 @@ namespace trislot {
 
 struct Denoised {
   at::Tensor x_start;   // [N, C, ...]
+  at::Tensor mean;      // of p(x_{t-1} | x_t) where the network says it itself (head XPrev), else undefined
   at::Tensor variance;  // raw values of the learned variance, undefined without it
 };
 
@@ -23,10 +24,11 @@ struct DenoiseOptions {
   int64_t null_class = 0;     // the class that says nothing, for scales other than 1
 };
 
-// What a network is told at step k of a process, once for each example of x_t.
-at::Tensor told_timesteps(const Schedule& process, const at::Tensor& x_t, int64_t k, bool rescales_timesteps);
+// What an output says; k: [N] steps of `process`. Heads are combined in x_start space, before clipping.
+Denoised read_output(const Schedule& process, const OutputLayout& layout, const at::Tensor& output,
+                     const at::Tensor& x_t, const Steps& k, const DenoiseOptions& options);
 
-// x_t: [N, C, ...]; k: step of `process`, the same for the batch. Heads are combined in x_start space, before clipping.
+// x_t: [N, C, ...]; k: step of `process`, the same for the batch.
 Denoised predict_x_start(const UNet& unet, const Schedule& process, const OutputLayout& layout, const at::Tensor& x_t,
                          int64_t k, const at::Tensor& y, const at::Tensor& low_res, const DenoiseOptions& options);
 

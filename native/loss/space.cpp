@@ -29,19 +29,31 @@ double from_x_start(Space space, double snr, double sigma_data) {
   TORCH_CHECK(false, "the own space depends on the head");
 }
 
-Space own_space(Head head) { return head == Head::XStart ? Space::XStart : head == Head::V ? Space::V : Space::Eps; }
+// The same for a head's own unit at step k.
+double in_own_unit(Head head, const Schedule& schedule, size_t k, double snr) {
+  switch (head) {
+    case Head::XStart:
+      return from_x_start(Space::XStart, snr, 0);
+    case Head::V:
+      return from_x_start(Space::V, snr, 0);
+    case Head::Eps:
+      return from_x_start(Space::Eps, snr, 0);
+    case Head::XPrev:
+      return schedule.posterior_mean_x_start[k] * schedule.posterior_mean_x_start[k];
+  }
+  TORCH_CHECK(false, "no such head");
+}
 
 }  // namespace
 
 std::vector<double> space_factors(const Schedule& schedule, const std::vector<Head>& heads, Space space,
                                   double sigma_data) {
   std::vector<double> factors;
-  for (const double exact : schedule.snr) {
-    const double snr = std::clamp(exact, kSmallestSnr, kLargestSnr);
+  for (size_t k = 0; k < schedule.snr.size(); ++k) {
+    const double snr = std::clamp(schedule.snr[k], kSmallestSnr, kLargestSnr);
     for (const auto head : heads) {
-      factors.push_back(space == Space::Own
-                            ? 1
-                            : from_x_start(space, snr, sigma_data) / from_x_start(own_space(head), snr, sigma_data));
+      factors.push_back(
+          space == Space::Own ? 1 : from_x_start(space, snr, sigma_data) / in_own_unit(head, schedule, k, snr));
     }
   }
   return factors;

@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include "schedule/reverse.h"
+
 namespace trislot {
 
 ThreeHeadLossFunction::ThreeHeadLossFunction(const Schedule& schedule, OutputLayout layout, const LossConfig& config)
@@ -12,11 +14,14 @@ ThreeHeadLossFunction::ThreeHeadLossFunction(const Schedule& schedule, OutputLay
       loss_factors_(space_factors(schedule, layout_.heads, config.space, config.sigma_data)) {}
 
 ThreeHeadLoss ThreeHeadLossFunction::operator()(const Predictions& predictions, const at::Tensor& x_start,
-                                                const at::Tensor& eps, const std::vector<int64_t>& k) const {
+                                                const at::Tensor& eps, const at::Tensor& x_t,
+                                                const std::vector<int64_t>& k) const {
   const auto mixing = schedule_.mixing(k, x_start);
   std::vector<at::Tensor> errors;
   for (size_t i = 0; i < layout_.heads.size(); ++i) {
-    const auto target = target_of(layout_.heads[i], x_start, eps, mixing);
+    const auto head = layout_.heads[i];
+    const auto target =
+        head == Head::XPrev ? posterior_mean(schedule_, x_start, x_t, k) : target_of(head, x_start, eps, mixing);
     errors.push_back(at::square(predictions.heads[i] - target).flatten(1).mean(/*dim=*/1));
   }
   const auto per_head = at::stack(errors, /*dim=*/1);  // [N, heads]

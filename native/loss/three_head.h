@@ -30,9 +30,9 @@ class ThreeHeadLossFunction {
  public:
   ThreeHeadLossFunction(const Schedule& schedule, OutputLayout layout, const LossConfig& config);
 
-  // x_start, eps: [N, C, ...]; k: [N]
+  // x_start, eps, x_t: [N, C, ...]; k: [N]
   ThreeHeadLoss operator()(const Predictions& predictions, const at::Tensor& x_start, const at::Tensor& eps,
-                           const std::vector<int64_t>& k) const;
+                           const at::Tensor& x_t, const std::vector<int64_t>& k) const;
 
  private:
   at::Tensor rows(const std::vector<double>& factors, const std::vector<int64_t>& k, at::Device device) const;

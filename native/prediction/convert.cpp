@@ -24,6 +24,8 @@ at::Tensor target_of(Head head, const at::Tensor& x_start, const at::Tensor& eps
       return mixing.signal * eps - mixing.noise * x_start;
     case Head::Eps:
       return eps;
+    case Head::XPrev:
+      break;
   }
   TORCH_CHECK(false, "no such head");
 }

@@ -13,7 +13,7 @@ struct Mixing {
   at::Tensor noise;   // sqrt(1 - alpha_bar)
 };
 
-// What each head should say about x_start noised with eps.
+// What each head should say about x_start noised with eps; of XPrev only the schedule knows (`posterior_mean`).
 at::Tensor target_of(Head head, const at::Tensor& x_start, const at::Tensor& eps, const Mixing& mixing);
 
 // v = signal * eps - noise * x_start solved for x_start: x_start = signal * x_t - noise * v.

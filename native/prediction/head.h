@@ -1,4 +1,4 @@
-// The three ways to say the same thing: the clean image, the velocity, the noise.
+// The ways to say the same thing: the clean image, the velocity, the noise, the image of one step less noise.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -11,9 +11,9 @@
 namespace trislot {
 
 // In the order of output channels, of the columns of per_head, of names. Mirrors lib/prediction/heads.ts.
-enum class Head { XStart, V, Eps };
+enum class Head { XStart, V, Eps, XPrev };
 
-inline constexpr std::array<std::string_view, 3> kHeadNames = {"xStart", "v", "eps"};
+inline constexpr std::array<std::string_view, 4> kHeadNames = {"xStart", "v", "eps", "xPrev"};
 
 // How the channels of a network's output are divided: image_channels for each head, then the variance values.
 struct OutputLayout {

@@ -54,6 +54,15 @@ at::Tensor x_start_from(const Schedule& process, Head head, const at::Tensor& pr
     case Head::Eps:
       return process.gather(process.sqrt_recip_alpha_bar, k, x_t) * x_t -
              process.gather(process.sqrt_recip_alpha_bar_minus_one, k, x_t) * prediction;
+    case Head::XPrev: {
+      // posterior_mean solved for x_start; the ratios are formed in float64, as the original does.
+      auto inverse = process.posterior_mean_x_start, ratio = process.posterior_mean_x_t;
+      for (size_t i = 0; i < inverse.size(); ++i) {
+        ratio[i] /= inverse[i];
+        inverse[i] = 1 / inverse[i];
+      }
+      return process.gather(inverse, k, x_t) * prediction - process.gather(ratio, k, x_t) * x_t;
+    }
   }
   TORCH_CHECK(false, "no such head");
 }
@@ -67,6 +76,11 @@ at::Tensor eps_from_x_start(const Schedule& process, const at::Tensor& x_start, 
 at::Tensor posterior_mean(const Schedule& process, const at::Tensor& x_start, const at::Tensor& x_t, const Steps& k) {
   return process.gather(process.posterior_mean_x_start, k, x_t) * x_start +
          process.gather(process.posterior_mean_x_t, k, x_t) * x_t;
+}
+
+at::Tensor model_mean(const Schedule& process, Head head, const at::Tensor& prediction, const at::Tensor& x_start,
+                      const at::Tensor& x_t, const Steps& k) {
+  return head == Head::XPrev ? prediction : posterior_mean(process, x_start, x_t, k);
 }
 
 ReverseVariance reverse_variance(const Schedule& process, VarianceType type, const at::Tensor& values,
@@ -89,11 +103,10 @@ ReverseVariance reverse_variance(const Schedule& process, VarianceType type, con
   TORCH_CHECK(false, "no such variance type");
 }
 
-at::Tensor ancestral_step(const Schedule& process, const at::Tensor& x_start, const ReverseVariance& variance,
-                          const at::Tensor& x_t, const at::Tensor& noise, const at::Tensor& gradient, const Steps& k) {
-  auto mean = posterior_mean(process, x_start, x_t, k);
-  if (gradient.defined()) mean = mean + variance.variance * gradient;
-  return mean + nonzero(k, x_t) * at::exp(0.5 * variance.log_variance) * noise;
+at::Tensor ancestral_step(const at::Tensor& mean, const ReverseVariance& variance, const at::Tensor& noise,
+                          const at::Tensor& gradient, const Steps& k) {
+  const auto led = gradient.defined() ? mean + variance.variance * gradient : mean;
+  return led + nonzero(k, mean) * at::exp(0.5 * variance.log_variance) * noise;
 }
 
 at::Tensor guided_x_start(const Schedule& process, const at::Tensor& x_start, const at::Tensor& gradient, bool clip,
@@ -129,6 +142,14 @@ at::Tensor variational_bound(const Schedule& process, const at::Tensor& x_start,
   const auto nll =
       -discretised_gaussian_log_likelihood(x_start, mean, 0.5 * log_variance).flatten(1).mean(1) / std::numbers::ln2;
   return at::where(nonzero(k, x_t).flatten() == 0, nll, kl);
+}
+
+at::Tensor prior_bound(const Schedule& process, const at::Tensor& x_start) {
+  const Steps last(x_start.size(0), process.length() - 1);
+  const auto mean = process.gather(process.sqrt_alpha_bar, last, x_start) * x_start;
+  const auto log_variance = process.gather(process.log_one_minus_alpha_bar, last, x_start);
+  const auto zero = at::zeros({}, x_start.options());
+  return normal_kl(mean, log_variance, zero, zero).flatten(1).mean(1) / std::numbers::ln2;
 }
 
 }  // namespace trislot

@@ -79,6 +79,15 @@ at::Tensor Schedule::gather(const std::vector<double>& table, const std::vector<
   return values.view(shape).to(like.device());
 }
 
+at::Tensor Schedule::told(const std::vector<int64_t>& k, bool rescales) const {
+  auto t = at::empty({static_cast<int64_t>(k.size())}, at::kFloat);
+  const auto scale = rescales ? static_cast<float>(1000.0 / static_cast<double>(original_length)) : 1.0f;
+  for (size_t i = 0; i < k.size(); ++i) {
+    t.mutable_data_ptr<float>()[i] = static_cast<float>(timestep_map.at(k[i])) * scale;
+  }
+  return t;
+}
+
 Mixing Schedule::mixing(const std::vector<int64_t>& k, const at::Tensor& like) const {
   return {gather(sqrt_alpha_bar, k, like), gather(sqrt_one_minus_alpha_bar, k, like)};
 }

@@ -29,6 +29,10 @@ class Schedule {
   // Table values of each example as float32 [N, 1, ...] with `dim` dimensions on `like`'s device.
   at::Tensor gather(const std::vector<double>& table, const std::vector<int64_t>& k, const at::Tensor& like) const;
 
+  // What the network is told, [N] float32 on the CPU: the timesteps of the original process, as they are or, as
+  // improved-diffusion may, times 1000 / T.
+  at::Tensor told(const std::vector<int64_t>& k, bool rescales) const;
+
   Mixing mixing(const std::vector<int64_t>& k, const at::Tensor& like) const;
 
   // x_t = sqrt(alpha_bar) x_start + sqrt(1 - alpha_bar) noise (DDPM eq. 4); x_start, noise: [N, C, ...]

@@ -129,8 +129,8 @@ void ClassifierTrainer::load(const std::string& folder) {
   const auto& parameters = encoder_->parameters();
   const auto model = read("model.safetensors", named(parameters, weights_));
   const auto optimizer = read("optimizer.safetensors", named_state(parameters, optimizer_));
-  const auto step = number_in(optimizer.file, "step", optimizer.call);
-  const auto updates = number_in(optimizer.file, "updates", optimizer.call);
+  const auto step = count_in(optimizer.file, "step", optimizer.call);
+  const auto updates = count_in(optimizer.file, "updates", optimizer.call);
 
   // What does not fit is copied first and throws, so that a checkpoint fits whole or changes nothing.
   const bool model_fits = compare_names(model.destination, model.file.tensors).fits();

@@ -22,54 +22,30 @@ TrainingBatch slice(const TrainingBatch& batch, int64_t begin, int64_t end) {
   part.images = cut(batch.images);
   part.t.assign(batch.t.begin() + begin, batch.t.begin() + end);
   part.weight = cut(batch.weight);
+  part.noise = cut(batch.noise);
   part.y = cut(batch.y);
   part.low_res = cut(batch.low_res);
   return part;
 }
 
-// The bound trains the variance alone: the mean it needs is cut off from the gradient (improved DDPM, section 3.1).
-at::Tensor variance_loss(const LossSetting& setting, const Predictions& predictions, const at::Tensor& x_start,
-                         const at::Tensor& x_t, const Steps& k) {
-  const auto& schedule = setting.schedule;
-  const auto mean_head = setting.layout.heads.size() - 1;  // the last head: eps where there is one
-  const auto predicted =
-      x_start_from(schedule, setting.layout.heads[mean_head], predictions.heads[mean_head].detach(), x_t, k);
-  const auto mean = posterior_mean(schedule, predicted, x_t, k);
-  const auto variance = reverse_variance(schedule, setting.variance, predictions.variance, x_t, k);
-  return variational_bound(schedule, x_start, x_t, mean, variance.log_variance, k);
+// A number in the fewest digits that give it back.
+std::string exact_text(double value) {
+  std::array<char, 32> digits;
+  const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), value).ptr;
+  return std::string(digits.data(), end);
 }
 
-// The rate in the fewest digits that give it back, so that two rates never share a file.
-std::string ema_file(double rate) {
-  std::array<char, 32> digits;
-  const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), rate).ptr;
-  return "ema-" + std::string(digits.data(), end) + ".safetensors";
-}
+// Two rates never share a file.
+std::string ema_file(double rate) { return "ema-" + exact_text(rate) + ".safetensors"; }
 
 }  // namespace
-
-BatchLoss batch_loss(const LossSetting& setting, const TrainingBatch& batch, const at::Tensor& noise,
-                     const ForwardContext& context) {
-  const auto x_t = setting.schedule.q_sample(batch.images, noise, batch.t);
-  auto t = at::empty({static_cast<int64_t>(batch.t.size())}, at::kFloat);
-  for (size_t i = 0; i < batch.t.size(); ++i) {
-    t.mutable_data_ptr<float>()[i] = static_cast<float>(setting.schedule.timestep_map[batch.t[i]]);
-  }
-  const auto output = setting.unet.forward({x_t, t.to(x_t.device()), batch.y, batch.low_res}, context);
-  const auto predictions = split_output(setting.layout, output);
-  const auto heads = setting.function(predictions, batch.images, noise, batch.t);
-  auto loss = heads.loss;
-  if (setting.layout.learns_variance) {
-    loss = loss + setting.bound_weight * variance_loss(setting, predictions, batch.images, x_t, batch.t);
-  }
-  return {loss, heads.per_head, heads.chosen};
-}
 
 Trainer::Trainer(std::shared_ptr<UNet> unet, std::shared_ptr<const Schedule> schedule, TrainerConfig config)
     : unet_(std::move(unet)),
       schedule_(std::move(schedule)),
       config_(std::move(config)),
       loss_(*schedule_, config_.layout, config_.loss),
+      loss_scale_(config_.loss_scale),
       weights_(unet_->weights()),
       optimizer_(weights_, config_.optimizer) {
   for (const double rate : config_.ema_rates) averages_.emplace_back(rate, config_.ema_warms_up, weights_);
@@ -80,26 +56,29 @@ StepResult Trainer::step(const TrainingBatch& host_batch) {
   const auto count = static_cast<int64_t>(host_batch.t.size());
   const auto micro_batch = config_.micro_batch > 0 ? config_.micro_batch : count;
   const auto step = static_cast<uint32_t>(step_count_);
-  const LossSetting setting{*unet_, *schedule_, config_.layout, loss_, config_.variance, config_.bound_weight};
+  const double loss_scale = scales_loss() ? loss_scale_.factor() : 1;
+  const LossSetting setting{*unet_, *schedule_, config_.layout, loss_, config_.bound, config_.rescales_timesteps};
 
   // Forward and backward, in micro-batches whose gradients add up to the gradient of the whole batch.
   const GradientScope gradient_scope(weights_);
-  std::vector<at::Tensor> example_losses, per_head, chosen;
+  std::vector<at::Tensor> example_losses, per_head, chosen, bound;
   for (int64_t begin = 0; begin < count; begin += micro_batch) {
     const auto end = std::min(begin + micro_batch, count);
     auto batch = slice(host_batch, begin, end);
     const NoiseKey key{config_.seed, Purpose::Noise, step, static_cast<uint32_t>(begin)};
-    const auto noise = keyed_normal(batch.images.sizes(), key).to(device);
+    const auto noise = (batch.noise.defined() ? batch.noise : keyed_normal(batch.images.sizes(), key)).to(device);
     batch.images = batch.images.to(device);
     if (batch.y.defined()) batch.y = batch.y.to(device);
     if (batch.low_res.defined()) batch.low_res = batch.low_res.to(device);
 
     const auto loss = batch_loss(setting, batch, noise, {config_.dtype, /*training=*/true, key});
-    (loss.loss * batch.weight.to(device)).sum().div(static_cast<double>(count)).backward();
+    const auto averaged_over = config_.sums_micro_batches ? end - begin : count;
+    ((loss.loss * batch.weight.to(device)).sum() * (loss_scale / static_cast<double>(averaged_over))).backward();
 
     example_losses.push_back(loss.loss.detach());
     per_head.push_back(loss.per_head);
     chosen.push_back(loss.chosen);
+    if (loss.bound.defined()) bound.push_back(loss.bound);
   }
 
   const auto gradients = gradient_scope.gradients();
@@ -109,10 +88,15 @@ StepResult Trainer::step(const TrainingBatch& host_batch) {
   result.per_head = at::cat(per_head).to(at::kCPU);
   result.chosen = at::cat(chosen).to(at::kCPU);
   result.loss = (result.example_loss * host_batch.weight).mean().item<double>();
-  result.grad_norm = optimizer_.norm(gradients);
+  // Gradients of float16 are those of the scaled loss: norm and update take the scale out again.
+  result.grad_norm = optimizer_.norm(gradients) / loss_scale;
+  result.loss_scale = loss_scale;
+  if (!bound.empty()) result.bound = at::cat(bound).to(at::kCPU);
 
   if (!std::isfinite(result.loss) || !std::isfinite(result.grad_norm)) {
-    if (!config_.skips_non_finite) throw NonFiniteError(describe_non_finite(result, host_batch));
+    const bool scale_was_too_large = scales_loss() && loss_scale_.shrink();
+    if (!scale_was_too_large && !config_.skips_non_finite)
+      throw NonFiniteError(describe_non_finite(result, host_batch));
     result.skipped = true;
     ++step_count_;
     return result;
@@ -120,7 +104,8 @@ StepResult Trainer::step(const TrainingBatch& host_batch) {
 
   const bool clips = config_.clip_norm > 0 && result.grad_norm > config_.clip_norm;
   const double factor = clips ? config_.clip_norm / (result.grad_norm + 1e-6) : 1;
-  optimizer_.step(gradients, factor, host_batch.lr, averages_);
+  optimizer_.step(gradients, factor / loss_scale, host_batch.lr, averages_);
+  if (scales_loss()) loss_scale_.grow();
   ++step_count_;
   return result;
 }
@@ -129,6 +114,10 @@ std::string Trainer::describe_non_finite(const StepResult& result, const Trainin
   std::ostringstream text;
   text << "trainer.trainStep: expected loss and gradients to be finite, got loss " << result.loss
        << " and gradient norm " << result.grad_norm << " at step " << step_count_;
+  if (scales_loss()) {
+    text << " with the smallest loss scale, 2^" << config_.loss_scale.min
+         << "; lower the learning rate, or use bf16 or fp32";
+  }
   const auto rows = result.per_head.accessor<float, 2>();
   for (int64_t i = 0; i < rows.size(0); ++i) {
     for (int64_t head = 0; head < rows.size(1); ++head) {
@@ -172,17 +161,23 @@ void Trainer::load(const std::string& folder) {
   const auto& parameters = unet_->parameters();
   read("model.safetensors", named(parameters, weights_));
   read("optimizer.safetensors", named_state(parameters, optimizer_));
-  const auto step = number_in(parts.back().file, "step", parts.back().call);
-  const auto updates = number_in(parts.back().file, "updates", parts.back().call);
+  const auto step = count_in(parts.back().file, "step", parts.back().call);
+  const auto updates = count_in(parts.back().file, "updates", parts.back().call);
+  double loss_scale = loss_scale_.log2;
+  if (scales_loss()) {
+    loss_scale = number_in(parts.back().file, "lossScaleLog2", parts.back().call, config_.loss_scale.min,
+                           "a number >= " + exact_text(config_.loss_scale.min));
+  }
   std::vector<int64_t> ema_updates;
   for (const auto& average : averages_) {
     read(ema_file(average.rate), named(parameters, average.averages));
-    ema_updates.push_back(number_in(parts.back().file, "updates", parts.back().call));
+    ema_updates.push_back(count_in(parts.back().file, "updates", parts.back().call));
   }
 
   for (const auto& part : parts) load_into(part.destination, part.file, part.call);
   step_count_ = step;
   optimizer_.step_count = updates;
+  loss_scale_.log2 = loss_scale;
   for (size_t i = 0; i < averages_.size(); ++i) averages_[i].update_count = ema_updates[i];
 }
 

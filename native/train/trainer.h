@@ -9,9 +9,10 @@
 #include "loss/three_head.h"
 #include "prediction/head.h"
 #include "runtime/memory.h"
-#include "schedule/reverse.h"
 #include "schedule/schedule.h"
+#include "train/batch_loss.h"
 #include "train/ema.h"
+#include "train/loss_scale.h"
 #include "train/optimizer.h"
 #include "unet/unet.h"
 
@@ -21,57 +22,34 @@ struct TrainerConfig {
   uint64_t seed = 0;
   OutputLayout layout;
   LossConfig loss;
-  VarianceType variance = VarianceType::LearnedRange;  // of a learned variance
-  double bound_weight = 1;                             // of the variational bound that trains a learned variance
+  BoundConfig bound;
+  bool rescales_timesteps = false;  // the network is told t * 1000 / T
   AdamWConfig optimizer;
   std::vector<double> ema_rates;
   bool ema_warms_up = true;
-  double clip_norm = 0;     // 0: no clipping
-  int64_t micro_batch = 0;  // examples a forward pass; 0: all of the batch
+  double clip_norm = 0;             // 0: no clipping
+  int64_t micro_batch = 0;          // examples a forward pass; 0: all of the batch
+  bool sums_micro_batches = false;  // add the means of the micro-batches up, as guided-diffusion does
   at::ScalarType dtype = at::kFloat;
+  LossScale loss_scale;           // of float16
   bool skips_non_finite = false;  // otherwise a non-finite step is an error
-};
-
-// One batch in host memory, already in [-1, 1].
-struct TrainingBatch {
-  at::Tensor images;       // [N, C, ...] float32
-  std::vector<int64_t> t;  // [N]
-  at::Tensor weight;       // [N] float32, factor on each example's loss
-  at::Tensor y;            // [N] int64 or undefined
-  at::Tensor low_res;      // [N, C, h, w] or undefined
-  double lr = 0;
 };
 
 struct StepResult {
   double loss = 0;          // mean of weight * loss over the batch: what was differentiated
   double grad_norm = 0;     // before clipping
   bool skipped = false;     // the step was not finite and changed no weight
+  double loss_scale = 1;    // that the step was computed with
   at::Tensor example_loss;  // [N] float32, before the timestep weight
   at::Tensor per_head;      // [N, heads] float32
   at::Tensor chosen;        // [N] int64
+  at::Tensor bound;         // [N] float32 bits per dimension; undefined where the bound takes no part
 };
 
 // A loss or gradient that is not a finite number; nothing was changed by the step.
 struct NonFiniteError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
-
-// Losses of a batch for one noise key, with or without gradient; the heart of training and of every measurement.
-struct BatchLoss {
-  at::Tensor loss;      // [N]
-  at::Tensor per_head;  // [N, heads]
-  at::Tensor chosen;    // [N]
-};
-struct LossSetting {
-  const UNet& unet;
-  const Schedule& schedule;
-  const OutputLayout& layout;
-  const ThreeHeadLossFunction& function;
-  VarianceType variance;
-  double bound_weight;
-};
-BatchLoss batch_loss(const LossSetting& setting, const TrainingBatch& batch, const at::Tensor& noise,
-                     const ForwardContext& context);
 
 class Trainer {
  public:
@@ -91,6 +69,7 @@ class Trainer {
   const UNet& unet() const { return *unet_; }
 
  private:
+  bool scales_loss() const { return config_.dtype == at::kHalf; }
   std::string describe_non_finite(const StepResult& result, const TrainingBatch& batch) const;
 
   TrimsMemory trims_memory_;
@@ -98,6 +77,7 @@ class Trainer {
   std::shared_ptr<const Schedule> schedule_;
   TrainerConfig config_;
   ThreeHeadLossFunction loss_;
+  LossScale loss_scale_;
   std::vector<at::Tensor> weights_;
   AdamW optimizer_;
   std::vector<Ema> averages_;

@@ -32,15 +32,30 @@ std::vector<NamedTensor> named_state(const std::vector<Parameter>& parameters, c
   return state;
 }
 
-int64_t number_in(const TensorFile& file, const std::string& key, const std::string& call) {
+namespace {
+
+template <typename Number>
+Number parsed(const TensorFile& file, const std::string& key, const std::string& call, Number min,
+              const std::string& what) {
   const auto found = file.metadata.find(key);
   const std::string text = found == file.metadata.end() ? "none" : found->second;
-  int64_t value = -1;
+  Number value{};
   const auto parsed = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (parsed.ptr != text.data() + text.size() || value < 0) {
-    throw FileError(call + ": expected metadata " + key + " to be an integer >= 0, got " + text);
+  if (parsed.ec != std::errc() || parsed.ptr != text.data() + text.size() || !(value >= min)) {
+    throw FileError(call + ": expected metadata " + key + " to be " + what + ", got " + text);
   }
   return value;
+}
+
+}  // namespace
+
+double number_in(const TensorFile& file, const std::string& key, const std::string& call, double min,
+                 const std::string& what) {
+  return parsed<double>(file, key, call, min, what);
+}
+
+int64_t count_in(const TensorFile& file, const std::string& key, const std::string& call) {
+  return parsed<int64_t>(file, key, call, 0, "an integer >= 0");
 }
 
 }  // namespace trislot

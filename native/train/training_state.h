@@ -37,7 +37,11 @@ std::vector<NamedTensor> named(const std::vector<Parameter>& parameters, const s
 // Adam's two averages under the names of optimizer.safetensors.
 std::vector<NamedTensor> named_state(const std::vector<Parameter>& parameters, const AdamW& optimizer);
 
+// A number >= min in a file's metadata; FileError that names `what` otherwise.
+double number_in(const TensorFile& file, const std::string& key, const std::string& call, double min,
+                 const std::string& what);
+
 // An integer >= 0 in a file's metadata; FileError otherwise.
-int64_t number_in(const TensorFile& file, const std::string& key, const std::string& call);
+int64_t count_in(const TensorFile& file, const std::string& key, const std::string& call);
 
 }  // namespace trislot

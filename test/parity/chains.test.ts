@@ -1,8 +1,11 @@
+import { expect } from 'chai'
+import { bitsPerDim } from '../../lib/analysis/bits-per-dim.ts'
 import { DeviceTensor } from '../../lib/device-tensor.ts'
 import { UNet } from '../../lib/model/unet.ts'
 import { native } from '../../lib/native.ts'
 import { Denoiser } from '../../lib/sampling/denoiser.ts'
 import { NoiseSchedule } from '../../lib/schedule/noise-schedule.ts'
+import type { ImageShape } from '../../lib/tensor.ts'
 import { expectCloseToMax } from '../support/close.ts'
 import { fixtureTensors, float32 } from '../support/fixtures.ts'
 import { loadFormulaWeights } from '../support/formula-weights.ts'
@@ -27,6 +30,12 @@ async function golden(respacing: string) {
     denoiser: new Denoiser(unet, process),
     fixture: await fixtureTensors('chains.safetensors'),
   }
+}
+
+/** [2, 5] with the columns in the original's order. */
+function noisiestFirst(rows: Float64Array): Float64Array {
+  const columns = 5
+  return rows.map((_, i) => rows[i - (i % columns) + columns - 1 - (i % columns)] as number)
 }
 
 describe('Sampling chains against the original', () => {
@@ -63,5 +72,20 @@ describe('Sampling chains against the original', () => {
       )
     }
     expectCloseToMax(float32(await xt.toHost()), float32(fixture('ddpm8')), 1e-4, 'ddpm8')
+  })
+
+  it('adds up the same bits per dimension over five timesteps, from the same terms', async () => {
+    const { denoiser, fixture } = await golden('5')
+    const { data, shape } = fixture('bpd_x')
+    const images = { data: data as Float32Array, shape: shape as ImageShape }
+    const bits = await bitsPerDim({ denoiser, images, noise: float32(fixture('bpd_noise')) })
+    expect(Array.from(bits.t)).to.deep.equal([0, 250, 500, 749, 999])
+    const check = (actual: ArrayLike<number>, name: string) =>
+      expectCloseToMax(actual, float32(fixture(`bpd5.${name}`)), 1e-4, name)
+    check(bits.total, 'total_bpd')
+    check(bits.prior, 'prior_bpd')
+    check(noisiestFirst(bits.bound), 'vb')
+    check(noisiestFirst(bits.xStartMse), 'xstart_mse')
+    check(noisiestFirst(bits.epsMse), 'mse')
   })
 })

@@ -7,10 +7,12 @@ import { expectClose } from '../support/close.ts'
 import { fixtureTensors, float32, int32 } from '../support/fixtures.ts'
 
 const TOLERANCE = { absolute: 1e-5, relative: 1e-5 }
-const MEANS = { EPSILON: 'eps', START_X: 'xStart' } as const
+const MEANS = { EPSILON: 'eps', START_X: 'xStart', PREVIOUS_X: 'xPrev' } as const
+const KINDS = { MSE: 'mse', RESCALED_MSE: 'rescaledMse', KL: 'kl', RESCALED_KL: 'rescaledKl' } as const
 const VARIANCES: Record<string, VarianceType> = {
   FIXED_SMALL: 'fixedSmall',
   FIXED_LARGE: 'fixedLarge',
+  LEARNED: 'learned',
   LEARNED_RANGE: 'learnedRange',
 }
 
@@ -39,7 +41,7 @@ describe('Diffusion arithmetic against the original', () => {
           const expected = (name: string) =>
             float32(fixture(`${scheduleName}.${meanName}.${varianceName}.${name}`))
           const process = NoiseSchedule.create({ name: scheduleName, timestepCount: 1000 }).respace('')
-          const learns = variance === 'learnedRange'
+          const learns = variance.startsWith('learned')
           const layout: NativeLayout = { heads: [head], imageChannels: 3, learnsVariance: learns }
           const t = int32(fixture('t'))
           const on = async (name: string) => (await DeviceTensor.from(fixture(name))).handle
@@ -83,22 +85,23 @@ describe('Diffusion arithmetic against the original', () => {
               relative: 1e-4,
               what: 'bound',
             })
-            if (clip === 0) {
-              const mse = expected('MSE.mse')
-              const config = {
-                ...layout,
-                loss: { compare: 'own', space: 'own', choose: head, sigmaData: 0.5 },
-              } as const
-              const losses = await addon.lossOfOutput(process.handle, config, output, xStart, noise, t)
-              expectClose(losses.loss, mse, { ...TOLERANCE, what: 'mse' })
-              const hybrid = learns
-                ? losses.loss.map((value, i) => value + (float32(bound)[i] as number))
-                : losses.loss
-              expectClose(hybrid, expected('MSE.loss'), { absolute: 1e-5, relative: 1e-4, what: 'loss' })
-            }
           }
 
-          const { xStart: predicted } = await addon.denoiserInterpret(
+          for (const [name, kind] of Object.entries(KINDS)) {
+            const loss = { compare: 'own', space: 'own', choose: head, sigmaData: 0.5, kind } as const
+            const config = { ...layout, loss, variance, boundWeight: 1 }
+            const losses = await addon.lossOfOutput(process.handle, config, output, xStart, noise, t)
+            const tolerance = { absolute: 1e-5, relative: 1e-4 }
+            expectClose(losses.loss, expected(`${name}.loss`), { ...tolerance, what: `${name} loss` })
+            if (name.endsWith('KL')) continue
+            expectClose(losses.perHead, expected(`${name}.mse`), { ...TOLERANCE, what: `${name} mse` })
+            expect(losses.bound !== undefined).to.equal(learns)
+            // T is 1000 here, so that the rescaled bound is the bound.
+            if (losses.bound)
+              expectClose(losses.bound, expected(`${name}.vb`), { ...tolerance, what: `${name} vb` })
+          }
+
+          const { xStart: predicted, mean } = await addon.denoiserInterpret(
             process.handle,
             layout,
             variance,
@@ -116,8 +119,10 @@ describe('Diffusion arithmetic against the original', () => {
             xt,
             stepNoise,
             t,
+            head === 'xPrev' ? mean : undefined,
           )
           expectClose(corner(await host(ancestral)), expected('p_sample'), { ...TOLERANCE, what: 'p_sample' })
+          if (head === 'xPrev') return // of which the values hold no DDIM
           for (const eta of [0, 0.5, 1]) {
             const step = await addon.reverseDdim(process.handle, predicted, xt, stepNoise, eta, t)
             expectClose(corner(await host(step)), expected(`ddim_eta${eta.toFixed(1)}`), {
@@ -134,6 +139,16 @@ describe('Diffusion arithmetic against the original', () => {
       }
     }
   }
+
+  it('has the prior term of the bits per dimension', async () => {
+    const fixture = await fixtureTensors('diffusion-steps.safetensors')
+    for (const name of ['linear', 'cosine'] as const) {
+      const process = NoiseSchedule.create({ name }).respace('')
+      const images = fixture('x_start')
+      const prior = await native().boundPrior(process.handle, { data: float32(images), shape: images.shape })
+      expectClose(float32(prior), float32(fixture(`${name}.prior_bpd`)), { ...TOLERANCE, what: name })
+    }
+  })
 
   it('reaches the noise limit without infinities on a schedule whose last timestep holds no signal', async () => {
     const process = NoiseSchedule.create({ name: 'linear', timestepCount: 50, zeroTerminalSnr: true })

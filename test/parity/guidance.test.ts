@@ -194,7 +194,7 @@ describe('Guidance against the numbers of the specification', () => {
       process.handle, layout, 'learnedRange', await toDevice(output, 6), xt, k, true,
     ) // biome-ignore format: short
     const ancestral = await addon.reverseAncestral(
-      process.handle, 'learnedRange', said.xStart, await toDevice(values, 3), xt, noise, k, gradient,
+      process.handle, 'learnedRange', said.xStart, await toDevice(values, 3), xt, noise, k, undefined, gradient,
     ) // biome-ignore format: short
     const tolerance = { absolute: 2e-6, relative: 2e-6 }
     expectClose(summary(await host(ancestral)), [-0.3507236, 0.6815692, -1.040116, -1.563391, 103.4066], {

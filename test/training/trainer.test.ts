@@ -3,7 +3,7 @@ import { NativeError } from '../../lib/errors.ts'
 import { native } from '../../lib/native.ts'
 import { NoiseSchedule } from '../../lib/schedule/noise-schedule.ts'
 import type { ImageBatch } from '../../lib/tensor.ts'
-import { nativeTrainerConfig, Trainer, trainerConfig } from '../../lib/training/trainer.ts'
+import { nativeTrainerConfig, Trainer } from '../../lib/training/trainer.ts'
 import { rejection } from '../support/rejection.ts'
 import { TINY, tinyBatch, tinyTimesteps, tinyTrainer } from '../support/tiny.ts'
 
@@ -105,7 +105,7 @@ describe('Trainer', () => {
         { loss: { choose, compare: 'xStart', space: 'F' } },
         { learnsVariance: true, classCount: 3, lowRes: true, dropout: 0.1, recompute: true },
       )
-      const config = nativeTrainerConfig(unet, trainerConfig({ loss: trainer.config.loss }))
+      const config = nativeTrainerConfig('test', unet, trainer.config)
       const shapes = await native().lossShapes(unet.nativeConfig, schedule.handle, config, [4, 1, 8, 8])
       expect(shapes).to.deep.equal({ loss: [4], perHead: [4, 3], gradientCount: unet.parameters().length })
     }
