@@ -1,12 +1,11 @@
 import type { z } from 'zod'
 import { estimateMemory, type MemoryEstimate } from '../analysis/memory-estimate.ts'
-import { runtimeInfo, setThreads } from '../device.ts'
 import { parameterCount } from '../model/layers.ts'
 import { UNet, type UNetOptions, unetConfig } from '../model/unet.ts'
 import { flag, integer, text } from '../options.ts'
 import { NoiseSchedule } from '../schedule/noise-schedule.ts'
 import { freeMemory } from '../setup/build.ts'
-import { openImages, trainerOptions } from '../training/run.ts'
+import { openImages, settleRuntime, trainerOptions } from '../training/run.ts'
 import {
   networkOptions,
   RUN_SHAPE,
@@ -91,8 +90,7 @@ export async function benchCommand(argv: readonly string[]): Promise<number> {
     let speed: TrainingSpeed | undefined
     let threads: number | undefined
     if (!estimatesOnly && !isTooLarge) {
-      threads = config.threads ?? Number((await runtimeInfo()).threads)
-      await setThreads(threads)
+      threads = (await settleRuntime(config)).threads
       speed = await measure(subject, config, timedSteps, signal, (done, total) =>
         progress.update(done, total),
       )

@@ -4,7 +4,6 @@ import type { z } from 'zod'
 import type { ImageDataset } from '../data/dataset.ts'
 import { npzOnDisk } from '../data/npz.ts'
 import { openDataset } from '../data/open.ts'
-import { setThreads } from '../device.ts'
 import { type Evaluation, evaluate, type Reference } from '../metrics/evaluate.ts'
 import { FeatureNetwork } from '../metrics/feature-network.ts'
 import { makeReference, readReference } from '../metrics/reference.ts'
@@ -12,6 +11,7 @@ import { device, flag, integer, text } from '../options.ts'
 import { interruptible } from './interrupt.ts'
 import { helpText, parseOptions } from './options.ts'
 import { type Progress, streamProgress } from './progress.ts'
+import { applyRuntime, RUNTIME_SHAPE } from './runtime-options.ts'
 import { UsageError } from './usage.ts'
 
 const about = <T extends z.ZodType>(description: string, schema: T): T => schema.meta({ description }) as T
@@ -30,7 +30,7 @@ const SHAPE = {
   batchSize: about('images at once', integer(1).default(64)),
   seed: about('keys random subsets and directions', integer(0).default(0)),
   device: about('cpu, cuda or cuda:N', device().default('cpu')),
-  threads: about('threads of LibTorch', integer(1, 1024).optional()),
+  ...RUNTIME_SHAPE,
 } satisfies Record<string, z.ZodType>
 
 const NOTES = `Without --features only the sliced Wasserstein distance of the pixels is computed. The feature network is a
@@ -57,7 +57,7 @@ export async function evaluateCommand(argv: readonly string[]): Promise<number> 
   }
   return interruptible(streamProgress(process.stderr), 'stopping', async (_, signal) => {
     const onProgress = phases()
-    if (options.threads !== undefined) await setThreads(options.threads)
+    await applyRuntime(options)
     const { features, size, batchSize, seed } = options
     const network =
       features === undefined ? undefined : await FeatureNetwork.load(features, { device: options.device })

@@ -1,15 +1,15 @@
 import type { z } from 'zod'
 import { readTensors, writeTensors } from '../checkpoint-file.ts'
-import { setThreads } from '../device.ts'
 import { DataError } from '../errors.ts'
 import { Classifier, type RawClassifierOptions } from '../model/classifier.ts'
 import { type RawUNetOptions, UNet } from '../model/unet.ts'
 import type { HostData, Pool } from '../native.ts'
-import { device, flag, integer, oneOf, text } from '../options.ts'
+import { device, flag, oneOf, text } from '../options.ts'
 import { elementCount, type HostTensor } from '../tensor.ts'
 import { PRECISIONS } from '../training/trainer.ts'
 import { readJson } from '../weights/config-file.ts'
 import { helpText, parseOptions } from './options.ts'
+import { applyRuntime, RUNTIME_SHAPE } from './runtime-options.ts'
 
 const about = <T extends z.ZodType>(description: string, schema: T): T => schema.meta({ description }) as T
 
@@ -28,7 +28,7 @@ const SHAPE = {
   ),
   precision: about('of convolutions and attention', oneOf(PRECISIONS).default('fp32')),
   device: about('cpu, cuda or cuda:N', device().default('cpu')),
-  threads: about('threads of LibTorch', integer(1, 1024).optional()),
+  ...RUNTIME_SHAPE,
 } satisfies Record<string, z.ZodType>
 
 /** `trislot forward`: a network on tensors from a file. */
@@ -40,7 +40,7 @@ export async function forwardCommand(argv: readonly string[]): Promise<number> {
     console.log(helpText('Runs a network on tensors.', usage, SHAPE))
     return 0
   }
-  if (options.threads !== undefined) await setThreads(options.threads)
+  await applyRuntime(options)
   const raw = await readNetwork(call, options.config)
   const { tensors } = await readTensors(options.inputs)
   const wanted = (name: string): HostTensor => {

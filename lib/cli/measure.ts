@@ -5,19 +5,16 @@ import { writeLossCurve } from '../analysis/loss-curve-file.ts'
 import { lossCurve, measureTimestepLoss } from '../analysis/timestep-loss.ts'
 import { partitionByLoss } from '../curriculum/partition.ts'
 import { batches } from '../data/batches.ts'
-import { setThreads } from '../device.ts'
-import { DataError } from '../errors.ts'
 import { device, integer, oneOf, text } from '../options.ts'
 import { HEADS } from '../prediction/heads.ts'
 import { openImages, splitImages } from '../training/run.ts'
-import type { RunConfig } from '../training/run-config.ts'
 import { interruptible } from './interrupt.ts'
 import { MODEL_SHAPE } from './model-options.ts'
-import { networkForSampling, type SamplingNetwork } from './network-for-sampling.ts'
+import { IMAGES_SHAPE, imagesFor, networkForSampling } from './network-for-sampling.ts'
 import { helpText, parseOptions } from './options.ts'
 import { streamProgress } from './progress.ts'
+import { applyRuntime, RUNTIME_SHAPE } from './runtime-options.ts'
 import { measuredPlot, slotTable } from './slot-report.ts'
-import { UsageError } from './usage.ts'
 
 const about = <T extends z.ZodType>(description: string, schema: T): T => schema.meta({ description }) as T
 
@@ -28,12 +25,7 @@ const SHAPE = {
     'average (ema), weights themselves (raw), or the rate of an average; without --run and --checkpoint a .pt or .safetensors file',
     text().default('ema'),
   ),
-  data: about('with a file of weights: images to measure on, as for train', text().optional()),
-  size: about('height and width to which the images of a folder are cropped', integer(1).optional()),
-  classes: about(
-    'classes of the images: those of the data, or of folder names or file names',
-    oneOf(['none', 'data', 'folder', 'prefix']).default('none'),
-  ),
+  ...IMAGES_SHAPE,
   count: about('images, the same with the same noise at every timestep', integer(1).default(128)),
   timestepStride: about('measure every so many timesteps', integer(1).default(20)),
   seed: about('keys images and noise', integer(0).default(1)),
@@ -44,7 +36,7 @@ const SHAPE = {
     text().default('timestep-loss.json'),
   ),
   device: about('cpu, cuda or cuda:N', device().default('cpu')),
-  threads: about('threads of LibTorch', integer(1, 1024).optional()),
+  ...RUNTIME_SHAPE,
   ...MODEL_SHAPE,
 } satisfies Record<string, z.ZodType>
 
@@ -57,10 +49,10 @@ export async function measureCommand(argv: readonly string[]): Promise<number> {
     return 0
   }
   return interruptible(streamProgress(process.stderr, 'measuring'), 'stopping', async (progress, signal) => {
-    if (options.threads !== undefined) await setThreads(options.threads)
+    await applyRuntime(options)
     const network = await networkForSampling(call, options, given, progress.line)
     const { unet, schedule, state } = network
-    const config = measuredOn(call, options, network)
+    const config = imagesFor(call, options, network)
     const { count, seed, timestepStride } = options
     const dataset = await openImages(config)
     const source = batches(splitImages(dataset, config).heldOut ?? dataset, {
@@ -74,7 +66,11 @@ export async function measureCommand(argv: readonly string[]): Promise<number> {
       images,
       timestepStride,
       seed,
-      ...(state && { training: state.trainer }),
+      training: {
+        ...state?.trainer,
+        variance: network.variance,
+        rescalesTimesteps: network.rescalesTimesteps,
+      },
       signal,
       onTimestep: (done, total) => progress.update(done, total),
     })
@@ -92,30 +88,4 @@ export async function measureCommand(argv: readonly string[]): Promise<number> {
     schedule.dispose()
     return 0
   })
-}
-
-/** Where the images come from: the run's own options, or for a file of weights those of the command line. */
-function measuredOn(
-  call: string,
-  {
-    data,
-    size,
-    classes,
-  }: { data?: string | undefined; size?: number | undefined; classes: RunConfig['classes'] },
-  { path, state, images, rescalesTimesteps }: SamplingNetwork,
-): RunConfig {
-  if (rescalesTimesteps) {
-    throw new UsageError(
-      `${call}: expected a network that is told t itself, got one that is told t x 1000 / T`,
-    )
-  }
-  if (state) {
-    const config = (state.extra as { run?: RunConfig } | null)?.run
-    if (config) return config
-    throw new DataError(`${call}: expected ${path} to be of a run, got none that names its data`)
-  }
-  if (data === undefined) {
-    throw new UsageError(`${call}: expected --data to be given with a file of weights, got none`)
-  }
-  return { data, size: size ?? images?.height, classes } as RunConfig
 }

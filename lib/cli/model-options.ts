@@ -3,6 +3,7 @@ import { z } from 'zod'
 import { flag, integer, oneOf, text } from '../options.ts'
 import { HEADS } from '../prediction/heads.ts'
 import { SCHEDULE_NAMES } from '../schedule/noise-schedule.ts'
+import { VARIANCE_TYPES } from '../training/trainer.ts'
 import type { GivenModel } from '../weights/describe.ts'
 import { kebab } from './options.ts'
 
@@ -25,7 +26,10 @@ export const MODEL_SHAPE = {
   normGroups: about('groups of the normalisation', integer(1).optional()),
   schedule: about('noise schedule that it was trained with', oneOf(SCHEDULE_NAMES).optional()),
   timestepCount: about('timesteps that it was trained with', integer(1, 1_000_000).optional()),
-  variance: about('what its learned variance means', oneOf(['learnedRange', 'learned']).optional()),
+  variance: about(
+    'of ancestral steps and bounds: what a learned one means, or a fixed one; as trained by default',
+    oneOf(VARIANCE_TYPES).optional(),
+  ),
   rescalesTimesteps: about('it sees t x 1000 / T (improved-diffusion)', flag().optional()),
 } satisfies Record<string, z.ZodType>
 
@@ -36,15 +40,16 @@ export type ModelValues = z.output<z.ZodObject<typeof MODEL_SHAPE>>
 const OTHER_NAMES: Record<string, string> = { lowRes: 'superResolution', noLowRes: 'noSuperResolution' }
 
 /** What the options say of a network, as `describeModel` takes it. */
-export function describeOptions(options: ModelValues) {
+export function describeOptions(options: ModelValues & { readonly lowRes?: string | undefined }) {
   const { config, part, schedule, timestepCount, variance, rescalesTimesteps } = options
-  const { heads, imageChannels, superResolution: lowRes, normGroups } = options
+  const { heads, imageChannels, normGroups } = options
+  const lowRes = options.superResolution ?? (options.lowRes === undefined ? undefined : true)
   const { attentionHeads, headChannels, newAttentionOrder } = options
   const given = {
     network: { heads, imageChannels, lowRes, attentionHeads, headChannels, newAttentionOrder, normGroups },
     schedule,
     timestepCount,
-    variance,
+    ...(variance !== undefined && { variance: variance === 'learned' ? 'learned' : 'learnedRange' }),
     rescalesTimesteps,
   } as GivenModel
   return {

@@ -1,11 +1,14 @@
 import { createHash } from 'node:crypto'
 import { basename, extname } from 'node:path'
+import type { z } from 'zod'
 import { argumentError } from '../check.ts'
 import { bytesOf, type NpyArray } from '../data/npy.ts'
 import type { Device } from '../device.ts'
+import { DataError } from '../errors.ts'
 import { RECIPES, type Recipe } from '../model/recipes.ts'
 import type { UNet } from '../model/unet.ts'
 import type { VarianceType } from '../native.ts'
+import { integer, oneOf, text } from '../options.ts'
 import type { NoiseSchedule } from '../schedule/noise-schedule.ts'
 import {
   type CheckpointState,
@@ -15,10 +18,14 @@ import {
   type WeightsChoice,
 } from '../training/checkpoint.ts'
 import type { RunImages } from '../training/run.ts'
+import type { RunConfig } from '../training/run-config.ts'
+import { trainedVariance } from '../training/trainer.ts'
 import { loadModel } from '../weights/load-model.ts'
 import { describeOptions, givenModelOptions, type ModelValues, partNote } from './model-options.ts'
 import { kebab } from './options.ts'
 import { asUsage, UsageError } from './usage.ts'
+
+const about = <T extends z.ZodType>(description: string, schema: T): T => schema.meta({ description }) as T
 
 /** A network to draw from or to measure, wherever it comes from. */
 export interface SamplingNetwork {
@@ -27,7 +34,7 @@ export interface SamplingNetwork {
   /** What its images are like, where that is known. */
   readonly images?: Partial<RunImages>
   readonly rescalesTimesteps: boolean
-  /** Of ancestral steps. */
+  /** Of ancestral steps and bounds. */
   readonly variance: VarianceType
   /** For file names. */
   readonly name: string
@@ -39,7 +46,21 @@ export interface SamplingNetwork {
   readonly state?: CheckpointState
 }
 
+/** Options that name images. */
+export const IMAGES_SHAPE = {
+  data: about('images, as for train; those of the run by default', text().optional()),
+  size: about(
+    'with a file of weights: height and width to which pictures are cropped',
+    integer(1).optional(),
+  ),
+  classes: about(
+    'with a file of weights: classes of the images, those of the data, or of folder names or file names',
+    oneOf(['none', 'data', 'folder', 'prefix']).default('none'),
+  ),
+} satisfies Record<string, z.ZodType>
+
 interface Where extends ModelValues {
+  readonly lowRes?: string | undefined
   readonly run?: string | undefined
   readonly checkpoint?: string | undefined
   readonly weights: string
@@ -67,7 +88,7 @@ export async function networkForSampling(
     }
     return fromFile(call, weights, options, line)
   }
-  const stray = givenModelOptions(given)[0]
+  const stray = givenModelOptions(given).find((option) => option !== 'variance')
   if (stray !== undefined) {
     const what = 'absent unless --weights names a file'
     throw new UsageError(argumentError(call, `--${kebab(stray)}`, what, given[stray]).message)
@@ -80,8 +101,8 @@ export async function networkForSampling(
   return {
     ...loaded,
     ...(images && { images }),
-    rescalesTimesteps: false,
-    variance: loaded.unet.layout.learnsVariance ? state.trainer.variance : 'fixedLarge',
+    rescalesTimesteps: state.trainer.rescalesTimesteps ?? false,
+    variance: options.variance ?? trainedVariance(state.trainer, loaded.unet),
     name: `step-${state.step}`,
     path: folder,
     identity: async () => hashOf({ files: state.files, weights: choice }),
@@ -112,7 +133,7 @@ async function fromFile(
       },
     }),
     rescalesTimesteps,
-    variance: unet.layout.learnsVariance ? variance : 'fixedLarge',
+    variance: options.variance ?? (unet.layout.learnsVariance ? variance : 'fixedLarge'),
     name: basename(path, extname(path)),
     path,
     identity: async () => {
@@ -134,6 +155,23 @@ export function hashOf(description: object, ...arrays: readonly NpyArray['data']
   const hash = createHash('sha256').update(JSON.stringify(description))
   for (const array of arrays) hash.update(bytesOf(array))
   return hash.digest('hex')
+}
+
+/** Where images come from to measure a network on: the run's own options, or for a file of weights those of the command line. */
+export function imagesFor(
+  call: string,
+  { data, size, classes }: z.output<z.ZodObject<typeof IMAGES_SHAPE>>,
+  { path, state, images }: SamplingNetwork,
+): RunConfig {
+  if (state) {
+    const config = (state.extra as { run?: RunConfig } | null)?.run
+    if (config) return { ...config, data: data ?? config.data }
+    throw new DataError(`${call}: expected ${path} to be of a run, got none that names its data`)
+  }
+  if (data === undefined) {
+    throw new UsageError(`${call}: expected --data to be given with a file of weights, got none`)
+  }
+  return { data, size: size ?? images?.height, classes } as RunConfig
 }
 
 async function newest(call: string, run: string, line: (text: string) => void): Promise<string> {

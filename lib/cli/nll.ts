@@ -5,19 +5,18 @@ import { type BitsPerDim, bitsPerDim } from '../analysis/bits-per-dim.ts'
 import { imagesInOrder } from '../data/batches.ts'
 import type { ImageDataset } from '../data/dataset.ts'
 import { writeNpz } from '../data/npz.ts'
-import { setThreads } from '../device.ts'
-import { DataError } from '../errors.ts'
 import { device, flag, integer, oneOf, text } from '../options.ts'
 import { boundPlot } from '../report/run-plots.ts'
 import { parseCombine } from '../sampling/combine.ts'
 import { Denoiser } from '../sampling/denoiser.ts'
-import { latestCheckpoint, loadForSampling } from '../training/checkpoint.ts'
 import { openImages } from '../training/run.ts'
-import type { RunConfig } from '../training/run-config.ts'
-import { PRECISIONS, trainedVariance, VARIANCE_TYPES } from '../training/trainer.ts'
+import { PRECISIONS } from '../training/trainer.ts'
 import { interruptible } from './interrupt.ts'
-import { exactlyOne, helpText, parseOptions } from './options.ts'
+import { MODEL_SHAPE } from './model-options.ts'
+import { IMAGES_SHAPE, imagesFor, networkForSampling } from './network-for-sampling.ts'
+import { helpText, parseOptions } from './options.ts'
 import { streamProgress } from './progress.ts'
+import { applyRuntime, RUNTIME_SHAPE } from './runtime-options.ts'
 import { asUsage } from './usage.ts'
 
 const about = <T extends z.ZodType>(description: string, schema: T): T => schema.meta({ description }) as T
@@ -25,8 +24,11 @@ const about = <T extends z.ZodType>(description: string, schema: T): T => schema
 const SHAPE = {
   run: about('folder of a run, whose newest checkpoint is used', text().optional()),
   checkpoint: about('folder of a checkpoint of a run', text().optional()),
-  weights: about('average or weights themselves', oneOf(['ema', 'raw']).default('ema')),
-  data: about('other images than the run’s', text().optional()),
+  weights: about(
+    'average (ema), weights themselves (raw), or the rate of an average; without --run and --checkpoint a .pt or .safetensors file',
+    text().default('ema'),
+  ),
+  ...IMAGES_SHAPE,
   count: about('images, the first of the data in their order; all by default', integer(1).optional()),
   batchSize: about('images at once', integer(1).default(16)),
   respacing: about(
@@ -34,7 +36,6 @@ const SHAPE = {
     text().optional(),
   ),
   clip: about('clip the predicted xStart to [-1, 1]', flag().default(true)),
-  variance: about('of the reverse process; as trained by default', oneOf(VARIANCE_TYPES).optional()),
   combine: about(
     'what predicts xStart: signal, mean, a head, or weights such as xStart=0.3,v=0.7',
     text().default('signal'),
@@ -43,7 +44,8 @@ const SHAPE = {
   out: about('folder to write into; nll/ of the run by default', text().optional()),
   precision: about('of convolutions and attention', oneOf(PRECISIONS).default('fp32')),
   device: about('cpu, cuda or cuda:N', device().default('cpu')),
-  threads: about('threads of LibTorch', integer(1, 1024).optional()),
+  ...RUNTIME_SHAPE,
+  ...MODEL_SHAPE,
 } satisfies Record<string, z.ZodType>
 
 const NOTES = `Writes nll.json (bits per dimension of all images and of each, and the terms of each timestep), nll.svg, and the terms
@@ -59,28 +61,21 @@ export async function nllCommand(argv: readonly string[]): Promise<number> {
     console.log(helpText(title, `${call} --run runs/digits --count 100`, SHAPE, NOTES))
     return 0
   }
-  exactlyOne(call, given, 'run', 'checkpoint')
   return interruptible(streamProgress(process.stderr, 'evaluating'), 'stopping', async (progress, signal) => {
-    if (options.threads !== undefined) await setThreads(options.threads)
-    const checkpoint = options.checkpoint ?? (await latestCheckpoint(options.run as string))
-    if (!checkpoint)
-      throw new Error(`${call}: expected a checkpoint in ${options.run}, got none; train first`)
-    const { weights } = options
-    const { unet, schedule, state } = await loadForSampling(checkpoint, { weights, device: options.device })
-    const config = (state.extra as { run?: RunConfig } | null)?.run
-    if (!config)
-      throw new DataError(`${call}: expected ${checkpoint} to be of a run, got none that names its data`)
-    const dataset = await openImages({ ...config, data: options.data ?? config.data })
+    await applyRuntime(options)
+    const network = await networkForSampling(call, options, given, progress.line)
+    const { unet, schedule, state, variance } = network
+    const config = imagesFor(call, options, network)
+    const dataset = await openImages(config)
     const count = Math.min(options.count ?? dataset.length, dataset.length)
     const steps = await asUsage(() => schedule.respace(options.respacing ?? ''))
     const denoiser = new Denoiser(unet, steps, {
       combine: await asUsage(() => parseCombine(options.combine, schedule, unet.layout.heads)),
       clip: options.clip,
-      rescalesTimesteps: state.trainer.rescalesTimesteps ?? false,
+      rescalesTimesteps: network.rescalesTimesteps,
       precision: options.precision,
     })
     const { seed } = options
-    const variance = options.variance ?? trainedVariance(state.trainer, unet)
     const parts: BitsPerDim[] = []
     let sum = 0
     for (let first = 0; first < count; first += options.batchSize) {
@@ -101,7 +96,8 @@ export async function nllCommand(argv: readonly string[]): Promise<number> {
     const report = summary(parts)
     await mkdir(folder, { recursive: true })
     await writeTerms(folder, report, dataset)
-    const settings = { checkpoint, step: state.step, weights, data: dataset.name, seed, variance }
+    const { weights } = options
+    const settings = { network: network.path, step: state?.step, weights, data: dataset.name, seed, variance }
     const { clip, combine, respacing = null, precision } = options
     const json = { ...report, ...settings, clip, combine, respacing, precision }
     await writeFile(join(folder, 'nll.json'), `${JSON.stringify(json, undefined, 2)}\n`)

@@ -9,7 +9,7 @@ import { roundRobin } from '../curriculum/plan.ts'
 import { batches } from '../data/batches.ts'
 import { holdOut } from '../data/dataset.ts'
 import { digits } from '../data/digits.ts'
-import { runtimeInfo, setThreads } from '../device.ts'
+import { runtimeInfo } from '../device.ts'
 import { NETWORK_PRESETS } from '../model/presets.ts'
 import { UNet } from '../model/unet.ts'
 import { flag, integer, text } from '../options.ts'
@@ -28,15 +28,14 @@ import { Trainer } from '../training/trainer.ts'
 import { interruptible } from './interrupt.ts'
 import { helpText, parseOptions } from './options.ts'
 import { duration, streamProgress } from './progress.ts'
+import { applyRuntime, RUNTIME_SHAPE } from './runtime-options.ts'
 import { measuredPlot, slotTable } from './slot-report.ts'
 
 const SHAPE = {
   short: flag().default(false).meta({ description: 'the same in under a minute; its digits are blurred' }),
   out: text().default('runs/quickstart').meta({ description: 'folder for pictures, plots and checkpoint' }),
   seed: integer(0).default(0).meta({ description: 'keys weights, noise, timesteps and order' }),
-  threads: integer(1, 1024)
-    .optional()
-    .meta({ description: 'threads of LibTorch; as many as cores by default' }),
+  ...RUNTIME_SHAPE,
 } satisfies Record<string, z.ZodType>
 
 /** Sizes of the full quickstart and of the short one. */
@@ -67,7 +66,7 @@ export async function quickstartCommand(argv: readonly string[]): Promise<number
     streamProgress(process.stderr),
     'stopping after this step; Ctrl-C again leaves at once',
     async (progress, signal) => {
-      if (options.threads !== undefined) await setThreads(options.threads)
+      await applyRuntime(options)
       const dataset = await digits()
       const classNames = dataset.classNames ?? []
       const classCount = classNames.length

@@ -3,7 +3,7 @@ import { dirname, extname, join } from 'node:path'
 import type { z } from 'zod'
 import { argumentError } from '../check.ts'
 import { type LowResImages, lowResImages } from '../data/low-res-images.ts'
-import { runtimeInfo, setThreads } from '../device.ts'
+import { runtimeInfo } from '../device.ts'
 import type { UNetConfig } from '../model/unet.ts'
 import { decimal, device, flag, integer, numbers, oneOf, positive, text } from '../options.ts'
 import { parseCombine } from '../sampling/combine.ts'
@@ -21,6 +21,7 @@ import { MODEL_SHAPE } from './model-options.ts'
 import { hashOf, networkForSampling } from './network-for-sampling.ts'
 import { helpText, kebab, parseOptions } from './options.ts'
 import { streamProgress } from './progress.ts'
+import { applyRuntime, RUNTIME_SHAPE } from './runtime-options.ts'
 import { asUsage, UsageError } from './usage.ts'
 
 const about = <T extends z.ZodType>(description: string, schema: T): T => schema.meta({ description }) as T
@@ -92,7 +93,7 @@ const SHAPE = {
   width: about('width, as height', integer(1).optional()),
   precision: about('of convolutions and attention', oneOf(PRECISIONS).default('fp32')),
   device: about('cpu, cuda or cuda:N', device().default('cpu')),
-  threads: about('threads of LibTorch', integer(1, 1024).optional()),
+  ...RUNTIME_SHAPE,
   ...MODEL_SHAPE,
 } satisfies Record<string, z.ZodType>
 
@@ -117,7 +118,7 @@ export async function sampleCommand(argv: readonly string[]): Promise<number> {
   const isGrid = options.format === 'grid'
   const notice = isGrid ? 'stopping' : 'stopping; the same command again goes on from here'
   return interruptible(streamProgress(process.stderr, 'sampling'), notice, async (progress, signal) => {
-    if (options.threads !== undefined) await setThreads(options.threads)
+    await applyRuntime(options)
     const network = await networkForSampling(call, options, given, progress.line)
     const { unet, schedule, images } = network
     const { config } = unet
@@ -182,7 +183,7 @@ export async function sampleCommand(argv: readonly string[]): Promise<number> {
       progress.end()
       console.log(file)
     } else {
-      const { threads = '' } = await runtimeInfo()
+      const { threads = '', kernels = '' } = await runtimeInfo()
       const { guidanceInterval, device } = options
       const file = await drawFiles(options.format === 'npz' ? drawSamplesNpz : drawSamplesPng, {
         folder,
@@ -200,7 +201,7 @@ export async function sampleCommand(argv: readonly string[]): Promise<number> {
             lowRes: hashOf(small.lowRes.shape, small.lowRes.data, small.labels ?? new Int32Array()),
           }),
           ...(chosen !== undefined && { class: chosen }),
-          threads: Number(threads), // bits depend on them
+          ...{ threads: Number(threads), kernels }, // bits depend on them
         },
         draw,
         classOf,

@@ -136,7 +136,8 @@ export function layerParameterCount(config: UNetConfig, layer: NetworkLayer): nu
 
 /** Weights of the network. */
 export function parameterCount(config: UNetConfig): number {
-  const { modelChannels, dims, classCount } = config
+  const { modelChannels, dims } = config
+  const classCount = config.classCount + (config.nullClass ? 1 : 0)
   const width = 4 * modelChannels
   const size = Array.from({ length: dims }, () => 2 ** config.channelMult.length)
   const embedding = (modelChannels + 1) * width + (width + 1) * width + classCount * width

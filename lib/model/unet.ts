@@ -323,11 +323,11 @@ export interface LoadWeightsReport {
 /** For each output channel of a network, the channel of another network that means the same, or -1. */
 function outputRows(call: string, from: NonNullable<LoadWeightsOptions['from']>, to: NativeLayout) {
   const parts = ({ heads, learnsVariance }: Pick<NativeLayout, 'heads' | 'learnsVariance'>): string[] => [
-    ...HEADS.filter((head) => heads.includes(head)),
+    ...ALL_HEADS.filter((head) => heads.includes(head)),
     ...(learnsVariance ? ['variance'] : []),
   ]
-  if (!from.heads.length || from.heads.some((head) => !(HEADS as readonly Head[]).includes(head))) {
-    throw argumentError(call, 'from.heads', `some of ${HEADS.join(', ')}`, from.heads)
+  if (!from.heads.length || from.heads.some((head) => !ALL_HEADS.includes(head))) {
+    throw argumentError(call, 'from.heads', `some of ${ALL_HEADS.join(', ')}`, from.heads)
   }
   const [theirs, ours] = [parts(from), parts(to)]
   const isSame = from.imageChannels === to.imageChannels

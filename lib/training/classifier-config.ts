@@ -22,7 +22,8 @@ const SHARED = (({
 }) => {
   const { batchSize, microBatch, lrSchedule, lrSteps, warmupSteps, weightDecay, decayAll, beta1, beta2 } =
     rest
-  const { clipNorm, precision, nonFinite, seed, run, device, threads, keep, saveEvery, logEvery } = rest
+  const { clipNorm, precision, nonFinite, seed, run, device, threads, kernels, keep, saveEvery, logEvery } =
+    rest
   return {
     data: { size, channels, crop, badFiles, flip },
     diffusion: { schedule, timestepCount, zeroTerminalSnr },
@@ -30,7 +31,7 @@ const SHARED = (({
       ...{ batchSize, microBatch, lrSchedule, lrSteps, warmupSteps, weightDecay, decayAll, beta1, beta2 },
       ...{ clipNorm, precision, nonFinite, seed },
     },
-    run: { run, device, threads, keep, saveEvery, logEvery },
+    run: { run, device, threads, kernels, keep, saveEvery, logEvery },
   }
 })(RUN_SHAPE)
 

@@ -2,7 +2,7 @@ import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { batches } from '../data/batches.ts'
 import type { ImageDataset } from '../data/dataset.ts'
-import { checkDevice, runtimeInfo, setThreads } from '../device.ts'
+import { checkDevice } from '../device.ts'
 import { DataError } from '../errors.ts'
 import { Classifier } from '../model/classifier.ts'
 import { NoiseSchedule } from '../schedule/noise-schedule.ts'
@@ -25,6 +25,7 @@ import {
   type RunResult,
   readStoredConfig,
   refuseChanges,
+  settleRuntime,
   splitImages,
   timestepSampler,
 } from './run.ts'
@@ -100,10 +101,8 @@ export async function runClassifier(
     if (resumed) await readClassifierCheckpoint(call, resumed)
     const stored = await readStoredConfig<ClassifierRunConfig>(folder)
     if (stored && resumed) refuseChanges(call, folder, stored, wanted, CLASSIFIER_FREE_OPTIONS)
-    const threads =
-      wanted.threads ?? (resumed ? stored?.threads : undefined) ?? Number((await runtimeInfo()).threads)
-    await setThreads(threads)
-    return await trainInto({ ...wanted, threads }, train, validation, resumed, { ...hooks, log })
+    const config = { ...wanted, ...(await settleRuntime(wanted, resumed ? stored : undefined)) }
+    return await trainInto(config, train, validation, resumed, { ...hooks, log })
   } finally {
     await unlock()
   }

@@ -1,3 +1,4 @@
+import { RECIPES, type Recipe } from '../model/recipes.ts'
 import type { UNet } from '../model/unet.ts'
 import { type DescribedModel, describeModel, type GivenModel } from '../weights/describe.ts'
 import { weightsFile } from './checkpoint.ts'
@@ -11,30 +12,24 @@ export async function initOptions(
   call: string,
 ): Promise<Partial<RunConfig>> {
   const model = await describeInit(config, given, call)
-  const { schedule, network } = model
+  const { schedule, network, recipe } = model
+  const { lowResSize }: Recipe | { lowResSize?: number } = recipe ? RECIPES[recipe] : {}
   if (network.dims !== undefined && network.dims !== 2) {
     throw new RangeError(
       `${call}: expected init to be a network of 2 spatial dimensions, got ${network.dims}`,
     )
   }
-  if (model.variance !== 'learnedRange') {
-    throw new RangeError(
-      `${call}: expected init to be a network whose learned variance is a range, got ${model.variance}`,
-    )
-  }
   if (schedule.betas) {
     throw new RangeError(`${call}: expected init to be a network of a named schedule, got betas of its own`)
-  }
-  if (model.rescalesTimesteps && schedule.timestepCount !== 1000) {
-    throw new RangeError(
-      `${call}: expected init to be a network that is told t itself, got one that is told t x 1000 / T (${model.source})`,
-    )
   }
   return {
     ...runNetwork(network),
     schedule: schedule.name,
     timestepCount: schedule.timestepCount,
     zeroTerminalSnr: schedule.zeroTerminalSnr ?? false,
+    rescalesTimesteps: model.rescalesTimesteps,
+    ...(network.learnsVariance && { variance: model.variance }),
+    ...(lowResSize !== undefined && { superResolution: lowResSize }),
   }
 }
 
@@ -78,11 +73,13 @@ async function describeInit(
   call: string,
 ): Promise<DescribedModel> {
   const { init, initConfig, initPart, initHeads } = config
-  const { attentionHeads, headChannels, newAttentionOrder, normGroups, schedule, timestepCount } = given
+  const { attentionHeads, headChannels, newAttentionOrder, normGroups } = given
+  const { schedule, timestepCount, rescalesTimesteps } = given
   const known = {
     network: { attentionHeads, headChannels, newAttentionOrder, normGroups, heads: initHeads },
     schedule,
     timestepCount,
+    rescalesTimesteps,
   }
   return describeModel(
     await weightsFile(init as string),

@@ -5,6 +5,7 @@ import { readLossCurve } from '../analysis/loss-curve-file.ts'
 import { argumentError } from '../check.ts'
 import { partitionByLoss, partitionEvenly } from '../curriculum/partition.ts'
 import type { Slot } from '../curriculum/slot.ts'
+import { KERNELS } from '../device.ts'
 import type { UNetOptions } from '../model/unet.ts'
 import { checkOptions, decimal, device, flag, integer, numbers, oneOf, positive, text } from '../options.ts'
 import { ALL_HEADS, HEADS } from '../prediction/heads.ts'
@@ -205,6 +206,7 @@ export const RUN_SHAPE = {
   run: about('run', 'folder of the run; runs/DATA-HASH of the options by default', text().optional()),
   device: about('run', 'cpu, cuda or cuda:N', device().default('cpu')),
   threads: about('run', 'threads of LibTorch; as many as cores by default', integer(1, 1024).optional()),
+  kernels: about('run', 'on the CPU: trislot’s own (fast), or LibTorch’s (plain)', oneOf(KERNELS).optional()),
   keep: about('run', 'checkpoints that are kept; 0 keeps all', integer(0).default(3)),
   saveEvery: about('run', 'steps between checkpoints; 0 saves at the end only', integer(0).default(1000)),
   previewEvery: about('run', 'steps between preview pictures; 0 makes none', integer(0).default(1000)),

@@ -3,17 +3,11 @@ import { RECIPES, type Recipe, type RecipeName } from '../model/recipes.ts'
 import type { UNetOptions } from '../model/unet.ts'
 import type { RunConfig } from './run-config.ts'
 
-/** Published networks that a run can train: those without a second image, with the simple loss, that are told t itself. */
-const TRAINABLE = Object.entries<Recipe>(RECIPES).filter(
-  ([, { network, training, rescalesTimesteps }]) =>
-    !network.lowRes && training.loss === 'mse' && !rescalesTimesteps,
-)
-
 /** The name of a network or of a published one. */
 export type RunPreset = NetworkPreset | RecipeName
 
 /** Names that `preset` of a run takes. */
-export const RUN_PRESETS = [...Object.keys(NETWORK_PRESETS), ...TRAINABLE.map(([name]) => name)] as [
+export const RUN_PRESETS = [...Object.keys(NETWORK_PRESETS), ...Object.keys(RECIPES)] as [
   RunPreset,
   ...RunPreset[],
 ]
@@ -23,11 +17,16 @@ export function presetOptions(name: RunPreset): Partial<RunConfig> {
   if (Object.hasOwn(NETWORK_PRESETS, name)) {
     return runNetwork(NETWORK_PRESETS[name as keyof typeof NETWORK_PRESETS])
   }
-  const { network, schedule, training }: Recipe = RECIPES[name as RecipeName]
+  const recipe: Recipe = RECIPES[name as RecipeName]
+  const { network, schedule, training, variance, rescalesTimesteps, lowResSize } = recipe
   return {
     ...runNetwork(network),
     schedule: schedule.name,
     timestepCount: schedule.timestepCount,
+    variance,
+    rescalesTimesteps,
+    loss: training.loss,
+    ...(lowResSize !== undefined && { superResolution: lowResSize }),
     batchSize: training.batchSize,
     lr: training.lr,
     weightDecay: training.weightDecay,

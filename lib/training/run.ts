@@ -6,7 +6,7 @@ import { batches } from '../data/batches.ts'
 import { holdOut, type ImageDataset } from '../data/dataset.ts'
 import { type OpenOptions, openDataset } from '../data/open.ts'
 import { withLowRes } from '../data/super-resolution.ts'
-import { checkDevice, runtimeInfo, setThreads } from '../device.ts'
+import { checkDevice, type Kernels, runtimeInfo, setKernels, setThreads } from '../device.ts'
 import { UNet } from '../model/unet.ts'
 import { writeRunPlots } from '../report/run-plots.ts'
 import { parseCombine } from '../sampling/combine.ts'
@@ -104,10 +104,7 @@ export async function run(options: RunOptions, hooks: RunHooks = {}): Promise<Ru
     const resumed = await findCheckpoint(folder, log)
     const stored = await readStoredConfig<RunConfig>(folder)
     if (stored && resumed) refuseChanges('run', folder, stored, wanted, FREE_OPTIONS)
-    const threads =
-      wanted.threads ?? (resumed ? stored?.threads : undefined) ?? Number((await runtimeInfo()).threads)
-    const config = { ...wanted, threads }
-    await setThreads(threads)
+    const config = { ...wanted, ...(await settleRuntime(wanted, resumed ? stored : undefined)) }
     return await trainInto(config, dataset, resumed, { ...hooks, log })
   } finally {
     await unlock()
@@ -369,13 +366,37 @@ export async function readStoredConfig<Config>(folder: string): Promise<Config |
   }
 }
 
+/** Options on which the last bits of results depend. */
+interface Runtime {
+  readonly threads?: number | undefined
+  readonly kernels?: Kernels | undefined
+}
+
+/** @internal Sets what is asked for, else what a continued run began with, else leaves the process as it is. */
+export async function settleRuntime(
+  wanted: Runtime,
+  stored?: Runtime,
+): Promise<{ threads: number; kernels: Kernels }> {
+  const info = await runtimeInfo()
+  const threads = wanted.threads ?? stored?.threads ?? Number(info.threads)
+  const kernels = wanted.kernels ?? stored?.kernels ?? (info.kernels as Kernels)
+  await setThreads(threads)
+  await setKernels(kernels)
+  return { threads, kernels }
+}
+
 /** @internal A continued run must be the run that it continues. */
-export function refuseChanges<
-  Config extends { readonly threads?: number | undefined; readonly lrSteps?: number | undefined },
->(call: string, folder: string, stored: Config, wanted: Config, free: readonly (keyof Config)[]): void {
+export function refuseChanges<Config extends Runtime & { readonly lrSteps?: number | undefined }>(
+  call: string,
+  folder: string,
+  stored: Config,
+  wanted: Config,
+  free: readonly (keyof Config)[],
+): void {
   const keys = [...new Set([...Object.keys(stored), ...Object.keys(wanted)])] as (keyof Config & string)[]
   const changed = keys.filter((key) => {
-    if (free.includes(key) || (key === 'threads' && wanted.threads === undefined)) return false
+    const isRuntime = key === 'threads' || key === 'kernels' // a continued run keeps what it began with
+    if (free.includes(key) || (isRuntime && wanted[key] === undefined)) return false
     return JSON.stringify(stored[key]) !== JSON.stringify(wanted[key])
   })
   if (changed.length === 0) return

@@ -44,11 +44,17 @@ export async function measureSpeed(trainer: Trainer, options: SpeedOptions): Pro
   checkInteger(call, 'batchSize', batchSize, 1)
   checkInteger(call, 'stepCount', stepCount, 1)
   const { imageChannels } = trainer.unet.layout
-  const { classCount } = trainer.unet.nativeConfig
+  const { classCount, lowRes } = trainer.unet.nativeConfig
   const shape = [batchSize, imageChannels, ...size] as const
   const data = new Uint8Array(batchSize * imageChannels * size[0] * size[1]).map((_, i) => (i * 37) % 256)
   const labels = new Int32Array(batchSize).map((_, i) => i % Math.max(1, classCount))
-  const images = { data, shape, ...(classCount > 0 && { labels }) }
+  const channels = batchSize * imageChannels
+  const condition = { data: data.slice(0, channels), shape: [batchSize, imageChannels, 1, 1] as const } // enlarged first
+  const images = {
+    ...{ data, shape },
+    ...(classCount > 0 && { labels }),
+    ...(lowRes && { lowRes: condition }),
+  }
   const sampler = uniformSampler({ timestepCount: trainer.schedule.timestepCount })
 
   await resetPeakMemory()

@@ -92,7 +92,7 @@ function fromDescription(call: string, json: Record<string, unknown>): ConfigFil
 function fromState(json: Record<string, unknown>): ConfigFile {
   const { network, trainer, schedule, extra } = json as {
     network: UNetOptions
-    trainer: { readonly variance?: string }
+    trainer: { readonly variance?: string; readonly rescalesTimesteps?: boolean }
     schedule: StoredSchedule
     extra?: { readonly images?: { readonly height: number; readonly width: number } } | null
   }
@@ -101,7 +101,7 @@ function fromState(json: Record<string, unknown>): ConfigFile {
     network,
     ...processOf(schedule),
     variance: trainer.variance === 'learned' ? 'learned' : 'learnedRange',
-    rescalesTimesteps: false,
+    rescalesTimesteps: trainer.rescalesTimesteps ?? false,
     ...(images && images.height === images.width && { imageSize: images.height }),
   }
 }

@@ -119,7 +119,7 @@ describe('trislot nll', () => {
     expect(await command('nll')).to.deep.equal({
       code: 2,
       out: '',
-      err: 'trislot nll: expected one of --run and --checkpoint to be given, got "neither"',
+      err: 'trislot nll: expected one of --run, --checkpoint and --weights FILE to be given, got none',
     })
     const wrong = await command('nll', '--run', folder, '--variance', 'fixedSmall', '--count', '1')
     expect(wrong).to.deep.equal({
