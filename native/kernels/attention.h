@@ -1,5 +1,5 @@
-// Scaled dot-product attention over the positions of each image and head. Scores exist for one block of queries at a time,
-// so that memory grows with the positions and not with their square; the backward pass computes them again.
+// Scaled dot-product attention over the positions of each image and head. Scores exist for one block of queries at a
+// time, so that memory grows with the positions and not with their square; the backward pass computes them again.
 #pragma once
 
 #include "kernels/matmul.h"

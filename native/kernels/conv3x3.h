@@ -13,8 +13,9 @@ namespace {
 // Bytes of transformed input that a thread works on at a time: most of a second-level cache.
 constexpr int64_t kBlockBytes = 448 * 1024;
 constexpr int64_t kBlocks = 8;  // of a convolution at least, as far as the tiles go
-// Bytes of transformed tiles of both factors of a weight gradient at a time: part of a third-level cache.
-constexpr int64_t kChunkBytes = 8 * 1024 * 1024;
+// Bytes of transformed tiles of both factors of a weight gradient at a time; but not less than twice the sums, which
+// are read and written for each chunk.
+constexpr int64_t kChunkBytes = 2 * 1024 * 1024;
 
 struct Tiles {
   explicit Tiles(const Conv3x3Shape& shape)
@@ -73,8 +74,8 @@ void transform_input(const T* const (&pixels)[kPoints], int64_t channels, float*
 
 // Z = A y A^T of one tile of output gradients, in panels: point p, column c of a panel at out[panel][p][c].
 template <typename T>
-void transform_output_gradient(const T* gradient, const int64_t (&offsets)[kTile * kTile], int64_t channels,
-                               float* out, int64_t panel_stride, int64_t point_stride) {
+void transform_output_gradient(const T* gradient, const int64_t (&offsets)[kTile * kTile], int64_t channels, float* out,
+                               int64_t panel_stride, int64_t point_stride) {
   for (int64_t c = 0; c < rounded_up(channels, kPanel); c += kLanes) {
     const int64_t left = channels - c;
     Vec in[kTile][kTile], transformed[kWindow][kWindow];
@@ -110,8 +111,8 @@ void transform_products(const float* products, int64_t point_stride, const int64
 
 int64_t panels_of(int64_t channels) { return (channels + kPanel - 1) / kPanel; }
 
-// Distance of two points of a panel in transformed weights: one line more than a power of two, so that the points do not
-// meet in one set of the cache.
+// Distance of two points of a panel in transformed weights: one line more than a power of two, so that the points do
+// not meet in one set of the cache.
 int64_t weight_stride(int64_t rows) { return rows * kPanel + kLanes; }
 
 // Tiles that a thread takes at a time: what fits into its cache, but several blocks a thread where there are so many.
@@ -121,82 +122,120 @@ int64_t block_tiles(int64_t in_channels, int64_t tiles) {
   return most < kBlockRows ? kBlockRows : most;
 }
 
-template <typename T>
-void forward(const Conv3x3Shape& shape, const T* x, const float* transformed_weight, const float* bias,
-             int64_t bias_stride, const T* addend, T* y, const T* zeros, float* workspace, int64_t thread_stride) {
-  const Tiles tiles(shape);
-  const int64_t panels = panels_of(shape.out_channels), depth = rounded_up(shape.in_channels, kLanes);
-  // Few tiles: each thread takes some of the panels instead, so that no thread reads all the weights.
-  const bool by_panel = tiles.count < 4 * kBlockRows && panels > 1;
-
-  const int64_t most = by_panel ? tiles.count : block_tiles(shape.in_channels, tiles.count);
-  // One line more than a multiple of a page, so that the points of a tile do not meet in one set of the cache.
-  const int64_t input_stride = most * depth + kLanes, product_stride = most * kPanel + kLanes;
-
-  const auto run = [&](int64_t begin, int64_t count, int64_t first_panel, int64_t last_panel, float* space) {
-    float* inputs = space;
-    float* products = inputs + kPoints * input_stride;
-    for (int64_t tile = 0; tile < count; ++tile) {
-      const T* pixels[kPoints];
-      tiles.window(x, shape.in_channels, begin + tile, zeros, pixels);
-      transform_input(pixels, shape.in_channels, inputs + tile * depth, input_stride);
-    }
-    for (int64_t panel = first_panel; panel < last_panel; ++panel) {
-      const float* weights = transformed_weight + panel * kPoints * weight_stride(shape.in_channels);
-      for (int64_t point = 0; point < kPoints; ++point) {
-        panel_product<false>(count, inputs + point * input_stride, depth, 1,
-                             weights + point * weight_stride(shape.in_channels), shape.in_channels,
-                             products + point * product_stride, kPanel);
+// U = G w G^T of one panel, [point][row][kPanel], from w[column][row][3][3] (or w[row][column][3][3] turned by 180
+// degrees, which is the weight of the convolution that carries gradients back).
+void transform_panel(const Weight3x3& weight, int64_t panel, float* out) {
+  const int64_t rows = weight.rows, columns = weight.columns;
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t lane = 0; lane < kPanel; lane += kLanes) {
+      float taps[9][kLanes];
+      memset(taps, 0, sizeof taps);
+      for (int64_t l = 0; l < kLanes; ++l) {
+        const int64_t column = panel * kPanel + lane + l;
+        if (column >= columns) break;
+        const float* from = weight.data + (weight.turned ? row * columns + column : column * rows + row) * 9;
+        for (int tap = 0; tap < 9; ++tap) taps[weight.turned ? 8 - tap : tap][l] = from[tap];
       }
-      for (int64_t tile = 0; tile < count; ++tile) {
-        int64_t offsets[kTile * kTile], image;
-        tiles.outputs(begin + tile, offsets, image);
-        transform_products(products + tile * kPanel, product_stride, offsets, shape.out_channels, panel * kPanel,
-                           bias == nullptr ? nullptr : bias + image * bias_stride, addend, y);
+      Vec in[3][3], transformed[kWindow][kWindow];
+      for (int tap = 0; tap < 9; ++tap) in[tap / 3][tap % 3] = load(taps[tap]);
+      transform_2d(in, transformed, weight_1d);
+      for (int p = 0; p < kPoints; ++p) {
+        store(out + p * weight_stride(rows) + row * kPanel + lane, transformed[p / kWindow][p % kWindow]);
       }
     }
-  };
-  const int64_t blocks = (tiles.count + most - 1) / most;
-  in_parallel(by_panel ? panels : blocks, [&](int64_t first, int64_t last, int64_t thread) {
-    float* space = workspace + thread * thread_stride;
-    if (by_panel) return run(0, tiles.count, first, last, space);
-    for (int64_t block = first; block < last; ++block) {
-      const int64_t begin = block * most;
-      run(begin, tiles.count - begin < most ? tiles.count - begin : most, 0, panels, space);
+  }
+}
+
+int64_t panel_floats(int64_t rows) { return kPoints * weight_stride(rows); }
+int64_t transformed_size(int64_t rows, int64_t columns) { return panels_of(columns) * panel_floats(rows); }
+
+void transform_weight(const Weight3x3& weight, float* out) {
+  in_parallel(panels_of(weight.columns), [&](int64_t begin, int64_t end, int64_t) {
+    for (int64_t panel = begin; panel < end; ++panel) {
+      transform_panel(weight, panel, out + panel * panel_floats(weight.rows));
     }
   });
 }
 
-int64_t forward_workspace(const Conv3x3Shape& shape) {
-  const Tiles tiles(shape);
-  const int64_t depth = rounded_up(shape.in_channels, kLanes);
-  const int64_t block = block_tiles(shape.in_channels, tiles.count);
-  const int64_t most = block < 4 * kBlockRows ? 4 * kBlockRows : block;  // all tiles where threads take panels
-  return kPoints * (most * (depth + kPanel) + 2 * kLanes);
+// How a convolution is cut up. By tiles: a thread transforms some tiles of the input and takes them through all
+// weights, which were transformed before. By panels, where there are few tiles: all input is transformed first, then a
+// thread transforms the weights of some output channels, which stay in its cache, and takes all tiles through them.
+struct ConvPlan {
+  ConvPlan(const Conv3x3Shape& shape, bool weights_are_ready)
+      : tiles(shape.batch * ((shape.height + kTile - 1) / kTile) * ((shape.width + kTile - 1) / kTile)),
+        panels(panels_of(shape.out_channels)),
+        depth(rounded_up(shape.in_channels, kLanes)) {
+    by_panel = panels > 1 && tiles < 4 * kBlockRows;
+    block = by_panel ? tiles : block_tiles(shape.in_channels, tiles);
+    // One line more than a multiple of a page, so that the points of a tile do not meet in one set of the cache.
+    input_stride = (by_panel ? tiles : block) * depth + kLanes;
+    product_stride = block * kPanel + kLanes;
+    shared = by_panel ? kPoints * input_stride : weights_are_ready ? 0 : panels * panel_floats(shape.in_channels);
+    each_thread = kPoints * product_stride + (by_panel ? panel_floats(shape.in_channels) : kPoints * input_stride);
+  }
+
+  int64_t tiles, panels, depth, block, input_stride, product_stride;
+  bool by_panel;
+  int64_t shared, each_thread;  // floats of the workspace
+};
+
+int64_t conv_workspace(const Conv3x3Shape& shape, bool weights_are_ready, int64_t threads) {
+  const ConvPlan plan(shape, weights_are_ready);
+  return plan.shared + threads * plan.each_thread;
 }
 
-// U = G w G^T in panels [panel][point][row][kPanel] from w[column][row][3][3] (or w[row][column][3][3] turned by 180
-// degrees, which is the weight of the convolution that carries gradients back).
-void transform_weight(const float* weight, int64_t rows, int64_t columns, bool turned, float* out) {
-  in_parallel(panels_of(columns) * rows, [&](int64_t begin, int64_t end, int64_t) {
-    for (int64_t i = begin; i < end; ++i) {
-      const int64_t panel = i / rows, row = i % rows;
-      for (int64_t lane = 0; lane < kPanel; lane += kLanes) {
-        float taps[9][kLanes];
-        memset(taps, 0, sizeof taps);
-        for (int64_t l = 0; l < kLanes; ++l) {
-          const int64_t column = panel * kPanel + lane + l;
-          if (column >= columns) break;
-          const float* from = weight + (turned ? row * columns + column : column * rows + row) * 9;
-          for (int tap = 0; tap < 9; ++tap) taps[turned ? 8 - tap : tap][l] = from[tap];
-        }
-        Vec in[3][3], transformed[kWindow][kWindow];
-        for (int tap = 0; tap < 9; ++tap) in[tap / 3][tap % 3] = load(taps[tap]);
-        transform_2d(in, transformed, weight_1d);
-        for (int p = 0; p < kPoints; ++p) {
-          store(out + (panel * kPoints + p) * weight_stride(rows) + row * kPanel + lane,
-                transformed[p / kWindow][p % kWindow]);
-        }
+template <typename T>
+void forward(const Conv3x3Shape& shape, const T* x, const Weight3x3& weight, const float* ready, const float* bias,
+             int64_t bias_stride, const T* addend, T* y, const T* zeros, float* workspace) {
+  const Tiles tiles(shape);
+  const ConvPlan plan(shape, ready != nullptr);
+  float* threads = workspace + plan.shared;
+
+  const auto transform_tile = [&](int64_t tile, float* to) {
+    const T* pixels[kPoints];
+    tiles.window(x, shape.in_channels, tile, zeros, pixels);
+    transform_input(pixels, shape.in_channels, to, plan.input_stride);
+  };
+  // One panel of the output of `count` tiles, whose transformed inputs are given.
+  const auto multiply = [&](int64_t begin, int64_t count, const float* inputs, int64_t panel, const float* weights,
+                            float* products) {
+    for (int64_t point = 0; point < kPoints; ++point) {
+      panel_product<false>(count, inputs + point * plan.input_stride, plan.depth, 1,
+                           weights + point * weight_stride(shape.in_channels), shape.in_channels,
+                           products + point * plan.product_stride, kPanel);
+    }
+    for (int64_t tile = 0; tile < count; ++tile) {
+      int64_t offsets[kTile * kTile], image;
+      tiles.outputs(begin + tile, offsets, image);
+      transform_products(products + tile * kPanel, plan.product_stride, offsets, shape.out_channels, panel * kPanel,
+                         bias == nullptr ? nullptr : bias + image * bias_stride, addend, y);
+    }
+  };
+  if (plan.by_panel) {
+    in_parallel(plan.tiles, [&](int64_t first, int64_t last, int64_t) {
+      for (int64_t tile = first; tile < last; ++tile) transform_tile(tile, workspace + tile * plan.depth);
+    });
+    in_parallel(plan.panels, [&](int64_t first, int64_t last, int64_t thread) {
+      float* products = threads + thread * plan.each_thread;
+      float* own = products + kPoints * plan.product_stride;
+      for (int64_t panel = first; panel < last; ++panel) {
+        if (ready == nullptr) transform_panel(weight, panel, own);
+        const float* weights = ready == nullptr ? own : ready + panel * panel_floats(shape.in_channels);
+        multiply(0, plan.tiles, workspace, panel, weights, products);
+      }
+    });
+    return;
+  }
+  if (ready == nullptr) transform_weight(weight, workspace);
+  const float* weights = ready == nullptr ? workspace : ready;
+  in_parallel((plan.tiles + plan.block - 1) / plan.block, [&](int64_t first, int64_t last, int64_t thread) {
+    float* products = threads + thread * plan.each_thread;
+    float* inputs = products + kPoints * plan.product_stride;
+    for (int64_t begin = first * plan.block; begin < last * plan.block && begin < plan.tiles; begin += plan.block) {
+      const int64_t count = plan.tiles - begin < plan.block ? plan.tiles - begin : plan.block;
+      for (int64_t tile = 0; tile < count; ++tile) transform_tile(begin + tile, inputs + tile * plan.depth);
+      for (int64_t panel = 0; panel < plan.panels; ++panel) {
+        multiply(begin, count, inputs, panel, weights + panel * panel_floats(shape.in_channels), products);
       }
     }
   });
@@ -205,7 +244,8 @@ void transform_weight(const float* weight, int64_t rows, int64_t columns, bool t
 int64_t chunk_tiles(const Conv3x3Shape& shape, int64_t tiles) {
   const int64_t row = rounded_up(shape.in_channels, kLanes) + rounded_up(shape.out_channels, kPanel);
   const int64_t fit = kChunkBytes / (kPoints * row * static_cast<int64_t>(sizeof(float)));
-  const int64_t most = fit < 16 ? 16 : fit;
+  const int64_t sums = 2 * shape.in_channels * rounded_up(shape.out_channels, kPanel) / row;
+  const int64_t most = fit < sums ? sums : fit;
   const int64_t chunks = (tiles + most - 1) / most;
   return chunks == 0 ? 1 : (tiles + chunks - 1) / chunks;
 }
@@ -248,10 +288,10 @@ void weight_gradient(const Conv3x3Shape& shape, const T* x, const T* gradient, f
     in_parallel(kPoints * panels, [&](int64_t first, int64_t last, int64_t) {
       for (int64_t i = first; i < last; ++i) {
         const int64_t point = i / panels, panel = i % panels;
-        (begin == 0 ? panel_product<false> : panel_product<true>)(
-            rows, inputs + point * space.input_stride, 1, space.depth,
-            outputs + (panel * kPoints + point) * space.panel_points, count,
-            sums + (panel * kPoints + point) * weight_stride(rows), kPanel);
+        (begin == 0 ? panel_product<false>
+                    : panel_product<true>)(rows, inputs + point * space.input_stride, 1, space.depth,
+                                           outputs + (panel * kPoints + point) * space.panel_points, count,
+                                           sums + (panel * kPoints + point) * weight_stride(rows), kPanel);
       }
     });
   }
@@ -267,7 +307,8 @@ void weight_gradient(const Conv3x3Shape& shape, const T* x, const T* gradient, f
         for (int64_t l = 0; l < kLanes; ++l) {
           const int64_t column = panel * kPanel + lane + l;
           if (column >= shape.out_channels) break;
-          for (int tap = 0; tap < 9; ++tap) weight_gradient_out[(column * rows + row) * 9 + tap] = taps[tap / 3][tap % 3][l];
+          for (int tap = 0; tap < 9; ++tap)
+            weight_gradient_out[(column * rows + row) * 9 + tap] = taps[tap / 3][tap % 3][l];
         }
       }
     }
@@ -278,8 +319,6 @@ int64_t gradient_workspace(const Conv3x3Shape& shape) {
   const GradientSpace space(shape);
   return space.inputs + space.outputs + space.sums;
 }
-
-int64_t transformed_size(int64_t rows, int64_t columns) { return panels_of(columns) * kPoints * weight_stride(rows); }
 
 }  // namespace
 }  // namespace trislot::TRISLOT_ISA

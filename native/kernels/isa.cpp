@@ -52,8 +52,8 @@ void outer_sum_any(const ProductShape& shape, const T* a, int64_t a_stride, cons
 
 template <typename T>
 constexpr ImageKernels<T> image_kernels() {
-  return {forward<T>,     weight_gradient<T>, moments<T>, apply_any<T>, gradient_any<T>,
-          input_gradient<T>, product_any<T>, outer_sum_any<T>, attention<T>, attention_gradient<T>, pixel_sums<T>};
+  return {forward<T>,     weight_gradient<T>, moments<T>,   apply_any<T>,          gradient_any<T>, input_gradient<T>,
+          product_any<T>, outer_sum_any<T>,   attention<T>, attention_gradient<T>, pixel_sums<T>};
 }
 
 int64_t piece_floats(int64_t batch, int64_t pixels, int64_t channels) { return batch * pieces_of(pixels) * channels; }
@@ -62,9 +62,21 @@ int64_t piece_floats(int64_t batch, int64_t pixels, int64_t channels) { return b
 
 extern const KernelTable kTable;
 const KernelTable kTable = {
-    TRISLOT_TEXT(TRISLOT_ISA), image_kernels<float>(), image_kernels<BFloat16>(), transformed_size,
-    transform_weight,          forward_workspace,      gradient_workspace, packed_size, product_workspace, outer_sum_workspace, attention_workspace, piece_floats,
-    adamw,                     gradient_square,        gradient_square_workspace,
+    TRISLOT_TEXT(TRISLOT_ISA),
+    image_kernels<float>(),
+    image_kernels<BFloat16>(),
+    transformed_size,
+    transform_weight,
+    conv_workspace,
+    gradient_workspace,
+    packed_size,
+    product_workspace,
+    outer_sum_workspace,
+    attention_workspace,
+    piece_floats,
+    adamw,
+    gradient_square,
+    gradient_square_workspace,
 };
 
 }  // namespace trislot::TRISLOT_ISA

@@ -130,19 +130,8 @@ AttentionShape attention_shape(const at::Tensor& qkv, int64_t heads, bool type_m
 
 int64_t tile_count(const at::Tensor& x) { return x.size(0) * ((x.size(2) + 3) / 4) * ((x.size(3) + 3) / 4); }
 
-int64_t transformed_size(const at::Tensor& weight, bool turned) {
-  return kernel_table().transformed_size(weight.size(turned ? 0 : 1), weight.size(turned ? 1 : 0));
-}
-
-void transform(const at::Tensor& weight, bool turned, float* to) {
-  kernel_table().transform_weight(floats(weight), weight.size(turned ? 0 : 1), weight.size(turned ? 1 : 0), turned, to);
-}
-
-// The weight at Winograd's points, in scratch memory.
-const float* transformed_weight(const at::Tensor& weight, bool turned) {
-  float* result = scratch(Use::Weights, transformed_size(weight, turned));
-  transform(weight, turned, result);
-  return result;
+Weight3x3 weight3x3(const at::Tensor& weight, bool turned) {
+  return {floats(weight), weight.size(turned ? 0 : 1), weight.size(turned ? 1 : 0), turned};
 }
 
 // Bytes of all prepared weights; counted down when one is let go.
@@ -154,7 +143,8 @@ const float* kept_weight(const at::Tensor& weight, PreparedWeight* prepared) {
   if (prepared == nullptr) return nullptr;
   const auto version = static_cast<uint32_t>(weight._version());
   if (!prepared->transformed.defined()) {
-    const int64_t size = transformed_size(weight, /*turned=*/false), bytes = size * static_cast<int64_t>(sizeof(float));
+    const int64_t size = kernel_table().transformed_size(weight.size(1), weight.size(0));
+    const int64_t bytes = size * static_cast<int64_t>(sizeof(float));
     if (prepared_bytes + bytes > kMostPreparedBytes) return nullptr;
     prepared_bytes += bytes;
     auto holder = new_floats({size});
@@ -164,24 +154,24 @@ const float* kept_weight(const at::Tensor& weight, PreparedWeight* prepared) {
     prepared->version = version + 1;
   }
   if (prepared->version != version) {
-    transform(weight, /*turned=*/false, prepared->transformed.data_ptr<float>());
+    kernel_table().transform_weight(weight3x3(weight, /*turned=*/false), prepared->transformed.data_ptr<float>());
     prepared->version = version;
   }
   return floats(prepared->transformed);
 }
 
-// y = conv(x) + bias + addend with a weight that is transformed already.
-at::Tensor winograd(const at::Tensor& x, const float* transformed, int64_t out_channels, const at::Tensor& bias,
+// y = conv(x) + bias + addend; ready: the transformed weight or null.
+at::Tensor winograd(const at::Tensor& x, const Weight3x3& weight, const float* ready, const at::Tensor& bias,
                     const at::Tensor& addend, bool reuses_addend) {
-  auto y = reuses_addend && addend.defined() ? addend : new_image(x, out_channels);
-  const auto shape = conv_shape(x, out_channels);
-  const auto thread_stride = kernel_table().conv_workspace(shape);
-  float* workspace = scratch(Use::Workspace, at::get_num_threads() * thread_stride);
+  auto y = reuses_addend && addend.defined() ? addend : new_image(x, weight.columns);
+  const auto shape = conv_shape(x, weight.columns);
+  const auto size = kernel_table().conv_workspace(shape, ready != nullptr, at::get_num_threads());
+  float* workspace = scratch(Use::Workspace, size);
   const auto zeros = at::zeros({x.size(1)}, x.scalar_type());
-  const int64_t bias_stride = bias.defined() && bias.dim() == 2 ? out_channels : 0;
+  const int64_t bias_stride = bias.defined() && bias.dim() == 2 ? weight.columns : 0;
   with_type(x, [&]<typename T>(const ImageKernels<T>& kernels, T) {
-    kernels.conv(shape, in<T>(x), transformed, floats(bias), bias_stride, in<T>(addend), out<T>(y), in<T>(zeros),
-                 workspace, thread_stride);
+    kernels.conv(shape, in<T>(x), weight, ready, floats(bias), bias_stride, in<T>(addend), out<T>(y), in<T>(zeros),
+                 workspace);
   });
   return y;
 }
@@ -243,8 +233,7 @@ NormGradients apply_backward(at::Tensor gradient, const Parts& x, const Moments&
   float* workspace = piece_space(shape, 2);
   with_type(x.first, [&]<typename T>(const ImageKernels<T>& kernels, T) {
     kernels.apply_gradient(shape, activates, in<T>(x.first), in<T>(x.second), floats(affine.scale),
-                           floats(affine.shift), floats(affine.mean), out<T>(gradient), out<float>(sums),
-                           workspace);
+                           floats(affine.shift), floats(affine.mean), out<T>(gradient), out<float>(sums), workspace);
   });
 
   // With xhat = (x - mean) rstd and z = xhat g + b, g = weight (1 + scale): dx = rstd (dz g - mean(dz g) -
@@ -312,8 +301,7 @@ at::Tensor conv3x3(const at::Tensor& x, const at::Tensor& weight, const at::Tens
     if (addend.defined()) y.add_(addend);
     return nhwc(y);
   }
-  return winograd(x, kept != nullptr ? kept : transformed_weight(weight, /*turned=*/false), weight.size(0), bias, addend,
-                  reuses_addend);
+  return winograd(x, weight3x3(weight, /*turned=*/false), kept, bias, addend, reuses_addend);
 }
 
 at::Tensor conv3x3_input_gradient(const at::Tensor& gradient, const at::Tensor& weight) {
@@ -322,7 +310,7 @@ at::Tensor conv3x3_input_gradient(const at::Tensor& gradient, const at::Tensor& 
     return nhwc(std::get<0>(at::convolution_backward(gradient, like, weight.to(gradient.scalar_type()), c10::nullopt,
                                                      {1, 1}, {1, 1}, {1, 1}, false, {0, 0}, 1, {true, false, false})));
   }
-  return winograd(gradient, transformed_weight(weight, /*turned=*/true), weight.size(1), {}, {}, false);
+  return winograd(gradient, weight3x3(weight, /*turned=*/true), nullptr, {}, {}, false);
 }
 
 at::Tensor conv3x3_weight_gradient(const at::Tensor& x, const at::Tensor& gradient, const at::Tensor& weight) {
@@ -337,8 +325,7 @@ at::Tensor conv3x3_weight_gradient(const at::Tensor& x, const at::Tensor& gradie
   float* workspace = scratch(Use::Workspace, kernel_table().conv_gradient_workspace(shape));
   const auto zeros = at::zeros({x.size(1)}, x.scalar_type());
   with_type(x, [&]<typename T>(const ImageKernels<T>& kernels, T) {
-    kernels.conv_weight_gradient(shape, in<T>(x), in<T>(gradient), out<float>(result), in<T>(zeros),
-                                 workspace);
+    kernels.conv_weight_gradient(shape, in<T>(x), in<T>(gradient), out<float>(result), in<T>(zeros), workspace);
   });
   return result;
 }
@@ -361,8 +348,8 @@ void conv1x1_weight_gradient(const at::Tensor& x, const at::Tensor& gradient, at
   const auto thread_stride = kernel_table().outer_sum_workspace(shape);
   float* workspace = scratch(Use::Workspace, at::get_num_threads() * thread_stride);
   with_type(x, [&]<typename T>(const ImageKernels<T>& kernels, T) {
-    kernels.outer_sum(shape, in<T>(gradient), shape.rows, in<T>(x), shape.columns, out<float>(result),
-                      result.stride(0), workspace, thread_stride);
+    kernels.outer_sum(shape, in<T>(gradient), shape.rows, in<T>(x), shape.columns, out<float>(result), result.stride(0),
+                      workspace, thread_stride);
   });
 }
 

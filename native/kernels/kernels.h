@@ -1,5 +1,5 @@
-// The fast kernels as functions of tensors, without autograd. Images are logically [N, C, H, W] and lie in memory as NHWC
-// (channels last); they are float32 or bfloat16, all else is float32.
+// The fast kernels as functions of tensors, without autograd. Images are logically [N, C, H, W] and lie in memory as
+// NHWC (channels last); they are float32 or bfloat16, all else is float32.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -11,8 +11,8 @@
 
 namespace trislot {
 
-// Fast: own kernels where they apply (CPU, two dimensions, float32 or bfloat16). Plain: LibTorch's everywhere; the oracle
-// of the tests.
+// Fast: own kernels where they apply (CPU, two dimensions, float32 or bfloat16). Plain: LibTorch's everywhere; the
+// oracle of the tests.
 enum class Kernels { Fast, Plain };
 
 // The choice holds for the process; the environment variable TRISLOT_KERNELS=plain makes it at the start.
@@ -61,15 +61,15 @@ struct NormGradients {
   at::Tensor x_sums;                     // [N, C] sums of the gradient of x.first over its pixels
 };
 
-// The way back through `apply` and the norm. `gradient` is overwritten, and becomes the gradient of x where x is one part;
-// addend, if defined, is added to the gradient of x.
+// The way back through `apply` and the norm. `gradient` is overwritten, and becomes the gradient of x where x is one
+// part; addend, if defined, is added to the gradient of x.
 NormGradients apply_backward(at::Tensor gradient, const Parts& x, const Moments& moments, const Affine& affine,
                              const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& scale_shift,
                              bool activates, const at::Tensor& addend);
 
-// A 3x3 weight at Winograd's points, kept from one forward pass to the next by networks that are not trained: sampling would
-// otherwise transform the same weights at every step. It is four times as large as the weight; all together stay below
-// 256 MiB.
+// A 3x3 weight at Winograd's points, kept from one forward pass to the next by networks that are not trained: sampling
+// would otherwise transform the same weights at every step. It is four times as large as the weight; all together stay
+// below 256 MiB.
 struct PreparedWeight {
   at::Tensor transformed;
   uint32_t version = 0;  // of the weight
@@ -86,9 +86,10 @@ at::Tensor conv3x3_input_gradient(const at::Tensor& gradient, const at::Tensor& 
 // Gradient of the weight, [C_out, C_in, 3, 3] float32.
 at::Tensor conv3x3_weight_gradient(const at::Tensor& x, const at::Tensor& gradient, const at::Tensor& weight);
 
-// A 1x1 convolution, which is a product of matrices over pixels: x weight^T + bias + addend. weight: [C_out, C_in] float32
-// of any strides; bias: [C_out] or undefined; addend, if defined, is overwritten by the result.
-at::Tensor conv1x1(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& addend = {});
+// A 1x1 convolution, which is a product of matrices over pixels: x weight^T + bias + addend. weight: [C_out, C_in]
+// float32 of any strides; bias: [C_out] or undefined; addend, if defined, is overwritten by the result.
+at::Tensor conv1x1(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                   const at::Tensor& addend = {});
 
 // Gradient of its weight, written to `result` [C_out, C_in] float32 whose rows may be apart.
 void conv1x1_weight_gradient(const at::Tensor& x, const at::Tensor& gradient, at::Tensor result);

@@ -93,7 +93,7 @@ inline void panel_product(int64_t rows, const A* a, int64_t a_row, int64_t a_dep
   }
 }
 
-constexpr int64_t kDepth = 512;     // of a product that is summed at a time, so that a panel stays in the cache
+constexpr int64_t kDepth = 512;            // of a product that is summed at a time, so that a panel stays in the cache
 constexpr int64_t kRows = 8 * kBlockRows;  // rows that a thread takes at a time
 
 // One panel of `height` rows of sums, with bias and addend, to its place in c.
@@ -144,9 +144,9 @@ inline const float* as_floats(const BFloat16* a, int64_t row_stride, int64_t row
 }
 
 template <typename T>
-void product(const ProductShape& shape, const T* a, int64_t a_stride, const float* b, int64_t b_depth,
-             int64_t b_column, const float* bias, const T* addend, T* c, int64_t c_stride, float* packed,
-             float* workspace, int64_t thread_stride) {
+void product(const ProductShape& shape, const T* a, int64_t a_stride, const float* b, int64_t b_depth, int64_t b_column,
+             const float* bias, const T* addend, T* c, int64_t c_stride, float* packed, float* workspace,
+             int64_t thread_stride) {
   const auto [rows, depth, columns] = shape;
   pack_panels(b, b_depth, b_column, depth, columns, packed);
   const int64_t panels = (columns + kPanel - 1) / kPanel;
@@ -171,13 +171,9 @@ void product(const ProductShape& shape, const T* a, int64_t a_stride, const floa
   });
 }
 
-int64_t product_workspace(const ProductShape& shape) {
-  return kRows * (kPanel + rounded_up(shape.depth, kLanes));
-}
+int64_t product_workspace(const ProductShape& shape) { return kRows * (kPanel + rounded_up(shape.depth, kLanes)); }
 
-int64_t packed_size(const ProductShape& shape) {
-  return (shape.columns + kPanel - 1) / kPanel * kPanel * shape.depth;
-}
+int64_t packed_size(const ProductShape& shape) { return (shape.columns + kPanel - 1) / kPanel * kPanel * shape.depth; }
 
 // c[rows][columns] = the sum over `depth` of a[k][rows] * b[k][columns].
 template <typename T>
@@ -216,7 +212,9 @@ void outer_sum(const ProductShape& shape, const T* a, int64_t a_stride, const T*
   });
 }
 
-int64_t outer_sum_workspace(const ProductShape&) { return kDepth * (kPanel + rounded_up(kRows, kLanes)) + kRows * kPanel; }
+int64_t outer_sum_workspace(const ProductShape&) {
+  return kDepth * (kPanel + rounded_up(kRows, kLanes)) + kRows * kPanel;
+}
 
 }  // namespace
 }  // namespace trislot::TRISLOT_ISA

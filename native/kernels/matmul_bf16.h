@@ -1,5 +1,5 @@
-// Products of bfloat16 matrices with the instruction that multiplies pairs of bfloat16 and adds in float32 (AVX512-BF16):
-// twice the rate of float32. Two neighbours along the depth lie together in a word of 32 bits.
+// Products of bfloat16 matrices with the instruction that multiplies pairs of bfloat16 and adds in float32
+// (AVX512-BF16): twice the rate of float32. Two neighbours along the depth lie together in a word of 32 bits.
 #pragma once
 
 #include "kernels/matmul.h"
@@ -65,8 +65,8 @@ void product_of_pairs(const ProductShape& shape, const BFloat16* a, int64_t a_st
     for (int64_t row = first * kBlockRows; row < end; row += kRows) {
       const int64_t height = end - row < kRows ? end - row : kRows;
       for (int64_t panel = 0; panel < panels; ++panel) {
-        panel_product<false>(height, a + row * a_stride, a_stride, 2, pairs + panel * depth / 2 * kPanel, depth / 2, sums,
-                             kPanel);
+        panel_product<false>(height, a + row * a_stride, a_stride, 2, pairs + panel * depth / 2 * kPanel, depth / 2,
+                             sums, kPanel);
         store_panel(sums, height, row, panel, columns, bias, addend, c, c_stride);
       }
     }
@@ -96,8 +96,9 @@ void outer_sum_of_pairs(const ProductShape& shape, const BFloat16* a, int64_t a_
           interleave(b_row, paired ? b_row + b_stride : nullptr, width, b_pairs + i / 2 * kPanel);
           interleave(a_row, paired ? a_row + a_stride : nullptr, height, a_pairs + i / 2 * kRows);
         }
-        (k == 0 ? panel_product<false, BFloat16, uint32_t> : panel_product<true, BFloat16, uint32_t>)(
-            height, reinterpret_cast<const BFloat16*>(a_pairs), 2, 2 * kRows, b_pairs, (part + 1) / 2, sums, kPanel);
+        (k == 0 ? panel_product<false, BFloat16, uint32_t>
+                : panel_product<true, BFloat16, uint32_t>)(height, reinterpret_cast<const BFloat16*>(a_pairs), 2,
+                                                           2 * kRows, b_pairs, (part + 1) / 2, sums, kPanel);
       }
       for (int64_t i = 0; i < height; ++i) {
         for (int64_t j = 0; j < width; j += kLanes) {

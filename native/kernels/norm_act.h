@@ -1,6 +1,6 @@
 // Group normalisation with what surrounds it, on NHWC images: moments, scale and shift of each image, SiLU, and the way
-// back. The input may come in two parts that lie in two tensors, as the skip connections of the decoder do: it is read as
-// their concatenation along the channels, which is never made.
+// back. The input may come in two parts that lie in two tensors, as the skip connections of the decoder do: it is read
+// as their concatenation along the channels, which is never made.
 //
 // Sums are taken over pieces of kPiece pixels and added up in their order, so that they do not depend on the number of
 // threads.

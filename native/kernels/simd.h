@@ -1,6 +1,6 @@
-// Vectors as wide as the instruction set that this file is compiled for; each kernel source is compiled once a set, in a
-// namespace of its own. Only C headers here: an inline function of the standard library, compiled with AVX-512, could be
-// the copy that the linker keeps for everybody.
+// Vectors as wide as the instruction set that this file is compiled for; each kernel source is compiled once a set, in
+// a namespace of its own. Only C headers here: an inline function of the standard library, compiled with AVX-512, could
+// be the copy that the linker keeps for everybody.
 #pragma once
 
 #include <math.h>

@@ -1,6 +1,6 @@
 // What the kernels offer, as one table of functions for each instruction set. Raw pointers and C headers only, because
-// this header is compiled with every instruction set (see simd.h). Images are NHWC and contiguous. T is float or BFloat16,
-// the type in which images lie in memory; all arithmetic is float32.
+// this header is compiled with every instruction set (see simd.h). Images are NHWC and contiguous. T is float or
+// BFloat16, the type in which images lie in memory; all arithmetic is float32.
 #pragma once
 
 #include <stdint.h>
@@ -17,6 +17,14 @@ struct Conv3x3Shape {
   int64_t batch, height, width, in_channels, out_channels;
 };
 
+// The weight of a 3x3 convolution with `rows` input and `columns` output channels: [columns][rows][3][3]; or `turned`,
+// [rows][columns][3][3], as the convolution that carries gradients back sees it.
+struct Weight3x3 {
+  const float* data;
+  int64_t rows, columns;
+  bool turned;
+};
+
 // Normalised images, whose channels may lie in two tensors: those of the first, then those of the second.
 struct NormShape {
   int64_t batch, pixels, first_channels, second_channels, groups;
@@ -27,8 +35,8 @@ struct ProductShape {
   int64_t rows, depth, columns;
 };
 
-// q, k, v of all heads in each row [positions][3 * heads * width]: all q, then all k, then all v if `type_major`, otherwise
-// head by head.
+// q, k, v of all heads in each row [positions][3 * heads * width]: all q, then all k, then all v if `type_major`,
+// otherwise head by head.
 struct AttentionShape {
   int64_t batch, positions, heads, width;
   bool type_major;
@@ -36,11 +44,11 @@ struct AttentionShape {
 
 template <typename T>
 struct ImageKernels {
-  // y = conv(x) + bias + addend. `transformed` is the weight as transform_weight gives it; bias may differ between images
-  // (bias_stride 0: it does not) and may be null, as may addend; `zeros` holds in_channels zeros; workspace:
-  // threads * conv_workspace(shape) floats.
-  void (*conv)(const Conv3x3Shape& shape, const T* x, const float* transformed, const float* bias, int64_t bias_stride,
-               const T* addend, T* y, const T* zeros, float* workspace, int64_t thread_stride);
+  // y = conv(x) + bias + addend. `ready` is the weight as transform_weight gives it, or null; bias may differ between
+  // images (bias_stride 0: it does not) and may be null, as may addend; `zeros` holds in_channels zeros; workspace:
+  // conv_workspace(shape, ready != null, threads) floats.
+  void (*conv)(const Conv3x3Shape& shape, const T* x, const Weight3x3& weight, const float* ready, const float* bias,
+               int64_t bias_stride, const T* addend, T* y, const T* zeros, float* workspace);
 
   // dw [out][in][3][3] from x and the gradient of y; workspace: conv_gradient_workspace(shape) floats.
   void (*conv_weight_gradient)(const Conv3x3Shape& shape, const T* x, const T* gradient, float* dw, const T* zeros,
@@ -59,14 +67,14 @@ struct ImageKernels {
   void (*apply_gradient)(const NormShape& shape, bool activates, const T* first, const T* second, const float* scale,
                          const float* shift, const float* mean, T* gradient, float* sums, float* workspace);
 
-  // dx = dz * dz_factor + x * x_factor + term (+ addend), factors [batch][channels]; dx may be dz where there is one part.
-  // sums [batch][first_channels] of dx over the pixels if not null. workspace: piece_floats(shape).
+  // dx = dz * dz_factor + x * x_factor + term (+ addend), factors [batch][channels]; dx may be dz where there is one
+  // part. sums [batch][first_channels] of dx over the pixels if not null. workspace: piece_floats(shape).
   void (*norm_gradient)(const NormShape& shape, const T* first, const T* second, const T* dz, const float* dz_factor,
                         const float* x_factor, const float* term, const T* addend, T* first_dx, T* second_dx,
                         float* sums, float* workspace);
 
-  // c = a b + bias + addend; strides of rows for a, c and addend (which may be c), any for b. packed: packed_size(shape);
-  // workspace: threads * product_workspace(shape).
+  // c = a b + bias + addend; strides of rows for a, c and addend (which may be c), any for b. packed:
+  // packed_size(shape); workspace: threads * product_workspace(shape).
   void (*product)(const ProductShape& shape, const T* a, int64_t a_stride, const float* b, int64_t b_depth,
                   int64_t b_column, const float* bias, const T* addend, T* c, int64_t c_stride, float* packed,
                   float* workspace, int64_t thread_stride);
@@ -108,10 +116,8 @@ struct KernelTable {
   // Elements of a transformed weight with `rows` input and `columns` output channels.
   int64_t (*transformed_size)(int64_t rows, int64_t columns);
 
-  // From w [columns][rows][3][3]; or, `turned`, from w [rows][columns][3][3], as the convolution that carries gradients
-  // back needs it.
-  void (*transform_weight)(const float* weight, int64_t rows, int64_t columns, bool turned, float* transformed);
-  int64_t (*conv_workspace)(const Conv3x3Shape& shape);
+  void (*transform_weight)(const Weight3x3& weight, float* transformed);
+  int64_t (*conv_workspace)(const Conv3x3Shape& shape, bool weights_are_ready, int64_t threads);
   int64_t (*conv_gradient_workspace)(const Conv3x3Shape& shape);
   int64_t (*packed_size)(const ProductShape& shape);
   int64_t (*product_workspace)(const ProductShape& shape);

@@ -1,8 +1,8 @@
-// The transforms of Winograd's F(4x4, 3x3) convolution (Lavin and Gray, arXiv 1509.09308) for any pair of points +-a, +-b
-// beside 0 and infinity: y = A^T [(G w G^T) * (B^T x B)] A, and the adjoint of each, which the gradients need.
+// The transforms of Winograd's F(4x4, 3x3) convolution (Lavin and Gray, arXiv 1509.09308) for any pair of points +-a,
+// +-b beside 0 and infinity: y = A^T [(G w G^T) * (B^T x B)] A, and the adjoint of each, which the gradients need.
 //
-// a = 3/4, b = 3/2 instead of the usual 1 and 2: every coefficient below is still exact in float32, and the rounding error
-// is half as large, 1.5 times that of a direct convolution (bench/reference/winograd_error.py).
+// a = 3/4, b = 3/2 instead of the usual 1 and 2: every coefficient below is still exact in float32, and the rounding
+// error is half as large, 1.5 times that of a direct convolution (bench/reference/winograd_error.py).
 #pragma once
 
 #include "kernels/simd.h"

@@ -93,8 +93,8 @@ void Arena::trim() {
   const std::lock_guard lock(mutex_);
   for (auto block = blocks_.begin(); block != blocks_.end();) {
     const auto next = std::next(block);
-    const bool whole = !block->second.used && block->second.begins_segment &&
-                       (next == blocks_.end() || next->second.begins_segment);
+    const bool whole =
+        !block->second.used && block->second.begins_segment && (next == blocks_.end() || next->second.begins_segment);
     if (whole) {
       erase_free(block);
       munmap(block->first, block->second.size);

@@ -1,5 +1,6 @@
-// Large blocks of host memory, kept for the next step instead of given back to the system: a training step frees and asks
-// for the same hundreds of megabytes again, and fetching fresh pages for them costs as much as a tenth of the step.
+// Large blocks of host memory, kept for the next step instead of given back to the system: a training step frees and
+// asks for the same hundreds of megabytes again, and fetching fresh pages for them costs as much as a tenth of the
+// step.
 #pragma once
 
 #include <cstddef>

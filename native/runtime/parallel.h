@@ -1,7 +1,7 @@
-// Loops over LibTorch's own threads. LibTorch's parallel_for is a template that needs the compiler's OpenMP, whose run-time
-// library may be another one than LibTorch's (clang's always is), and two of them fight for the cores. So the library that
-// LibTorch has loaded is called by its functions, whatever the compiler; where it is another one, loops are serial.
-// C headers only, see kernels/simd.h.
+// Loops over LibTorch's own threads. LibTorch's parallel_for is a template that needs the compiler's OpenMP, whose
+// run-time library may be another one than LibTorch's (clang's always is), and two of them fight for the cores. So the
+// library that LibTorch has loaded is called by its functions, whatever the compiler; where it is another one, loops
+// are serial. C headers only, see kernels/simd.h.
 #pragma once
 
 #include <stdint.h>
@@ -16,9 +16,9 @@ __attribute__((weak)) int omp_in_parallel();
 namespace trislot {
 namespace {
 
-// Runs body(begin, end, thread) over parts of [0, count) until all is done; a thread that is free takes the next part, of
-// about an eighth of its fair share, so that a core that is slowed down by others holds nobody up. What is computed for an
-// index must not depend on the part that it is in. The body must not throw.
+// Runs body(begin, end, thread) over parts of [0, count) until all is done; a thread that is free takes the next part,
+// of about an eighth of its fair share, so that a core that is slowed down by others holds nobody up. What is computed
+// for an index must not depend on the part that it is in. The body must not throw.
 template <typename Body>
 void in_parallel(int64_t count, const Body& body) {
   if (count > 1 && GOMP_parallel != nullptr && omp_in_parallel() == 0) {

@@ -35,8 +35,8 @@ double AdamW::norm(const std::vector<at::Tensor>& gradients) const {
   const auto list = parts(gradients);
   const auto count = static_cast<int64_t>(list.size());
   std::vector<double> workspace(kernel_table().gradient_square_workspace(list.data(), count));
-  return std::sqrt(kernel_table().gradient_square(list.data(), count, workspace.data(),
-                                                  static_cast<int64_t>(workspace.size())));
+  return std::sqrt(
+      kernel_table().gradient_square(list.data(), count, workspace.data(), static_cast<int64_t>(workspace.size())));
 }
 
 void AdamW::step(const std::vector<at::Tensor>& gradients, double gradient_factor, double lr,

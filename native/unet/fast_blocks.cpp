@@ -165,8 +165,8 @@ struct ResBlockNode : Block {
     // The second half: from y to h.
     const auto out_affine = affine(out_moments, in.out_weight, in.out_bias, scale_shift(in));
     const auto dy_sums = over_batch(pixel_sums(dy));
-    const auto d_out_conv = conv3x3_weight_gradient(dropped(apply({h, {}}, out_affine, /*activates=*/true)), dy,
-                                                    in.out_conv);
+    const auto d_out_conv =
+        conv3x3_weight_gradient(dropped(apply({h, {}}, out_affine, /*activates=*/true)), dy, in.out_conv);
     const auto out_norm =
         apply_backward(dropped(conv3x3_input_gradient(dy, in.out_conv)), {h, {}}, out_moments, out_affine,
                        in.out_weight, in.out_bias, scale_shift(in), /*activates=*/true, {});
@@ -175,8 +175,8 @@ struct ResBlockNode : Block {
 
     // The first half: from h to x.
     const auto in_affine = affine(in_moments, in.in_weight, in.in_bias, {});
-    const auto d_in_conv = conv3x3_weight_gradient(
-        resized(apply(in.x, in_affine, /*activates=*/true), block.direction), dh, in.in_conv);
+    const auto d_in_conv =
+        conv3x3_weight_gradient(resized(apply(in.x, in_affine, /*activates=*/true), block.direction), dh, in.in_conv);
     const auto d_activated = resized_backward(conv3x3_input_gradient(dh, in.in_conv), block.direction);
     const auto identity = block.skip ? at::Tensor() : resized_backward(dy, block.direction);
     auto in_norm = apply_backward(d_activated, in.x, in_moments, in_affine, in.in_weight, in.in_bias, {},

@@ -1,6 +1,6 @@
 // The blocks over the fast kernels: the same mathematics as their plain forms, with gradients written out. What a block
-// keeps for the backward pass is its input and, without recompute, the tensors between its convolutions; activations are
-// computed again, which costs less than to fetch them.
+// keeps for the backward pass is its input and, without recompute, the tensors between its convolutions; activations
+// are computed again, which costs less than to fetch them.
 #pragma once
 
 #include "kernels/kernels.h"

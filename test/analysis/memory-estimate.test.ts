@@ -38,6 +38,15 @@ describe('estimateMemory', () => {
     })
   }
 
+  it('times super-resolution with classes too', async () => {
+    const unet = await UNet.create({ ...NETWORK, lowRes: true, classCount: 2, nullClass: true })
+    const schedule = NoiseSchedule.create()
+    const trainer = await Trainer.create(unet, schedule, { labelDropout: 0.5 })
+    const { stepMs } = await measureSpeed(trainer, { batchSize: 2, size: [8, 8], stepCount: 1 })
+    expect(stepMs).to.be.greaterThan(0)
+    for (const owner of [trainer, schedule, unet]) owner.dispose()
+  })
+
   it('is the sum of its parts, and grows with batch, averages and heads', () => {
     const question = { size: [16, 16], batch: 4 } as const
     const { totalBytes, ...parts } = estimateMemory(NETWORK, question)

@@ -21,6 +21,7 @@ describe('networkLayers', () => {
     'of one dimension': { ...SMALL, dims: 1 },
     'of three dimensions': { ...SMALL, dims: 3, resBlockCount: 1 },
     'for super-resolution': { ...SMALL, lowRes: true },
+    'with a null class': { ...SMALL, classCount: 3, nullClass: true },
   }
   for (const [name, options] of Object.entries(networks)) {
     it(`counts the weights of a network ${name}`, async () => {
