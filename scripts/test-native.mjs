@@ -1,5 +1,6 @@
 // npm run test:native: the C++ tests, built against the LibTorch that `trislot setup` has recorded. Only what changed
-// since the last time is compiled; the build lies in build/native-tests. Arguments go to the program.
+// since the last time is compiled; the build lies in build/native-tests. Arguments, of which the first is a program's name,
+// go to that program alone.
 import { spawnSync } from 'node:child_process'
 import { parallelJobs } from '../lib/setup/build.ts'
 import { locateAddon } from '../lib/setup/locate.ts'
@@ -37,7 +38,11 @@ quietly('cmake', [
   ...(cxx === undefined ? [] : [`-DCMAKE_CXX_COMPILER=${cxx}`]),
 ])
 const jobs = String(Math.min(2, parallelJobs()))
-quietly('cmake', ['--build', folder, '--target', 'checkpoint_test', '--parallel', jobs])
-const { status, signal } = spawnSync(`${folder}/checkpoint_test`, process.argv.slice(2), { stdio: 'inherit' })
-if (signal) fail(`expected checkpoint_test to end by itself, got ${signal}`)
-process.exit(status ?? 1)
+const [only, ...argv] = process.argv.slice(2)
+const programs = only === undefined ? ['checkpoint_test', 'kernels_test'] : [only]
+quietly('cmake', ['--build', folder, '--target', ...programs, '--parallel', jobs])
+for (const program of programs) {
+  const { status, signal } = spawnSync(`${folder}/${program}`, argv, { stdio: 'inherit' })
+  if (signal) fail(`expected ${program} to end by itself, got ${signal}`)
+  if (status !== 0) process.exit(status ?? 1)
+}

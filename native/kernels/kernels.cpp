@@ -37,23 +37,39 @@ std::atomic<Kernels>& choice() {
   return chosen;
 }
 
+std::atomic<const KernelTable*>& chosen_table() {
+  static std::atomic<const KernelTable*> chosen = []() -> const KernelTable* {
+#ifdef TRISLOT_X86_KERNELS
+    const std::string capability = at::get_cpu_capability();
+    if (capability == "AVX512") return __builtin_cpu_supports("avx512bf16") ? &avx512bf16::kTable : &avx512::kTable;
+    if (capability == "AVX2") return &avx2::kTable;
+#endif
+    return &baseline::kTable;
+  }();
+  return chosen;
+}
+
 }  // namespace
 
 void choose_kernels(Kernels kernels) { choice() = kernels; }
 Kernels chosen_kernels() { return choice(); }
 
-const KernelTable& kernel_table() {
+std::vector<const KernelTable*> kernel_tables() {
+  std::vector<const KernelTable*> tables = {&baseline::kTable};
 #ifdef TRISLOT_X86_KERNELS
-  static const KernelTable& table = [&]() -> const KernelTable& {
-    const std::string capability = at::get_cpu_capability();
-    if (capability == "AVX512") return __builtin_cpu_supports("avx512bf16") ? avx512bf16::kTable : avx512::kTable;
-    return capability == "AVX2" ? avx2::kTable : baseline::kTable;
-  }();
-  return table;
-#else
-  return baseline::kTable;
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return tables;
+  tables.push_back(&avx2::kTable);
+  const bool wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                    __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  if (!wide) return tables;
+  tables.push_back(&avx512::kTable);
+  if (__builtin_cpu_supports("avx512bf16")) tables.push_back(&avx512bf16::kTable);
 #endif
+  return tables;
 }
+
+const KernelTable& kernel_table() { return *chosen_table(); }
+void choose_table(const KernelTable& table) { chosen_table() = &table; }
 
 bool has_fast_kernels(const at::Tensor& x) {
   return chosen_kernels() == Kernels::Fast && x.device().is_cpu() && x.dim() == 4 &&

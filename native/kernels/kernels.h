@@ -6,6 +6,7 @@
 
 #include <optional>
 #include <string_view>
+#include <vector>
 
 #include "kernels/table.h"
 
@@ -21,6 +22,10 @@ Kernels chosen_kernels();
 
 // The table for the instruction set that LibTorch uses (ATEN_CPU_CAPABILITY lowers it).
 const KernelTable& kernel_table();
+
+// For tests: all tables that this processor can run, and another choice from them.
+std::vector<const KernelTable*> kernel_tables();
+void choose_table(const KernelTable& table);
 
 // Whether fast kernels are chosen and can read x.
 bool has_fast_kernels(const at::Tensor& x);

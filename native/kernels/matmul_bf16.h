@@ -9,10 +9,12 @@
 namespace trislot::TRISLOT_ISA {
 namespace {
 
+// As `store` does it.
 inline uint16_t rounded(float value) {
   uint32_t word;
   memcpy(&word, &value, sizeof word);
-  return static_cast<uint16_t>((word + 0x7fffu + ((word >> 16) & 1u)) >> 16);
+  const uint32_t nearest = (word + 0x7fffu + ((word >> 16) & 1u)) >> 16, quiet = (word >> 16) | 0x40u;
+  return static_cast<uint16_t>(value != value ? quiet : nearest);
 }
 
 // b[depth][columns] with any strides into pairs [panel][(depth + 1) / 2][kPanel], rounded to bfloat16.

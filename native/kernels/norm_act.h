@@ -107,7 +107,7 @@ void moments(const NormShape& shape, const T* first, const T* second, float tiny
       const double n = static_cast<double>(width);
       const double variance = (within / count + between - total * total / n) / n;
       mean[image * shape.groups + group] = static_cast<float>(first_mean + total / n);
-      rstd[image * shape.groups + group] = static_cast<float>(1 / sqrt((variance > 0 ? variance : 0) + tiny));
+      rstd[image * shape.groups + group] = static_cast<float>(1 / sqrt((variance < 0 ? 0 : variance) + tiny));
     }
   }
 }

@@ -79,9 +79,10 @@ inline float sum_of(Vec v) {
   return total;
 }
 
-// exp, to about one unit in the last place (Cephes' polynomial); results below 2^-126 are 0, above 2^127 saturate.
+// exp, to about one unit in the last place (Cephes' polynomial). Results below 2^-125 saturate; those above 2^127.5 are
+// infinite, so that SiLU far below 0 is 0 and not a small part of x.
 inline Vec exp_of(Vec x) {
-  const Vec low = splat(-87.0f), high = splat(88.0f);
+  const Vec low = splat(-87.0f), high = splat(89.0f);
   x = x < low ? low : x;
   x = x > high ? high : x;
   const Vec magic = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
