@@ -55,9 +55,9 @@ describe('trislot sample with guidance', () => {
     expect(await drawn('--guidance-scale', '40', '--guidance-interval', '0,0')).to.deep.equal(plain)
   })
 
-  it('draws other images with a classifier, by DDIM and DDPM', async () => {
+  it('draws other images with a classifier, by DDIM, DDPM and the solvers', async () => {
     const guided = ['--classifier', classifier, '--classifier-scale', '30']
-    for (const more of [[], ['--ddpm']])
+    for (const more of [[], ['--ddpm'], ['--solver', 'heun'], ['--solver', 'dpmpp2m']])
       expect(await drawn(...guided, ...more)).to.not.deep.equal(await drawn(...more))
     expect(await drawn('--classifier', classifier, '--classifier-scale', '0')).to.deep.equal(await drawn())
   })

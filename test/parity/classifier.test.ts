@@ -1,5 +1,6 @@
 import { expect } from 'chai'
-import { CLASSIFIER_PRESETS, Classifier } from '../../lib/model/classifier.ts'
+import { CLASSIFIER_PRESETS, Classifier, type RawClassifierOptions } from '../../lib/model/classifier.ts'
+import { CLASSIFIER_RECIPES } from '../../lib/model/recipes.ts'
 import { expectCloseToMax } from '../support/close.ts'
 import { fixtureJson, fixtureTensors, float32, int32 } from '../support/fixtures.ts'
 import { loadFormulaWeights } from '../support/formula-weights.ts'
@@ -60,11 +61,16 @@ describe('Classifier against the original', () => {
       imagenet256: [54_096_360, 249],
       imagenet512: [54_448_360, 281],
     }
-    for (const [name, [weights, tensors]] of Object.entries(published)) {
+    const recipes = Object.values(CLASSIFIER_RECIPES)
+    for (const [i, [name, [weights, tensors]]] of Object.entries(published).entries()) {
       const preset = CLASSIFIER_PRESETS[name as keyof typeof CLASSIFIER_PRESETS]
       const classifier = await Classifier.create(preset, { device: 'meta' as 'cpu' })
       expect(classifier.parameterCount, name).to.equal(weights)
       expect(classifier.parameters(), name).to.have.length(tensors as number)
+      const network = recipes[i]?.network as RawClassifierOptions
+      const same = await Classifier.fromGuidedDiffusion(network, { device: 'meta' as 'cpu' })
+      expect(same.config, name).to.deep.equal(classifier.config)
+      same.dispose()
       classifier.dispose()
     }
   })

@@ -23,9 +23,22 @@ describe('Presets of a run', () => {
     expect(config).to.include({ schedule: 'linear', batchSize: 32, modelChannels: 192 })
   })
 
-  it('are there for every published network that a run can train', () => {
-    expect(RUN_PRESETS).to.include.members(['tiny', 'lsun256', 'lsun_bedroom', '512x512_diffusion'])
-    expect(RUN_PRESETS).to.not.include.members(['64_256_upsampler'])
+  it('are there for every published network', () => {
+    expect(RUN_PRESETS).to.include.members(['tiny', 'lsun256', ...Object.keys(RECIPES)])
+  })
+
+  it('train improved-diffusion’s networks as they were trained', async () => {
+    const vlb = await runConfig({ data: 'x', steps: 1, preset: 'cifar10_uncond_vlb_50M_500K' })
+    expect(vlb).to.deep.include({
+      ...{ schedule: 'cosine', timestepCount: 4000, rescalesTimesteps: true, loss: 'rescaledKl' },
+      ...{ variance: 'learnedRange', sampler: 'loss-second-moment', batchSize: 128 },
+    })
+  })
+
+  it('train upsamplers from the size that they enlarge', async () => {
+    const config = await runConfig({ data: 'x', steps: 1, preset: '128_512_upsampler' })
+    expect(config.superResolution).to.equal(128)
+    expect(networkOptions(config, 3, 1000).lowRes).to.equal(true)
   })
 
   it('do not go with the weights of a file, whose network counts', async () => {

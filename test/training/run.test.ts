@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs'
 import { readdir, readFile, truncate } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { expect } from 'chai'
+import { runtimeInfo, setKernels } from '../../lib/device.ts'
 import { latestCheckpoint, listCheckpoints, readCheckpoint } from '../../lib/training/checkpoint.ts'
 import { run } from '../../lib/training/run.ts'
 import { runConfig } from '../../lib/training/run-config.ts'
@@ -49,6 +50,22 @@ describe('run', () => {
     const stats = await readFile(join(straight.folder, 'stats.jsonl'))
     expect(stats.toString().trim().split('\n')).to.have.length(step + 9)
     expect(await readFile(join(resumed.folder, 'stats.jsonl'))).to.deep.equal(stats)
+  })
+
+  it('keeps the kernels that it began with, whatever the process has when it goes on', async () => {
+    const { kernels } = await runtimeInfo()
+    try {
+      await run({ ...options('kernels', 1), kernels: 'plain' })
+      await setKernels('fast')
+      const { folder } = await run(options('kernels', 2))
+      expect(JSON.parse(await readFile(join(folder, 'config.json'), 'utf8')).kernels).to.equal('plain')
+      expect((await runtimeInfo()).kernels).to.equal('plain')
+      expect(await failure(run({ ...options('kernels', 3), kernels: 'fast' }))).to.contain(
+        'run: expected kernels to be "plain", as when',
+      )
+    } finally {
+      await setKernels(kernels as 'fast')
+    }
   })
 
   it('writes config, stats, plots, previews of raw and averaged weights, and checkpoints', async () => {

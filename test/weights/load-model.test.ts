@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect } from 'chai'
 import { readTensors, writeTensors } from '../../lib/checkpoint-file.ts'
+import { writeNpz } from '../../lib/data/npz.ts'
 import { memoryCount, resetPeakMemory } from '../../lib/device.ts'
 import { CheckpointError } from '../../lib/errors.ts'
 import { UNet, type UNetOptions } from '../../lib/model/unet.ts'
@@ -132,6 +133,48 @@ describe('Weights of guided-diffusion', () => {
       out: '',
       err: 'trislot measure: expected --data to be given with a file of weights, got none',
     })
+  })
+
+  it('are measured and bounded as they were trained, also where they are told t x 1000 / T', async () => {
+    const words = ['--weights', file, ...WORDS, '--timestep-count', '40', '--rescales-timesteps']
+    const images = ['--data', 'emoji', '--size', '8', '--count', '2', '--threads', '1']
+    const measured = await command(
+      ...['measure', ...words, ...images, '--timestep-stride', '20', '--out', path('rescaled.json')],
+    )
+    expect(measured.code, measured.err).to.equal(0)
+    const nll = await command('nll', ...words, ...images, '--respacing', '4', '--out', path('nll'))
+    expect(nll.code, nll.err).to.equal(0)
+    expect(nll.out).to.match(/^[\d.]+ bits\/dim over 2 images/)
+    const json = JSON.parse(await readFile(join(path('nll'), 'nll.json'), 'utf8'))
+    expect(json).to.include({ network: file, variance: 'learnedRange', count: 2 })
+  })
+
+  it('that make images larger are sampled from small images, in files that go on from where they stopped', async () => {
+    const larger = path('larger.safetensors')
+    const unet = await UNet.create({ ...NETWORK, lowRes: true })
+    await unet.saveWeights(larger)
+    unet.dispose()
+    const small = async (name: string, pixel: number) => {
+      const data = new Uint8Array(2 * 4 * 4 * 3).fill(pixel)
+      await writeNpz(path(name), { arr_0: { data, shape: [2, 4, 4, 3] } })
+      return path(name)
+    }
+    const draw = (from: string, ...more: string[]) =>
+      command(
+        ...['sample', '--weights', larger, ...WORDS, '--low-res', from, '--height', '8', '--width', '8'],
+        ...['--steps', '2', '--threads', '1', '--format', 'npz', '--shard-size', '1', '--out', path('large')],
+        ...more,
+      )
+    const dark = await small('dark.npz', 10)
+    const first = await draw(dark)
+    expect(first.code, first.err).to.equal(0)
+    const bytes = await readFile(first.out)
+    expect((await draw(dark)).out).to.equal(first.out)
+    expect((await readFile(first.out)).equals(bytes)).to.equal(true)
+    for (const other of [await draw(await small('light.npz', 200)), await draw(dark, '--kernels', 'plain')]) {
+      expect(other.code).to.equal(1)
+      expect(other.err).to.contain('drawSamplesNpz: expected the settings of the samples in')
+    }
   })
 
   it('begin a run of another network: what fits is taken, head by head, and everything is told', async () => {
