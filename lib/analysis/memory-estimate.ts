@@ -48,11 +48,11 @@ function keptValues(layer: NetworkLayer): number {
 function workingValues(layer: NetworkLayer, recompute: boolean): number {
   switch (layer.kind) {
     case 'residual': {
-      // Gradient of y; then the activated image and its gradient on the way to h, or three of the size of x.
+      // Gradients of y and h; then the gradient of x, which takes the place of its activation's where x is one part.
       const y = layer.out * layer.to
       const x = layer.in * Math.max(layer.from, layer.to)
       const again = recompute ? y : 0
-      return again + y + Math.max(2 * y, y + 2 * x)
+      return again + 2 * y + (layer.skip > 0 ? 2 : 1) * x
     }
     case 'attention': // gradients of y, of the mixed values, twice of q, k, v; the normalised image
       return (recompute ? 12 : 8) * layer.channels * layer.positions
@@ -61,11 +61,14 @@ function workingValues(layer: NetworkLayer, recompute: boolean): number {
     case 'stem':
       return 2 * layer.out * layer.positions
     case 'output':
-      return 2 * layer.in * layer.positions + layer.out * layer.positions
+      return (layer.in + layer.out) * layer.positions
   }
 }
 
-/** Bytes of the convolution's workspace: transformed weights and their gradient, transformed tiles. */
+/**
+ * Bytes that the weight gradient of a layer's convolution works in: its sums, and chunks of transformed tiles, which are
+ * as in native/kernels/conv3x3.h. The memory is kept, so that the largest layer counts.
+ */
 function workspaceBytes(layer: NetworkLayer, batch: number): number {
   const [input, output, positions] =
     layer.kind === 'residual'
@@ -75,15 +78,17 @@ function workspaceBytes(layer: NetworkLayer, batch: number): number {
         : layer.kind === 'resample'
           ? [layer.channels, layer.channels, layer.to]
           : [layer.in, layer.out, layer.positions]
-  const transformed = POINTS * input * output * 4
-  const tiles = (batch * positions) / TILE_POSITIONS
-  return transformed + Math.min(TILES_BYTES, tiles * POINTS * (input + output) * 4)
+  const panels = PANEL * Math.ceil(output / PANEL)
+  const sums = POINTS * input * panels * 4
+  const tiles = batch * Math.ceil(Math.sqrt(positions) / TILE) ** 2
+  return sums + Math.min(Math.max(CHUNK_BYTES, 2 * sums), tiles * POINTS * (input + panels) * 4)
 }
 
-/** Winograd's F(4x4, 3x3): 36 points a tile of 16 outputs; tiles are transformed in chunks. */
+/** Winograd's F(4x4, 3x3): 36 points a tile of 4x4 outputs; columns come in panels, tiles in chunks. */
 const POINTS = 36
-const TILE_POSITIONS = 16
-const TILES_BYTES = 8 * 2 ** 20
+const TILE = 4
+const PANEL = 32
+const CHUNK_BYTES = 2 * 2 ** 20
 
 /** Values of a layer's output, and weights of a layer. */
 function outputValues(layer: NetworkLayer): number {
@@ -122,14 +127,15 @@ export function estimateMemory(options: UNetOptions, question: MemoryQuestion): 
   const stateBytes = 4 * weights * (3 + averageCount)
   const perImage = batch * bytes
   const pixels = (size[0] as number) * (size[1] as number) * config.imageChannels
-  // Images, noise and noised images in float32, and the output with its error and gradient.
+  // Images, noise and noised images in float32, and the error of the output.
   const outputs = config.heads.length + (config.learnsVariance ? 1 : 0)
-  const imageBytes = batch * 4 * pixels * (4 + 3 * outputs)
+  const imageBytes = batch * 4 * pixels * (3 + outputs)
 
   // Going forwards: what lies there when each layer is done.
   const kept = layers.map((layer) => perImage * (config.recompute ? 0 : keptValues(layer)))
   const outputBytes = layers.map((layer) => perImage * outputValues(layer))
 
+  const workspace = Math.max(...layers.map((layer) => workspaceBytes(layer, batch)))
   let best: MemoryEstimate | undefined
   let activationBytes = imageBytes
   for (const [i] of layers.entries()) activationBytes += (kept[i] as number) + (outputBytes[i] as number)
@@ -138,19 +144,23 @@ export function estimateMemory(options: UNetOptions, question: MemoryQuestion): 
   let waitingBytes = 0
   for (let i = layers.length - 1; i >= 0; i--) {
     const layer = layers[i] as NetworkLayer
+    // Its output was kept by the layers after it, which are done.
+    activationBytes -= outputBytes[i] as number
     gradientBytes += 4 * layerParameterCount(config, layer)
     if (layer.kind === 'residual' && layer.skip > 0) {
       waiting.push(perImage * layer.skip * layer.from)
       waitingBytes += waiting.at(-1) as number
     }
-    // The float32 copy of the last activation, where activations are narrower.
-    const copy = layer.kind === 'output' && bytes < 4 ? 3 * batch * 4 * layer.in * layer.positions : 0
-    const workingBytes =
-      waitingBytes + perImage * workingValues(layer, config.recompute) + workspaceBytes(layer, batch) + copy
+    // The network ends in float32: a copy of the last activation, and wider values at work, where others are narrower.
+    const copy =
+      layer.kind === 'output' && bytes < 4
+        ? batch * layer.positions * (4 * layer.in + (4 - bytes) * (layer.in + layer.out))
+        : 0
+    const workingBytes = waitingBytes + perImage * workingValues(layer, config.recompute) + workspace + copy
     const totalBytes = stateBytes + gradientBytes + activationBytes + workingBytes
     if (!best || totalBytes > best.totalBytes)
       best = { stateBytes, gradientBytes, activationBytes, workingBytes, totalBytes }
-    activationBytes -= (kept[i] as number) + (outputBytes[i] as number)
+    activationBytes -= kept[i] as number
     if (layer.feedsDecoder) waitingBytes -= waiting.pop() ?? 0
   }
   return best as MemoryEstimate
