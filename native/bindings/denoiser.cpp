@@ -91,8 +91,8 @@ Napi::Value reverse_ancestral(const Napi::CallbackInfo& info) {
         c10::NoGradGuard no_grad;
         const auto k = for_each_example(steps, *x_t);
         const auto variance = reverse_variance(*process, type, *values, *x_t, k);
-        return ancestral_step(mean->defined() ? *mean : posterior_mean(*process, *x_start, *x_t, k),
-                              variance, *noise, *gradient, k);
+        return ancestral_step(mean->defined() ? *mean : posterior_mean(*process, *x_start, *x_t, k), variance, *noise,
+                              *gradient, k);
       },
       wrap_tensor);
 }

@@ -43,14 +43,14 @@ at::Tensor run(const Block& block, at::Tensor h, at::Tensor skip, const at::Tens
   for (const auto& layer : block) {
     if (const auto* res = std::get_if<ResBlock>(&layer)) {
       h = fast        ? fast::res_block(*res, {h, std::exchange(skip, {})}, emb, context, recompute)
-          : recompute ? recomputed([res, context](const Tensors& in) { return (*res)(in[0], in[1], context); }, {h, emb},
-                                   res->parameters())
+          : recompute ? recomputed([res, context](const Tensors& in) { return (*res)(in[0], in[1], context); },
+                                   {h, emb}, res->parameters())
                       : (*res)(h, emb, context);
     } else if (const auto* attention = std::get_if<Attention>(&layer)) {
-      h = fast        ? fast::attention(*attention, h, recompute)
-          : recompute ? recomputed([attention](const Tensors& in) { return (*attention)(in[0]); }, {h},
-                                   attention->parameters())
-                      : (*attention)(h);
+      h = fast ? fast::attention(*attention, h, recompute)
+          : recompute
+              ? recomputed([attention](const Tensors& in) { return (*attention)(in[0]); }, {h}, attention->parameters())
+              : (*attention)(h);
     } else if (const auto* conv = std::get_if<Conv>(&layer)) {
       h = fast ? fast::conv(*conv, h) : (*conv)(h);
     } else {

@@ -46,7 +46,8 @@ at::Tensor block_input(const at::Tensor& x, const ForwardContext& context);
 struct Trunk {
   explicit Trunk(BlockBuilder& build);
 
-  // t: [N] float32, y: [N] int64 or undefined -> [N, 4 * model_channels] after the activation that every block begins with
+  // t: [N] float32, y: [N] int64 or undefined -> [N, 4 * model_channels] after the activation that every block begins
+  // with
   at::Tensor embed(const at::Tensor& t, const at::Tensor& y) const;
 
   int64_t model_channels;
