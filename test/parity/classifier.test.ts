@@ -37,7 +37,8 @@ describe('Classifier against the original', () => {
       const names = classifier.parameters().map((parameter) => parameter.name)
       expectGradNorms(result.gradNorms, names, json.gradNorm)
       const forward = await classifier.forward(input)
-      expect(forward.data).to.deep.equal(result.out.data)
+      // With prepared weights, Winograd's form takes smaller images than in training.
+      expectCloseToMax(float32(forward), float32(result.out), 1e-5, 'forward')
       classifier.dispose()
     })
   }
