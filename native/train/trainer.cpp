@@ -137,9 +137,8 @@ void Trainer::save(const std::string& folder) const {
     write_safetensors(folder + "/" + ema_file(average.rate), named(parameters, average.averages),
                       {{"format", "trislot"}, {"updates", std::to_string(average.update_count)}});
   }
-  std::map<std::string, std::string> metadata = {{"format", "trislot"},
-                                                 {"step", std::to_string(step_count_)},
-                                                 {"updates", std::to_string(optimizer_.step_count)}};
+  std::map<std::string, std::string> metadata = {
+      {"format", "trislot"}, {"step", std::to_string(step_count_)}, {"updates", std::to_string(optimizer_.step_count)}};
   if (scales_loss()) metadata["lossScaleLog2"] = exact_text(loss_scale_.log2);
   write_safetensors(folder + "/optimizer.safetensors", named_state(parameters, optimizer_), metadata);
 }
