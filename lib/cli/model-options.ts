@@ -1,7 +1,7 @@
 // Options that say what a file of weights does not: shared by the commands that take such files.
 import { z } from 'zod'
 import { flag, integer, oneOf, text } from '../options.ts'
-import { HEADS } from '../prediction/heads.ts'
+import { ALL_HEADS } from '../prediction/heads.ts'
 import { SCHEDULE_NAMES } from '../schedule/noise-schedule.ts'
 import { VARIANCE_TYPES } from '../training/trainer.ts'
 import type { GivenModel } from '../weights/describe.ts'
@@ -17,7 +17,10 @@ export const MODEL_SHAPE = {
     text().optional(),
   ),
   part: about('which dict of a .pt that holds several; ema, then model by default', text().optional()),
-  heads: about('what the network predicts, in the order xStart, v, eps', z.array(oneOf(HEADS)).optional()),
+  heads: about(
+    'what the network predicts, in the order xStart, v, eps',
+    z.array(oneOf(ALL_HEADS)).optional(),
+  ),
   imageChannels: about('channels of its images', integer(1, 4).optional()),
   superResolution: about('it makes images larger', flag().optional()),
   attentionHeads: about('attention heads', integer(1).optional()),

@@ -73,11 +73,11 @@ const SHAPE = {
   ),
   classifierScale: about('factor on the classifier’s gradient', decimal(0).default(1)),
   clipGuided: about(
-    'clip predictions after classifier guidance with DDIM too, as the original does not; needed for few steps with the cosine schedule',
+    'clip predictions after classifier guidance with DDIM and the solvers too, as the original does not; needed for few steps with the cosine schedule',
     flag().default(false),
   ),
   classifierConfig: about(
-    'JSON with guided-diffusion’s options of the classifier, for a file of weights; FILE.json by default',
+    'for a classifier’s file of weights: JSON with guided-diffusion’s options, FILE.json by default, or a published classifier by name',
     text().optional(),
   ),
   format: about(

@@ -69,7 +69,7 @@ export const RUN_SHAPE = {
   initHeads: about(
     'network',
     'what the network of init predicts, where its configuration does not say it',
-    z.array(oneOf(HEADS), `some of ${HEADS.join(', ')}`).optional(),
+    z.array(oneOf(ALL_HEADS), `some of ${HEADS.join(', ')}, or xPrev`).optional(),
   ),
   heads: about(
     'network',
