@@ -114,10 +114,6 @@ async function main(): Promise<void> {
   const compiled = options.quick
     ? join(cacheHome(), 'bench-inductor')
     : mkdtempSync(join(tmpdir(), 'trislot-bench-'))
-  const compiler: WorkerCommand = {
-    ...theirs('torch.compile'),
-    env: { ...env, TORCHINDUCTOR_CACHE_DIR: compiled },
-  }
 
   const workers = {
     ours: new Worker(ours),
@@ -161,7 +157,7 @@ async function main(): Promise<void> {
     }
   }
   if (options.noCompile) skipped.push('torch.compile (--no-compile)')
-  else await compileCases(cases, variants, workers.ours, compiler)
+  else await compileCases(cases, variants, workers.ours, theirs('torch.compile'), compiled)
   await workers.ours.close()
 
   printAims()
@@ -338,6 +334,7 @@ async function compileCases(
   variants: ReadonlyMap<Case, Variant>,
   ours: Worker,
   command: WorkerCommand,
+  cache: string,
 ): Promise<void> {
   const interest = ({ network, work, precision }: Case): number =>
     (network.name === '28x28' ? 4 : 0) + (work === 'ddim' ? 2 : 0) + (precision === 'fp32' ? 1 : 0)
@@ -348,7 +345,9 @@ async function compileCases(
       skipped.push(`${name}: ${Math.max(0, left / 1000).toFixed(0)} s were left`)
       continue
     }
-    const worker = new Worker(command)
+    // A folder for each case: a compilation that is broken off leaves half-written libraries behind.
+    const folder = join(cache, name.replaceAll(/\W+/g, '-'))
+    const worker = new Worker({ ...command, env: { ...command.env, TORCHINDUCTOR_CACHE_DIR: folder } })
     try {
       const variant = { ...variants.get(item), compile: true }
       await worker.build(job(item, item.precision, variant))
@@ -365,8 +364,11 @@ async function compileCases(
       }
       addRow(item, 'step-ms', 'compile', compare(a, b), detail)
     } catch (error) {
-      if (!(error instanceof WorkerTimeout)) throw error
-      skipped.push(`${name}: not warmed up within ${(left / 1000).toFixed(0)} s`)
+      const isLate = error instanceof WorkerTimeout
+      const seconds = (left / 1000).toFixed(0)
+      skipped.push(`${name}: ${isLate ? `not warmed up within ${seconds} s` : (error as Error).message}`)
+      await worker.close()
+      rmSync(folder, { recursive: true, force: true })
     } finally {
       await worker.close()
     }
