@@ -353,9 +353,8 @@ export class Classifier extends NativeObject<'classifier'> {
   }
 
   /**
-   * Loads weights by name from a .safetensors or .pt file; strict, and every mismatch is reported at once.
-   *
-   * @param options.part - the dict of a .pt that holds several
+   * Loads weights by name from a .safetensors or .pt file; strict, and every mismatch is reported at once. Of a .pt that
+   * holds several dicts `part` names the one that is read.
    */
   async loadWeights(path: string, { part = '' }: { readonly part?: string } = {}): Promise<void> {
     await native().classifierLoad(this.handle, path, { part, partial: false, rows: {} })

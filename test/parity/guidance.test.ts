@@ -1,4 +1,5 @@
 import { expect } from 'chai'
+import { KERNELS, setKernels } from '../../lib/device.ts'
 import { DeviceTensor } from '../../lib/device-tensor.ts'
 import { Classifier } from '../../lib/model/classifier.ts'
 import { UNet } from '../../lib/model/unet.ts'
@@ -41,123 +42,128 @@ async function networks() {
   return made
 }
 
-describe('Guided sampling against the reference in float64', () => {
-  let made: Awaited<ReturnType<typeof networks>>
-  let schedule: NoiseSchedule
-  let process: NoiseSchedule
-  let expected: Awaited<ReturnType<typeof fixtureTensors>>
-  before(async () => {
-    made = await networks()
-    schedule = NoiseSchedule.create({ name: 'linear' })
-    process = schedule.respace(fixture.respacing)
-    expected = await fixtureTensors('guidance.safetensors')
-  })
-  after(() => {
-    for (const network of Object.values(made)) network.dispose()
-  })
-
-  const draw = async (unet: UNet, options: DenoiserOptions, eta?: number) =>
-    sample({
-      denoiser: new Denoiser(unet, process, options),
-      shape,
-      seed: fixture.seed,
-      ...(eta !== undefined && { eta }),
+for (const kernels of KERNELS) {
+  describe(`Guided sampling against the reference in float64, with ${kernels} kernels`, () => {
+    let made: Awaited<ReturnType<typeof networks>>
+    let schedule: NoiseSchedule
+    let process: NoiseSchedule
+    let expected: Awaited<ReturnType<typeof fixtureTensors>>
+    before(async () => {
+      await setKernels(kernels)
+      made = await networks()
+      schedule = NoiseSchedule.create({ name: 'linear' })
+      process = schedule.respace(fixture.respacing)
+      expected = await fixtureTensors('guidance.safetensors')
     })
-  const check = (actual: Float32Array, name: string, absolute = 2e-4) =>
-    expectClose(actual, float32(expected(name)), { absolute, what: name })
-
-  it('begins at the same unguided chain', async () => {
-    check(await draw(made.free, {}), 'unguided')
-  })
-
-  it('finds the gradient of log p(y | xt) at the timestep of the trained process', async () => {
-    const xt = await new Denoiser(made.free, process).noise(shape, fixture.seed)
-    const gradient = await made.classifier.guidance(xt, process, process.timestepCount - 1, y)
-    expectCloseToMax(float32(await gradient.toHost()), float32(expected('gradient')), 1e-5, 'gradient')
-    const doubled = await made.classifier.guidance(xt, process, process.timestepCount - 1, y, { scale: 2 })
-    const twice = float32(expected('gradient')).map((value) => 2 * value)
-    expectCloseToMax(float32(await doubled.toHost()), twice, 1e-5, 'gradient x 2')
-    const { data } = await xt.toHost()
-    const logits = await made.classifier.forward({
-      x: { data: data as Float32Array, shape },
-      t: { data: new Float32Array(3).fill(999), shape: [3] },
+    after(async () => {
+      for (const network of Object.values(made)) network.dispose()
+      await setKernels('fast')
     })
-    expectCloseToMax(float32(logits), float32(expected('logits')), 1e-5, 'logits')
-  })
 
-  it('moves the mean of ancestral steps by variance times the gradient of a classifier', async () => {
-    const { classifier } = made
-    const scale = fixture.scales.classifierAncestral
-    check(await draw(made.free, { classifierGuidance: { classifier, scale, y } }), 'classifierAncestral')
-  })
+    const draw = async (unet: UNet, options: DenoiserOptions, eta?: number) =>
+      sample({
+        denoiser: new Denoiser(unet, process, options),
+        shape,
+        seed: fixture.seed,
+        ...(eta !== undefined && { eta }),
+      })
+    const check = (actual: Float32Array, name: string, absolute = 2e-4) =>
+      expectClose(actual, float32(expected(name)), { absolute, what: name })
 
-  it('moves the score of DDIM steps by the gradient of a classifier, with and without noise', async () => {
-    const { classifier } = made
-    const options = { classifierGuidance: { classifier, scale: fixture.scales.classifierDdim, y } }
-    check(await draw(made.free, options, 0), 'classifierDdim')
-    check(await draw(made.free, options, fixture.eta), 'classifierDdimEta')
-  })
+    it('begins at the same unguided chain', async () => {
+      check(await draw(made.free, {}), 'unguided')
+    })
 
-  it('leads away from the null class without a classifier, keeping the variance of the class', async () => {
-    const guidanceScale = fixture.scales.free
-    check(await draw(made.conditional, { y, guidanceScale }), 'freeAncestral')
-    // Extrapolated predictions, step for step without noise, amplify the rounding of float32 most.
-    check(await draw(made.conditional, { y, guidanceScale }, 0), 'freeDdim', 1e-3)
-  })
+    it('finds the gradient of log p(y | xt) at the timestep of the trained process', async () => {
+      const xt = await new Denoiser(made.free, process).noise(shape, fixture.seed)
+      const gradient = await made.classifier.guidance(xt, process, process.timestepCount - 1, y)
+      expectCloseToMax(float32(await gradient.toHost()), float32(expected('gradient')), 1e-5, 'gradient')
+      const doubled = await made.classifier.guidance(xt, process, process.timestepCount - 1, y, { scale: 2 })
+      const twice = float32(expected('gradient')).map((value) => 2 * value)
+      expectCloseToMax(float32(await doubled.toHost()), twice, 1e-5, 'gradient x 2')
+      const { data } = await xt.toHost()
+      const logits = await made.classifier.forward({
+        x: { data: data as Float32Array, shape },
+        t: { data: new Float32Array(3).fill(999), shape: [3] },
+      })
+      expectCloseToMax(float32(logits), float32(expected('logits')), 1e-5, 'logits')
+    })
 
-  it('draws without classes at a guidance scale of 0', async () => {
-    const zero = await draw(made.conditional, { y, guidanceScale: 0 }, 0)
-    check(zero, 'freeZero')
-    const nulls = new Int32Array(y.length).fill(fixture.classCount)
-    expect(await draw(made.conditional, { y: nulls }, 0)).to.deep.equal(zero)
-  })
+    it('moves the mean of ancestral steps by variance times the gradient of a classifier', async () => {
+      const { classifier } = made
+      const scale = fixture.scales.classifierAncestral
+      check(await draw(made.free, { classifierGuidance: { classifier, scale, y } }), 'classifierAncestral')
+    })
 
-  it('guides only inside the interval', async () => {
-    const options = { y, guidanceScale: fixture.scales.free, guidanceInterval: fixture.interval }
-    check(await draw(made.conditional, options, 0), 'freeInterval')
-    const never = { ...options, guidanceInterval: [0, 0] as const }
-    expect(await draw(made.conditional, never, 0)).to.deep.equal(await draw(made.conditional, { y }, 0))
-  })
+    it('moves the score of DDIM steps by the gradient of a classifier, with and without noise', async () => {
+      const { classifier } = made
+      const options = { classifierGuidance: { classifier, scale: fixture.scales.classifierDdim, y } }
+      check(await draw(made.free, options, 0), 'classifierDdim')
+      check(await draw(made.free, options, fixture.eta), 'classifierDdimEta')
+    })
 
-  it('adds both kinds of guidance up', async () => {
-    const { classifier } = made
-    const options = {
-      y,
-      guidanceScale: fixture.scales.freeBoth,
-      classifierGuidance: { classifier, scale: fixture.scales.classifierDdim, y },
-    }
-    check(await draw(made.conditional, options, 0), 'both')
-  })
+    it('leads away from the null class without a classifier, keeping the variance of the class', async () => {
+      const guidanceScale = fixture.scales.free
+      check(await draw(made.conditional, { y, guidanceScale }), 'freeAncestral')
+      // Extrapolated predictions, step for step without noise, amplify the rounding of float32 most.
+      const absolute = kernels === 'fast' ? 1e-3 : 2e-4
+      check(await draw(made.conditional, { y, guidanceScale }, 0), 'freeDdim', absolute)
+    })
 
-  it('clips what the classifier has moved when told to', async () => {
-    const { classifier } = made
-    const classifierGuidance = { classifier, scale: 1e4, y, clip: true }
-    const denoiser = new Denoiser(made.free, process, { classifierGuidance })
-    const xt = await denoiser.noise(shape, fixture.seed)
-    const k = process.timestepCount - 1
-    const { xStart } = await denoiser.predictXStart(xt, k)
-    const gradient = await denoiser.classifierGradient(xt, k)
-    const guided = float32(await (await denoiser.guidedXStart(xStart, gradient!, k)).toHost())
-    expect(Math.max(...guided.map(Math.abs))).to.equal(1)
-  })
+    it('draws without classes at a guidance scale of 0', async () => {
+      const zero = await draw(made.conditional, { y, guidanceScale: 0 }, 0)
+      check(zero, 'freeZero')
+      const nulls = new Int32Array(y.length).fill(fixture.classCount)
+      expect(await draw(made.conditional, { y: nulls }, 0)).to.deep.equal(zero)
+    })
 
-  it('says why a score cannot be guided where no signal is left', async () => {
-    const last = NoiseSchedule.create({ name: 'linear', timestepCount: 50, zeroTerminalSnr: true })
-    const { classifier } = made
-    const denoiser = new Denoiser(made.free, last, { classifierGuidance: { classifier, y } })
-    const xt = await denoiser.noise(shape, fixture.seed)
-    const message = await denoiser.guidedXStart(xt, xt, 49).catch((error: Error) => error.message)
-    expect(message).to.equal(
-      'denoiser.guidedXStart: expected alphaBar to be > 0, where a score says something about xStart, got 0; guide ancestral steps, or use a schedule without zeroTerminalSnr',
-    )
-  })
+    it('guides only inside the interval', async () => {
+      const options = { y, guidanceScale: fixture.scales.free, guidanceInterval: fixture.interval }
+      check(await draw(made.conditional, options, 0), 'freeInterval')
+      const never = { ...options, guidanceInterval: [0, 0] as const }
+      expect(await draw(made.conditional, never, 0)).to.deep.equal(await draw(made.conditional, { y }, 0))
+    })
 
-  it('changes nothing at classifier scale 0', async () => {
-    const { classifier } = made
-    const guided = await draw(made.free, { classifierGuidance: { classifier, scale: 0, y } }, 0)
-    expect(guided).to.deep.equal(await draw(made.free, {}, 0))
+    it('adds both kinds of guidance up', async () => {
+      const { classifier } = made
+      const options = {
+        y,
+        guidanceScale: fixture.scales.freeBoth,
+        classifierGuidance: { classifier, scale: fixture.scales.classifierDdim, y },
+      }
+      check(await draw(made.conditional, options, 0), 'both')
+    })
+
+    it('clips what the classifier has moved when told to', async () => {
+      const { classifier } = made
+      const classifierGuidance = { classifier, scale: 1e4, y, clip: true }
+      const denoiser = new Denoiser(made.free, process, { classifierGuidance })
+      const xt = await denoiser.noise(shape, fixture.seed)
+      const k = process.timestepCount - 1
+      const { xStart } = await denoiser.predictXStart(xt, k)
+      const gradient = await denoiser.classifierGradient(xt, k)
+      const guided = float32(await (await denoiser.guidedXStart(xStart, gradient!, k)).toHost())
+      expect(Math.max(...guided.map(Math.abs))).to.equal(1)
+    })
+
+    it('says why a score cannot be guided where no signal is left', async () => {
+      const last = NoiseSchedule.create({ name: 'linear', timestepCount: 50, zeroTerminalSnr: true })
+      const { classifier } = made
+      const denoiser = new Denoiser(made.free, last, { classifierGuidance: { classifier, y } })
+      const xt = await denoiser.noise(shape, fixture.seed)
+      const message = await denoiser.guidedXStart(xt, xt, 49).catch((error: Error) => error.message)
+      expect(message).to.equal(
+        'denoiser.guidedXStart: expected alphaBar to be > 0, where a score says something about xStart, got 0; guide ancestral steps, or use a schedule without zeroTerminalSnr',
+      )
+    })
+
+    it('changes nothing at classifier scale 0', async () => {
+      const { classifier } = made
+      const guided = await draw(made.free, { classifierGuidance: { classifier, scale: 0, y } }, 0)
+      expect(guided).to.deep.equal(await draw(made.free, {}, 0))
+    })
   })
-})
+}
 
 /** First two numbers, last, sum, sum of absolute values: what the specification lists. */
 function summary(values: Float32Array): number[] {
