@@ -123,10 +123,10 @@ struct DdimStepper : Stepper {
   DdimStepper(const Json& job, at::Device device) : layout(layout_of(job.at("network"))) {
     unet = std::make_shared<trislot::UNet>(config_of(job.at("network")), device, /*seed=*/0);
     const trislot::Schedule schedule(trislot::named_betas("linear", kTimesteps));
-    std::vector<int64_t> kept;
+    std::vector<double> kept;
     for (int64_t i = 0; i < kSamplingSteps; ++i) {
       const double position = static_cast<double>(i) * (kTimesteps - 1) / (kSamplingSteps - 1);
-      kept.push_back(static_cast<int64_t>(std::nearbyint(position)));
+      kept.push_back(std::nearbyint(position));
     }
     process = schedule.respaced(kept);
     options.dtype = dtype_of(job);
