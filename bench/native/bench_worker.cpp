@@ -179,7 +179,8 @@ double measured(at::Device device, const std::function<void()>& work) {
 
 class Bench {
  public:
-  explicit Bench(at::Device device) : device_(device.is_cpu() || device.has_index() ? device : at::Device(device.type(), 0)) {}
+  explicit Bench(at::Device device)
+      : device_(device.is_cpu() || device.has_index() ? device : at::Device(device.type(), 0)) {}
 
   std::string answer(const Json& question) {
     const auto& command = question.at("command").text;

@@ -442,8 +442,9 @@ void test_written_torch_files() {
   }
   write_torch_file(path, entries, source);
   check(read_bytes(path) == bytes, "the same tensors give the same bytes");
-  check(message_of([&] { write_torch_file(path, {entries[0], entries[0]}, source); }) ==
-            "writeTorchFile(\"" + path + "\"): expected every name once, got \"Bool\"",
+  check(message_of([&] {
+          write_torch_file(path, {entries[0], entries[0]}, source);
+        }) == "writeTorchFile(\"" + path + "\"): expected every name once, got \"Bool\"",
         "names are unique");
   check(read_bytes(path) == bytes, "a failed write keeps the old file");
 
@@ -469,7 +470,9 @@ void test_checksums() {
   check_refusal(damaged, "hostile.pt", "zip entry \"archive/data.pkl\" to have its checksum, got damaged data");
 
   const auto weight = at::full({3 << 20}, 7, at::kByte);
-  check(message_of([&] { load_weights({{"a", weight}}, in_folder("hostile.pt"), {}); }).ends_with("damaged data") &&
+  check(message_of([&] {
+          load_weights({{"a", weight}}, in_folder("hostile.pt"), {});
+        }).ends_with("damaged data") &&
             at::equal(weight, at::full({3 << 20}, 7, at::kByte)),
         "nothing is copied from a damaged file");
 }
@@ -486,9 +489,11 @@ void test_partial_loads() {
             report.misshapen == std::vector<std::string>{"a: file [2], model [3]"},
         "what was loaded, what stays and what is not used is told");
   check(at::equal(out, at::tensor({4.f, 5.f, -1.f, -1.f, 0.f, 1.f, 0.f, 1.f}).view({4, 2})), "rows find their place");
-  check(message_of([&] { load_weights({{"a", a}}, path, {"", true, {}}); }) ==
-            "loadWeights(\"" + path + "\"): expected the names and shapes of the model, got 2 unexpected (out, x), "
-            "1 misshapen (a: file [2], model [3])",
+  check(message_of([&] {
+          load_weights({{"a", a}}, path, {"", true, {}});
+        }) == "loadWeights(\"" + path +
+                  "\"): expected the names and shapes of the model, got 2 unexpected (out, x), "
+                  "1 misshapen (a: file [2], model [3])",
         "a file of which nothing fits is refused");
   for (const std::vector<int64_t>& rows : {std::vector<int64_t>{0, 1, 2, 3}, {0, 1, 2}, {0, 1, 2, -2}}) {
     const auto message = message_of([&] { load_weights({{"out", out}}, path, {"", true, {{"out", rows}}}); });

@@ -1,5 +1,5 @@
-// The fast kernels against LibTorch's own operators in float64, once for each instruction set that this processor has; and
-// the arena.
+// The fast kernels against LibTorch's own operators in float64, once for each instruction set that this processor has;
+// and the arena.
 //
 //   kernels_test            all of that
 //   kernels_test verbose    the same, with the worst error of each group as a fraction of its tolerance
@@ -103,13 +103,14 @@ struct ConvCase {
 };
 
 std::vector<ConvCase> conv_cases() {
-  // A single pixel; borders of tiles; just below and at the 16 tiles from which Winograd's form is taken; panels of output
-  // channels shared among threads (few tiles) and not; several blocks and chunks of tiles.
+  // A single pixel; borders of tiles; just below and at the 16 tiles from which Winograd's form is taken; panels of
+  // output channels shared among threads (few tiles) and not; several blocks and chunks of tiles.
   std::vector<ConvCase> cases = {{1, 1, 1, 1, 1},    {9, 1, 1, 3, 8},     {1, 28, 28, 1, 33},  {2, 16, 12, 16, 24},
                                  {3, 5, 7, 33, 64},  {1, 9, 9, 96, 64},   {9, 8, 8, 64, 96},   {4, 4, 4, 24, 3},
                                  {1, 12, 20, 3, 3},  {1, 13, 13, 1, 96},  {1, 16, 16, 8, 33},  {2, 33, 31, 3, 1},
                                  {1, 4, 64, 33, 33}, {16, 1, 1, 96, 96},  {4, 28, 28, 16, 8},  {9, 9, 9, 33, 1},
-                                 {1, 64, 64, 24, 1}, {2, 28, 28, 64, 33}, {1, 65, 67, 16, 16}, {9, 16, 12, 96, 24}, {3, 44, 44, 96, 96}};
+                                 {1, 64, 64, 24, 1}, {2, 28, 28, 64, 33}, {1, 65, 67, 16, 16}, {9, 16, 12, 96, 24},
+                                 {3, 44, 44, 96, 96}};
   std::mt19937 random(1);
   const auto draw = [&](const std::vector<int64_t>& from) { return from[random() % from.size()]; };
   const std::vector<int64_t> channels = {1, 3, 8, 16, 24, 33, 64, 96}, small = {1, 2, 3, 4, 5, 6, 7, 8, 9};
@@ -142,9 +143,8 @@ void test_conv3x3() {
     auto y = conv_reference(x, rounded_weight);
     if (bias.defined()) y = y + bias.to(at::kDouble).view({-1, out, 1, 1});
     if (adds) y = y + addend;
-    const auto [dx, dw, none] =
-        at::convolution_backward(dy, x, rounded_weight, c10::nullopt, {1, 1}, {1, 1}, {1, 1}, false, {0, 0}, 1,
-                                 {true, true, false});
+    const auto [dx, dw, none] = at::convolution_backward(dy, x, rounded_weight, c10::nullopt, {1, 1}, {1, 1}, {1, 1},
+                                                         false, {0, 0}, 1, {true, true, false});
     const double tolerance = !rounds ? kFloatError : direct ? kRoundedOften : kRounded;
     for_each_table([&, &dx = dx, &dw = dw] {
       const auto own_x = image(x, type), own_dy = image(dy, type), own_weight = floats(weight);
@@ -208,8 +208,8 @@ void test_conv1x1() {
   struct Case {
     int64_t batch, height, width, in, out;
   };
-  const std::vector<Case> cases = {{1, 1, 1, 1, 1},  {2, 1, 5, 3, 8},    {1, 7, 14, 33, 33}, {3, 8, 8, 64, 96},
-                                   {1, 5, 5, 700, 8}, {2, 9, 9, 8, 3},   {1, 12, 16, 97, 1}, {5, 4, 4, 1, 130},
+  const std::vector<Case> cases = {{1, 1, 1, 1, 1},   {2, 1, 5, 3, 8},   {1, 7, 14, 33, 33},  {3, 8, 8, 64, 96},
+                                   {1, 5, 5, 700, 8}, {2, 9, 9, 8, 3},   {1, 12, 16, 97, 1},  {5, 4, 4, 1, 130},
                                    {1, 1, 1, 513, 3}, {9, 9, 9, 24, 16}, {1, 31, 33, 96, 40}, {2, 28, 28, 16, 100}};
   for (const auto& [batch, height, width, in, out] : cases) {
     for (const auto type : kTypes) {
@@ -299,12 +299,11 @@ void test_norm(const NormCase& shape, at::ScalarType type) {
     const auto factors = affine(found, gamma, beta, extra);
     check_close(apply(parts, factors, shape.activates), y, rounds ? kRounded : kFloatError, "apply", fact);
 
-    const auto result = apply_backward(image(gradient, type), parts, found, factors, gamma, beta, extra, shape.activates,
-                                       shape.adds ? image(addend, type) : at::Tensor());
+    const auto result = apply_backward(image(gradient, type), parts, found, factors, gamma, beta, extra,
+                                       shape.activates, shape.adds ? image(addend, type) : at::Tensor());
     const double tolerance = rounds ? kRoundedOften : 2 * kFloatError;
     check(result.x.second.defined() == (shape.second > 0), "the gradient has the parts of x, " + fact);
-    const auto joined =
-        shape.second > 0 ? at::cat({result.x.first, result.x.second}, 1) : result.x.first;
+    const auto joined = shape.second > 0 ? at::cat({result.x.first, result.x.second}, 1) : result.x.first;
     check_close(joined, dx, tolerance, "apply_backward", fact);
     check_close(result.weight, weight.grad(), 2 * kFloatError, "apply_backward: weight", fact);
     check_close(result.bias, bias.grad(), 2 * kFloatError, "apply_backward: bias", fact);
@@ -319,12 +318,13 @@ void test_norm(const NormCase& shape, at::ScalarType type) {
 
 void test_norms() {
   // Groups that end at the boundary of the parts, and groups that go across it.
-  const std::vector<NormCase> cases = {{2, 8, 8, 32, 0, 8, false, true, false},  {1, 1, 1, 8, 0, 1, false, true, true},
-                                       {3, 7, 9, 24, 8, 4, false, true, true},   {2, 9, 9, 20, 12, 4, true, true, false},
-                                       {1, 16, 12, 33, 31, 4, true, true, true}, {2, 5, 5, 64, 96, 32, false, true, true},
-                                       {2, 13, 11, 1, 2, 1, false, false, true}, {1, 28, 28, 3, 0, 3, true, false, false},
-                                       {9, 4, 4, 96, 64, 8, true, true, true},   {1, 2, 33, 130, 6, 2, false, true, false},
-                                       {2, 6, 6, 16, 0, 4, false, true, false, 300}};
+  const std::vector<NormCase> cases = {
+      {2, 8, 8, 32, 0, 8, false, true, false},     {1, 1, 1, 8, 0, 1, false, true, true},
+      {3, 7, 9, 24, 8, 4, false, true, true},      {2, 9, 9, 20, 12, 4, true, true, false},
+      {1, 16, 12, 33, 31, 4, true, true, true},    {2, 5, 5, 64, 96, 32, false, true, true},
+      {2, 13, 11, 1, 2, 1, false, false, true},    {1, 28, 28, 3, 0, 3, true, false, false},
+      {9, 4, 4, 96, 64, 8, true, true, true},      {1, 2, 33, 130, 6, 2, false, true, false},
+      {2, 6, 6, 16, 0, 4, false, true, false, 300}};
   for (const auto& shape : cases) {
     for (const auto type : kTypes) test_norm(shape, type);
   }
@@ -365,7 +365,7 @@ void test_attention() {
     double size = 1;
   };
   // The last: scores of hundreds, of which one takes all.
-  const std::vector<Case> cases = {{1, 1, 1, 1, 8},  {2, 1, 7, 4, 16}, {2, 7, 7, 2, 33},  {1, 8, 8, 4, 8},
+  const std::vector<Case> cases = {{1, 1, 1, 1, 8},    {2, 1, 7, 4, 16},  {2, 7, 7, 2, 33}, {1, 8, 8, 4, 8},
                                    {1, 16, 16, 1, 64}, {2, 16, 16, 2, 8}, {3, 5, 10, 3, 1}, {2, 8, 8, 2, 16, 30}};
   for (const auto& [batch, height, width, heads, head_width, size] : cases) {
     for (const auto type : kTypes) {
@@ -373,8 +373,10 @@ void test_attention() {
         const bool rounds = type == at::kBFloat16;
         const auto fact = text(batch, "x", height, "x", width, "of", heads, "heads of", head_width,
                                type_major ? "by type" : "by head", rounds ? "in bfloat16" : "");
-        const auto qkv =
-            (random({batch, 3 * heads * head_width, height, width}) * size).to(type).to(at::kDouble).requires_grad_(true);
+        const auto qkv = (random({batch, 3 * heads * head_width, height, width}) * size)
+                             .to(type)
+                             .to(at::kDouble)
+                             .requires_grad_(true);
         const auto gradient = random({batch, heads * head_width, height, width}, type);
         const auto y = attention_reference(qkv, heads, type_major);
         y.backward(gradient);
@@ -414,8 +416,9 @@ at::Tensor elementwise(const at::Tensor& x, const at::Tensor& scale, bool activa
 
 void test_rounding_to_bfloat16() {
   std::mt19937 random(2);
-  std::vector<uint32_t> words = {0, 0x80000000, 0x7f800000, 0xff800000, 0x7f7fffff, 0x7f7f8000, 0x7f7f7fff, 0x7fc00000,
-                                 0x7fffffff, 0xffffffff, 0x7f800001, 0xff800001, 0x3f808000, 0x3f818000, 0x3f808001, 1};
+  std::vector<uint32_t> words = {0,          0x80000000, 0x7f800000, 0xff800000, 0x7f7fffff, 0x7f7f8000,
+                                 0x7f7f7fff, 0x7fc00000, 0x7fffffff, 0xffffffff, 0x7f800001, 0xff800001,
+                                 0x3f808000, 0x3f818000, 0x3f808001, 1};
   while (words.size() < 100'003) words.push_back(static_cast<uint32_t>(random()));
   const auto scale = at::empty({static_cast<int64_t>(words.size())}, at::kFloat);
   std::memcpy(scale.data_ptr(), words.data(), words.size() * sizeof(uint32_t));
@@ -423,7 +426,8 @@ void test_rounding_to_bfloat16() {
   for_each_table([&] {
     const std::string name = kernel_table().name;
     const auto result = elementwise(at::ones_like(expected), scale, /*activates=*/false);
-    check(same_bits(result.masked_select(real), expected.masked_select(real)), name + " rounds to even as LibTorch does");
+    check(same_bits(result.masked_select(real), expected.masked_select(real)),
+          name + " rounds to even as LibTorch does");
     check(at::equal(result.isnan(), scale.isnan()), name + " stores NaN as NaN, whatever its bits");
 
     // The other way: every bfloat16.
@@ -441,8 +445,9 @@ void test_rounding_to_bfloat16() {
 }
 
 void test_silu() {
-  auto x = at::cat({at::linspace(-200, 200, 40'001), at::tensor({-1000.0f, 1000.0f, -3e38f, 3e38f, 0.0f, -0.0f, 1e-40f}),
-                    at::tensor({kNan, kInfinity, -kInfinity}).to(at::kFloat)});
+  auto x =
+      at::cat({at::linspace(-200, 200, 40'001), at::tensor({-1000.0f, 1000.0f, -3e38f, 3e38f, 0.0f, -0.0f, 1e-40f}),
+               at::tensor({kNan, kInfinity, -kInfinity}).to(at::kFloat)});
   const auto expected = at::silu(x.to(at::kDouble)), real = expected.isfinite();
   for_each_table([&] {
     const std::string name = kernel_table().name;
@@ -473,8 +478,10 @@ void test_not_finite() {
           check(clean(y[0].slice(1, 0, 4)) && clean(y[0].slice(1, 12)), name + "tiles that do not see it are");
           check(clean(y[1]), name + "other images are");
         }
-        check(spoiled(conv3x3_weight_gradient(own, before, weight).select(1, 3)), name + "its weights' gradients are not");
-        check(spoiled(conv1x1(own, weight.select(3, 1).select(2, 1), {})[0].select(1, 6).select(1, 6)), name + "conv1x1");
+        check(spoiled(conv3x3_weight_gradient(own, before, weight).select(1, 3)),
+              name + "its weights' gradients are not");
+        check(spoiled(conv1x1(own, weight.select(3, 1).select(2, 1), {})[0].select(1, 6).select(1, 6)),
+              name + "conv1x1");
         check(!pixel_sums(own)[0][3].isfinite().item<bool>() && clean(pixel_sums(own)[1]), name + "pixel_sums");
 
         const auto ones = at::ones({8}), zeros = at::zeros({8});
@@ -483,8 +490,8 @@ void test_not_finite() {
         const auto y = apply({own, {}}, factors, /*activates=*/true);
         check(y[0].narrow(0, 0, 4).isnan().all().item<bool>() && clean(y[0].narrow(0, 4, 4)) && clean(y[1]),
               name + "its group becomes NaN, and no other");
-        const auto back = apply_backward(before.clone(at::MemoryFormat::Preserve), {own, {}}, found, factors, ones, zeros,
-                                         {}, true, {});
+        const auto back = apply_backward(before.clone(at::MemoryFormat::Preserve), {own, {}}, found, factors, ones,
+                                         zeros, {}, true, {});
         check(back.x.first[0].narrow(0, 0, 4).isnan().all().item<bool>() && clean(back.x.first[1]),
               name + "so does its gradient");
 
@@ -509,7 +516,8 @@ void test_not_finite() {
 // --- the optimizer ---
 
 void test_optimizer() {
-  const std::vector<std::vector<int64_t>> shapes = {{1}, {7}, {33}, {16384}, {16385}, {64, 96}, {3, 17, 1001}, {24, 8, 3, 3}};
+  const std::vector<std::vector<int64_t>> shapes = {{1},     {7},      {33},          {16384},
+                                                    {16385}, {64, 96}, {3, 17, 1001}, {24, 8, 3, 3}};
   for (const bool decay_all : {true, false}) {
     for_each_table([&] {
       const std::string name = kernel_table().name;
@@ -590,12 +598,14 @@ void test_threads() {
     for_each_table([&] {
       for (const auto& [batch, height, width, in, out] :
            {ConvCase{1, 16, 20, 33, 96}, {3, 28, 28, 24, 33}, {9, 9, 9, 96, 64}, {16, 1, 1, 16, 8}}) {
-        const auto x = image(random({batch, in, height, width}), type), dy = image(random({batch, out, height, width}), type);
+        const auto x = image(random({batch, in, height, width}), type),
+                   dy = image(random({batch, out, height, width}), type);
         const auto weight = floats(random({out, in, 3, 3})), matrix = floats(random({out, in}));
         const auto bias = floats(random({batch, out}));
         const auto name = text(c10::toString(type), batch, height, width, in, out);
         check_threads("conv3x3 " + name, [&]() -> std::vector<at::Tensor> {
-          return {conv3x3(x, weight, bias, dy), conv3x3_input_gradient(dy, weight), conv3x3_weight_gradient(x, dy, weight)};
+          return {conv3x3(x, weight, bias, dy), conv3x3_input_gradient(dy, weight),
+                  conv3x3_weight_gradient(x, dy, weight)};
         });
         check_threads("conv1x1 " + name, [&, in = in, out = out]() -> std::vector<at::Tensor> {
           auto gradient = at::empty({out, in});
@@ -608,7 +618,8 @@ void test_threads() {
           const auto found = moments(parts, 1);
           const auto factors = affine(found, ones, zeros, {});
           const auto y = apply(parts, factors, true);
-          const auto back = apply_backward(y.clone(at::MemoryFormat::Preserve), parts, found, factors, ones, zeros, {}, true, y);
+          const auto back =
+              apply_backward(y.clone(at::MemoryFormat::Preserve), parts, found, factors, ones, zeros, {}, true, y);
           return {found.mean, found.rstd, y, back.x.first, back.x.second, back.weight, back.bias, back.x_sums};
         });
       }
@@ -627,7 +638,8 @@ void test_threads() {
       std::vector<Ema> averages = {Ema(0.9, false, weights)};
       const auto norm = optimizer.norm(gradients);
       optimizer.step(gradients, 1, 1e-3, averages);
-      return {weights[0], weights[1], averages[0].averages[0], optimizer.exp_avg_sq[0], at::full({1}, static_cast<float>(norm))};
+      return {weights[0], weights[1], averages[0].averages[0], optimizer.exp_avg_sq[0],
+              at::full({1}, static_cast<float>(norm))};
     });
   });
 }
@@ -696,7 +708,8 @@ void test_arena() {
     }
     int here = 0;
     const auto elsewhere = std::make_unique<char[]>(64);
-    for (void* foreign : {static_cast<void*>(&here), static_cast<void*>(elsewhere.get()), static_cast<void*>(nullptr)}) {
+    for (void* foreign :
+         {static_cast<void*>(&here), static_cast<void*>(elsewhere.get()), static_cast<void*>(nullptr)}) {
       check(arena.release(foreign) == 0 && arena.size_of(foreign) == 0, "a pointer of others is refused");
     }
     auto* block = static_cast<char*>(arena.allocate(kMebibyte));
