@@ -101,7 +101,7 @@ export async function finishedCell(
 ): Promise<CellResult | undefined> {
   const result = await readJson<CellResult>(join(cellFolder(study.out, arm.name, seed), RESULT))
   const isCurrent =
-    result?.options === optionsHash(arm, seed) && result.evaluation === settingsHash(arm.evaluate)
+    result?.options === optionsHash(arm, seed) && result.evaluation === evaluationHash(arm.evaluate)
   return isCurrent ? result : undefined
 }
 
@@ -126,7 +126,7 @@ export async function runCell(
   const options: RunOptions = { ...given, ...(settled !== undefined && { threads: settled }) }
   const config = await runConfig(options)
   const evaluator = new Evaluator(arm.evaluate, config)
-  const evaluation = settingsHash(arm.evaluate)
+  const evaluation = evaluationHash(arm.evaluate)
   const kept = await readJson<{ evaluation: string; points: CurvePoint[] }>(join(folder, CURVE))
   const points = new Map<number, CurvePoint>()
   if (kept?.evaluation === evaluation) for (const point of kept.points) points.set(point.step, point)
@@ -302,6 +302,11 @@ function inOrder(points: ReadonlyMap<number, CurvePoint>): CurvePoint[] {
 
 function optionsHash(arm: StudyArm, seed: number): string {
   return settingsHash({ ...arm.options, seed, threads: undefined, keep: undefined, stops: arm.stops })
+}
+
+/** Of what decides held-out errors; samples are settled apart from them, and `weights` is a matter of the report. */
+function evaluationHash({ samples: _, weights: __, ...settings }: EvaluationSettings): string {
+  return settingsHash(settings)
 }
 
 /** Seconds a step, from the lines of timing.jsonl; those of a run that was continued count alike. */
