@@ -64,6 +64,7 @@ export async function studyOf(
       onProgress: (state) => progress.update(state.images, state.totalImages, details(state)),
     })
     progress.end()
+    console.log(`${result.table}\n\n${result.out}/study.md`)
     for (const { cell, message } of result.failures) progress.line(`failed: ${cell}: ${message}`)
     if (result.wasStopped) {
       progress.line('stopped; the same command goes on')

@@ -81,6 +81,19 @@ export interface CellResult {
     readonly raw: HeldOutResult
   }
   readonly curve: readonly CurvePoint[]
+  readonly samples?: SampleResult
+}
+
+/** Distances of samples from the data set, for each number of steps. */
+export interface SampleResult {
+  /** Hash of the settings and of the classifier whose features are compared. */
+  readonly hash: string
+  readonly rows: readonly {
+    readonly steps: number
+    readonly slicedWasserstein: number
+    readonly frechet?: number
+    readonly kid?: number
+  }[]
 }
 
 /** Who watches a cell. */

@@ -5,6 +5,7 @@ import { z } from 'zod'
 import { argumentError } from '../check.ts'
 import { checkOptions, decimal, integer, numbers, oneOf, text } from '../options.ts'
 import { RUN_SHAPE, type RunOptions, runConfig } from '../training/run-config.ts'
+import { parseMetric } from './metric.ts'
 
 const record = (what: string) => z.record(z.string(), z.unknown(), what)
 
@@ -126,6 +127,7 @@ export async function parseStudy(given: StudyOptions, call = 'runStudy'): Promis
   if (!names.includes(compare.control)) {
     throw argumentError(call, 'compare.control', `an arm (${names.join(', ')})`, compare.control)
   }
+  for (const metric of compare.metrics) parseMetric(call, metric)
   const shared = evaluation(`${call} evaluate`, file.evaluate)
   const arms = await Promise.all(names.map((name) => parseArm(call, name, file, shared)))
   const { name, title = name, about = '', out = join('studies', name), seeds } = file

@@ -5,6 +5,7 @@ import { writeDurably } from '../training/checkpoint.ts'
 import { type CellResult, finishedCell } from './cell.ts'
 import { startCell } from './cell-process.ts'
 import { parseStudy, type StudyArm, type StudyOptions, workers } from './study-file.ts'
+import { writeStudyReport } from './study-report.ts'
 
 /** A cell that is running. */
 export interface RunningCell {
@@ -47,6 +48,8 @@ export interface StudyRunOptions {
 export interface StudyRun {
   readonly out: string
   readonly results: readonly CellResult[]
+  /** The comparison as Markdown tables. */
+  readonly table: string
   readonly failures: readonly { readonly cell: string; readonly message: string }[]
   /** Some cells are not finished, because the signal came. */
   readonly wasStopped: boolean
@@ -108,8 +111,9 @@ export async function runStudy(given: StudyOptions, options: StudyRunOptions = {
   }
   const found = await Promise.all(cells.map(({ arm, seed }) => finishedCell(study, arm, seed)))
   const results = found.filter((result) => result !== undefined)
+  const table = await writeStudyReport(study, results)
   const wasStopped = Boolean(signal?.aborted) && results.length < cells.length
-  return { out: study.out, results, failures, wasStopped }
+  return { out: study.out, results, table, failures, wasStopped }
 }
 
 function chosen<T, K>(
