@@ -24,6 +24,7 @@ import {
   settleTimesteps,
   slotsFromEdges,
   TIMESTEP_SHAPE,
+  timestepSampler,
   trainedTimestepCount,
 } from './timestep-options.ts'
 import { LOSS_KINDS, PRECISIONS, SPACES, VARIANCE_TYPES } from './trainer.ts'
@@ -282,10 +283,9 @@ export async function runConfig(asked: RunOptions, call = 'run'): Promise<RunCon
     config.slotPlan ??= 'round-robin'
   }
   runWarnings(config, call)
-  return {
-    ...settleTimesteps(call, config, trainedTimestepCount(config)),
-    run: run ?? join('runs', runName(given)),
-  }
+  const settled = settleTimesteps(call, config, trainedTimestepCount(config))
+  if (settled.samplerNumbers ?? settled.weightingNumbers) timestepSampler(settled) // which checks them
+  return { ...settled, run: run ?? join('runs', runName(given)) }
 }
 
 /** What of a run counts twice and may be meant, in words; throws where it cannot be. */
