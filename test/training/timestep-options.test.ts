@@ -139,6 +139,24 @@ describe('A run that learns its timesteps', () => {
     })
   }
 
+  it('trains on with more steps when what its recipe derived from them is given', async () => {
+    const { emaRates: _, warmupSteps: __, ...rest } = SMALL
+    const options = (steps: number): RunOptions => ({
+      ...{ ...rest, data: small.data, run: join(small.folder, 'longer'), steps },
+      ...{ recipe: 'small-batch', choose: undefined },
+    })
+    await run(options(40))
+    const error = await rejection(run(options(80)))
+    expect(error.message).to.match(
+      /expected warmupSteps to be 2, as when .* began, got 4; .*emaHalfLife to be \[8\]/,
+    )
+    expect(error.message).to.include(
+      'a recipe derives emaHalfLife and warmupSteps from steps; give them as they were',
+    )
+    const longer = await run({ ...options(42), emaHalfLife: [8], warmupSteps: 2 })
+    expect(longer.step).to.equal(42)
+  })
+
   it('says what counts twice, and trains', async () => {
     const lines: string[] = []
     const { emaRates: _, ...rest } = SMALL
