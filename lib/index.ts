@@ -205,6 +205,7 @@ export {
   WEIGHTING_NAMES,
   WEIGHTINGS,
   type Weighting,
+  type WeightingEntry,
   type WeightingFactorsOptions,
   type WeightingName,
   weightingFactors,

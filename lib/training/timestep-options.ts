@@ -124,7 +124,7 @@ export const TIMESTEP_SHAPE = {
   ),
   uniformShare: about(
     'timesteps',
-    'share of uniform draws mixed into a law; 0.001 with importanceWeights, else 0',
+    'share of uniform draws mixed into a law; 0.001 with importanceWeights, 0.01 for adaptive-density, else 0',
     decimal(0, 1).optional(),
   ),
   slotRule: about(
