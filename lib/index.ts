@@ -149,6 +149,16 @@ export { SPACINGS, type SpacingName, type StepSpacing, spaceSteps } from './sche
 export { spaceTimesteps } from './schedule/spacing.ts'
 export type { HostTensor, ImageBatch, ImageShape } from './tensor.ts'
 export {
+  type AdaptiveDensityOptions,
+  type AdaptiveDensitySampler,
+  adaptiveDensitySampler,
+} from './timesteps/adaptive-density.ts'
+export {
+  type CurriculumOptions,
+  type CurriculumSampler,
+  curriculumSampler,
+} from './timesteps/curriculum.ts'
+export {
   clippedSnr,
   fixedLaw,
   lawFromMass,
@@ -170,10 +180,22 @@ export {
   type LossSecondMomentSampler,
   lossSecondMomentSampler,
 } from './timesteps/loss-second-moment.ts'
+export {
+  type RefreshedSlotOptions,
+  type RefreshedSlotSampler,
+  refreshedSlotSampler,
+  SLOT_REFRESH_RULES,
+  type SlotRefreshRule,
+} from './timesteps/refreshed-slots.ts'
 export type { JsonValue, StepLosses, TimestepDraw, TimestepSampler } from './timesteps/sampler.ts'
 export { type SlotSamplerOptions, slotSampler } from './timesteps/slots.ts'
 export { goldenSampler, stratifiedSampler, systematicSampler } from './timesteps/stratified.ts'
 export { type PositionStream, positionStream, STREAMS, type StreamName } from './timesteps/stream.ts'
+export {
+  type UncertaintyOptions,
+  type UncertaintySampler,
+  uncertaintySampler,
+} from './timesteps/uncertainty.ts'
 export { type UniformSamplerOptions, uniformSampler } from './timesteps/uniform.ts'
 export { weightedSampler } from './timesteps/weighted-sampler.ts'
 export {
@@ -183,6 +205,7 @@ export {
   WEIGHTING_NAMES,
   WEIGHTINGS,
   type Weighting,
+  type WeightingEntry,
   type WeightingFactorsOptions,
   type WeightingName,
   weightingFactors,

@@ -11,7 +11,7 @@ export type PositionStream = (count: number, step: number) => Float64Array
 const GOLDEN = 0x9e3779b9 // 2^32 (sqrt(5) - 1) / 2, as an odd whole number: all 2^32 positions are visited
 
 /**
- * Streams of positions that are each uniform on [0, 1) (math.md, eq. 83 and 84).
+ * Streams of positions that are each uniform on [0, 1) (math.md, eq. 19, 20 and 83).
  *
  * `iid`: independent. `stratified`: one in each of B equal strata. `systematic`: evenly spaced from one offset. `golden`: one sequence
  * over all examples of all steps, u_n = (offset + n (sqrt(5) - 1) / 2) mod 1 with n = step x B + i, of which every window is spread

@@ -4,72 +4,79 @@ import { clippedSnr, logSnrDensity } from './law.ts'
 /** A weight on the error of xStart as a function of the signal-to-noise ratio: what is minimised, whatever the space of the loss. */
 export type Weighting = (snr: number) => number
 
+/** Names of the weightings. */
+export const WEIGHTING_NAMES = [
+  'lsimple', 'constant', 'snr+1', 'truncated-snr', 'min-snr', 'soft-min-snr', 'p2', 'debias', 'sigmoid', 'edm',
+] as const // biome-ignore format: one list
+/** One of `WEIGHTING_NAMES`. */
+export type WeightingName = (typeof WEIGHTING_NAMES)[number]
+
+type Numbers = Readonly<Record<string, number>>
+
+/** A weighting and its numbers. */
+export interface WeightingEntry {
+  /** Names of the numbers and their defaults, in the order in which a run lists them. */
+  readonly numbers: Numbers
+  /** It is a density over log snr, to be divided by that of the timesteps. */
+  readonly isDensity?: boolean
+  /** W for some numbers. */
+  readonly weight: (numbers: Numbers) => Weighting
+}
+
 /** Weights by name and their numbers with defaults; each gives W(snr) of math.md, eq. 95. */
-export const WEIGHTINGS = {
+export const WEIGHTINGS: Readonly<Record<WeightingName, WeightingEntry>> = {
   /** The eps error itself (DDPM, L_simple). */
-  lsimple: { numbers: {}, weight: () => (snr: number) => snr },
+  lsimple: { numbers: {}, weight: () => (snr) => snr },
   /** The error of xStart itself. */
   constant: { numbers: {}, weight: () => () => 1 },
   /** The v error itself (Salimans & Ho 2022). */
-  'snr+1': { numbers: {}, weight: () => (snr: number) => snr + 1 },
+  'snr+1': { numbers: {}, weight: () => (snr) => snr + 1 },
   /** Salimans & Ho 2022: the greater of both errors of an example. */
-  'truncated-snr': { numbers: {}, weight: () => (snr: number) => Math.max(snr, 1) },
+  'truncated-snr': { numbers: {}, weight: () => (snr) => Math.max(snr, 1) },
   /** Hang et al. 2023, arXiv 2303.09556. */
   'min-snr': {
     numbers: { gamma: 5 },
     weight:
-      ({ gamma }: Numbers) =>
-      (snr: number) =>
+      ({ gamma }) =>
+      (snr) =>
         Math.min(snr, gamma!),
   },
   /** Crowson et al. 2024 (HDiT), arXiv 2401.11605; gamma = 1 / sigma_d^2. */
   'soft-min-snr': {
     numbers: { gamma: 4 },
     weight:
-      ({ gamma }: Numbers) =>
-      (snr: number) =>
+      ({ gamma }) =>
+      (snr) =>
         (snr * gamma!) / (snr + gamma!),
   },
   /** Choi et al. 2022, arXiv 2204.00227. */
   p2: {
     numbers: { k: 1, gamma: 1 },
     weight:
-      ({ k, gamma }: Numbers) =>
-      (snr: number) =>
+      ({ k, gamma }) =>
+      (snr) =>
         snr / (k! + snr) ** gamma!,
   },
   /** Yu et al. 2023, arXiv 2310.08442. */
-  debias: { numbers: {}, weight: () => (snr: number) => Math.sqrt(snr) },
+  debias: { numbers: {}, weight: () => (snr) => Math.sqrt(snr) },
   /** Kingma & Gao 2023, arXiv 2303.00848: a density over log snr, so it is divided by that of the timesteps. */
   sigmoid: {
     numbers: { b: 2 },
     isDensity: true,
     weight:
-      ({ b }: Numbers) =>
-      (snr: number) =>
+      ({ b }) =>
+      (snr) =>
         snr / (1 + snr * Math.exp(-b!)),
   },
   /** Karras et al. 2022, arXiv 2206.00364: makes the F error uniform. */
   edm: {
     numbers: { sigmaData: 0.5 },
     weight:
-      ({ sigmaData }: Numbers) =>
-      (snr: number) =>
+      ({ sigmaData }) =>
+      (snr) =>
         snr + 1 / sigmaData! ** 2,
   },
-} as const satisfies Record<string, WeightingEntry>
-
-type Numbers = Readonly<Record<string, number>>
-interface WeightingEntry {
-  readonly numbers: Numbers
-  readonly isDensity?: boolean
-  readonly weight: (numbers: Numbers) => Weighting
 }
-
-/** A name among `WEIGHTINGS`. */
-export type WeightingName = keyof typeof WEIGHTINGS
-/** Names that `weighting` takes. */
-export const WEIGHTING_NAMES = Object.keys(WEIGHTINGS) as [WeightingName, ...WeightingName[]]
 
 /** Spaces in which all heads' errors can be measured, so that a weight on the error of xStart can be carried over. */
 export const COMMON_SPACES = ['xStart', 'v', 'eps', 'F'] as const
@@ -84,7 +91,7 @@ export type CommonSpace = (typeof COMMON_SPACES)[number]
 export function weightingOf(name: WeightingName, numbers: Numbers = {}): Weighting {
   const call = 'weightingOf'
   checkOneOf(call, 'name', name, WEIGHTING_NAMES)
-  const entry: WeightingEntry = WEIGHTINGS[name]
+  const entry = WEIGHTINGS[name]
   checkKnownOptions(call, numbers, Object.keys(entry.numbers))
   for (const [key, value] of Object.entries(numbers)) {
     checkNumber(call, key, value)
@@ -142,8 +149,7 @@ export function weightingFactors(options: WeightingFactorsOptions): Float64Array
   const { alphaBar, weighting, numbers, space, sigmaData = 0.5, probabilities } = options
   checkOneOf(call, 'space', space, COMMON_SPACES)
   checkNumber(call, 'sigmaData', sigmaData, 1e-6)
-  const isDensity =
-    typeof weighting === 'string' && (WEIGHTINGS[weighting] as WeightingEntry | undefined)?.isDensity
+  const isDensity = typeof weighting === 'string' && WEIGHTINGS[weighting]?.isDensity
   const weight = typeof weighting === 'string' ? weightingOf(weighting, numbers) : weighting
   const snr = clippedSnr(call, alphaBar)
   const factors = snr.map((value) => weight(value) / spaceFactor(space, value, sigmaData))

@@ -17,8 +17,8 @@ interface Rule {
 
 /** Weightings that are meant to even timesteps out, and so do again what a law in proportion to the loss does. */
 const FLATTENS = ['min-snr', 'soft-min-snr', 'p2', 'debias', 'edm']
-const HAS_WEIGHTS = ['loss-second-moment']
-const HAS_NO_LAW = ['uniform', 'stratified', 'systematic', 'golden']
+const HAS_WEIGHTS = ['loss-second-moment', 'adaptive-density']
+const HAS_NO_LAW = ['uniform', 'stratified', 'systematic', 'golden', 'curriculum']
 
 /** Combinations in which the same thing is counted twice (docs/timesteps.md has them in words). */
 export const DOUBLE_COUNTS: readonly Rule[] = [
@@ -53,6 +53,13 @@ export const DOUBLE_COUNTS: readonly Rule[] = [
       weighting !== 'sigmoid' && // is divided by the law's density
       !(sampler === 'edm' && weighting === 'edm'), // is EDM
     why: 'what is minimised is their product; importanceWeights leaves the weighting alone in it',
+  },
+  {
+    name: 'learned uncertainty, and draws by the size of the loss',
+    applies: ({ sampler, slotsByLoss, weighting }) =>
+      weighting === 'uncertainty' &&
+      (HAS_WEIGHTS.includes(sampler) || (sampler === 'slots' && slotsByLoss === true)),
+    why: 'e^-u makes all losses alike, so that there is nothing left to draw by',
   },
   {
     name: 'slots of equal loss without importance weights',

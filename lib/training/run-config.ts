@@ -24,6 +24,7 @@ import {
   settleTimesteps,
   slotsFromEdges,
   TIMESTEP_SHAPE,
+  timestepSampler,
   trainedTimestepCount,
 } from './timestep-options.ts'
 import { LOSS_KINDS, PRECISIONS, SPACES, VARIANCE_TYPES } from './trainer.ts'
@@ -283,10 +284,9 @@ export async function runConfig(asked: RunOptions, call = 'run'): Promise<RunCon
     config.slotPlan ??= 'round-robin'
   }
   runWarnings(config, call)
-  return {
-    ...settleTimesteps(call, config, trainedTimestepCount(config)),
-    run: run ?? join('runs', runName(given)),
-  }
+  const settled = settleTimesteps(call, config, trainedTimestepCount(config))
+  if (settled.samplerNumbers ?? settled.weightingNumbers) timestepSampler(settled) // which checks them
+  return { ...settled, run: run ?? join('runs', runName(given)) }
 }
 
 /** What of a run counts twice and may be meant, in words; throws where it cannot be. */
@@ -295,7 +295,7 @@ export function runWarnings(config: Given, call = 'run'): string[] {
   const lengths = slotEdges.slice(1).map((end, k) => end - (slotEdges[k] as number))
   return doubleCounting(call, {
     ...config,
-    slotsByLoss: Math.max(...lengths, 0) - Math.min(...lengths) > 1,
+    slotsByLoss: config.slotRefresh !== undefined || Math.max(...lengths, 0) - Math.min(...lengths) > 1,
   })
 }
 
@@ -340,15 +340,23 @@ export function datasetOptions({
 }
 
 async function slotsOf(given: Given, call: string): Promise<Slot[] | undefined> {
-  const { sampler, slots, slotEdges, slotPlan, slotRule, lossCurve } = given
+  const { sampler, slots, slotEdges, slotPlan, slotRule, slotRefresh, slotRefreshRule, lossCurve } = given
   const timestepCount = trainedTimestepCount(given)
   if (sampler !== 'slots') {
-    const stray = Object.entries({ slots, slotEdges, slotPlan, slotRule, lossCurve }).find(
-      ([, value]) => value !== undefined,
-    )
+    const stray = Object.entries({
+      slots,
+      slotEdges,
+      slotPlan,
+      slotRule,
+      slotRefresh,
+      slotRefreshRule,
+      lossCurve,
+    }).find(([, value]) => value !== undefined)
     if (stray) throw argumentError(call, stray[0], 'absent unless sampler is slots', stray[1])
     return undefined
   }
+  if (slotRefreshRule !== undefined && slotRefresh === undefined)
+    throw argumentError(call, 'slotRefreshRule', 'absent without slotRefresh', slotRefreshRule)
   const both = slotRule !== undefined && Object.entries({ slotEdges, lossCurve }).find(([, value]) => value)
   if (both) throw argumentError(call, 'slotRule', `absent when ${both[0]} is given`, slotRule)
   if (slotEdges) {

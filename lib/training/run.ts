@@ -375,7 +375,9 @@ export function refuseChanges<Config extends Runtime & { readonly lrSteps?: numb
   )
   const hint = changed.includes('lrSteps')
     ? `give lrSteps ${stored.lrSteps} to train on with more steps, or `
-    : ''
+    : changed.some((key) => key === 'emaHalfLife' || key === 'warmupSteps')
+      ? 'a recipe derives emaHalfLife and warmupSteps from steps; give them as they were to train on with more, or '
+      : ''
   throw new RangeError(
     `${call}: expected ${parts.join('; ')}; ${hint}use another folder (option run) for another run`,
   )

@@ -2,10 +2,12 @@ import { z } from 'zod'
 import { argumentError } from '../check.ts'
 import { parsePlan, type SlotPlan } from '../curriculum/plan.ts'
 import type { Slot } from '../curriculum/slot.ts'
-import { decimal, numbers, oneOf, positive } from '../options.ts'
+import { decimal, integer, numbers, oneOf, positive } from '../options.ts'
 import { HEADS } from '../prediction/heads.ts'
 import { NoiseSchedule } from '../schedule/noise-schedule.ts'
 import { spaceTimesteps } from '../schedule/spacing.ts'
+import { adaptiveDensitySampler } from '../timesteps/adaptive-density.ts'
+import { curriculumSampler } from '../timesteps/curriculum.ts'
 import type { TimestepLaw } from '../timesteps/law.ts'
 import { lawSampler } from '../timesteps/law-sampler.ts'
 import { betaLaw } from '../timesteps/laws/beta.ts'
@@ -15,10 +17,16 @@ import { logitNormalLaw } from '../timesteps/laws/logit-normal.ts'
 import { modeLaw } from '../timesteps/laws/mode.ts'
 import { speedLaw } from '../timesteps/laws/speed.ts'
 import { lossSecondMomentSampler } from '../timesteps/loss-second-moment.ts'
+import {
+  refreshedSlotSampler,
+  SLOT_REFRESH_RULES,
+  type SlotRefreshRule,
+} from '../timesteps/refreshed-slots.ts'
 import type { TimestepSampler } from '../timesteps/sampler.ts'
 import { slotSampler } from '../timesteps/slots.ts'
 import { goldenSampler, stratifiedSampler, systematicSampler } from '../timesteps/stratified.ts'
 import { STREAMS, type StreamName } from '../timesteps/stream.ts'
+import { uncertaintySampler } from '../timesteps/uncertainty.ts'
 import { uniformSampler } from '../timesteps/uniform.ts'
 import { weightedSampler } from '../timesteps/weighted-sampler.ts'
 import {
@@ -70,16 +78,34 @@ const LAWS = {
 type LawName = keyof typeof LAWS
 const LAW_NAMES = Object.keys(LAWS) as LawName[]
 
+/** Numbers of the samplers that learn. */
+const LEARNED = {
+  'adaptive-density': { bins: 50, decay: 0.99 },
+  curriculum: { clusters: 20, patience: 200 },
+} as const
+const NUMBERED = [...LAW_NAMES, ...Object.keys(LEARNED)]
+
+/** Names and defaults of the numbers of a sampler, in their order; undefined for samplers without. */
+function numbersOf(sampler: string, timestepCount: number): Record<string, number> | undefined {
+  return isLaw(sampler) ? LAWS[sampler].numbers(timestepCount) : LEARNED[sampler as keyof typeof LEARNED]
+}
+
 /** Who draws the timesteps of a run. */
 export const SAMPLER_NAMES = [
   'uniform', 'stratified', 'systematic', 'golden', 'loss-second-moment', 'slots',
   'logit-normal', 'mode', 'beta', 'laplace', 'cauchy', 'edm', 'speed', 'clts',
+  'adaptive-density', 'curriculum',
 ] as const // biome-ignore format: one list
 
 const about = <T extends z.ZodType>(group: string, description: string, schema: T): T =>
   schema.meta({ description, group }) as T
 
-const LAW_NUMBERS = LAW_NAMES.map((name) => `${name} ${Object.keys(LAWS[name].numbers(1000)).join(',')}`)
+const SAMPLER_NUMBERS = NUMBERED.map(
+  (name) => `${name} ${Object.keys(numbersOf(name, 1000) ?? {}).join(',')}`,
+)
+/** Names that `weighting` of a run takes. */
+export const RUN_WEIGHTINGS = [...WEIGHTING_NAMES, 'uncertainty'] as const
+
 const WEIGHTING_NUMBERS = WEIGHTING_NAMES.filter(
   (name) => Object.keys(WEIGHTINGS[name].numbers).length > 0,
 ).map((name) => `${name} ${Object.keys(WEIGHTINGS[name].numbers).join(',')}`)
@@ -93,12 +119,12 @@ export const TIMESTEP_SHAPE = {
   ),
   samplerNumbers: about(
     'timesteps',
-    `numbers of the sampler, in this order: ${LAW_NUMBERS.join('; ')}`,
+    `numbers of the sampler, in this order: ${SAMPLER_NUMBERS.join('; ')}`,
     numbers('a list of numbers').optional(),
   ),
   uniformShare: about(
     'timesteps',
-    'share of uniform draws mixed into a law; 0.001 with importanceWeights, else 0',
+    'share of uniform draws mixed into a law; 0.001 with importanceWeights, 0.01 for adaptive-density, else 0',
     decimal(0, 1).optional(),
   ),
   slotRule: about(
@@ -106,10 +132,20 @@ export const TIMESTEP_SHAPE = {
     'how slots are cut without slotEdges and lossCurve: evenly, or by the eps loss of Gaussian images',
     oneOf(['even', 'gaussian']).optional(),
   ),
+  slotRefresh: about(
+    'timesteps',
+    'steps after which slots are cut anew from the losses of the training itself; slots are never cut anew by default',
+    integer(1).optional(),
+  ),
+  slotRefreshRule: about(
+    'timesteps',
+    'what slots that are cut anew get equal parts of: the loss (default), what it is above its best, or its square',
+    oneOf(SLOT_REFRESH_RULES).optional(),
+  ),
   weighting: about(
     'loss',
-    'weight over timesteps of the error of xStart, whatever space its error is minimised in',
-    oneOf(WEIGHTING_NAMES).optional(),
+    'weight over timesteps of the error of xStart, whatever space its error is minimised in; uncertainty is learned',
+    oneOf(RUN_WEIGHTINGS).optional(),
   ),
   weightingNumbers: about(
     'loss',
@@ -143,8 +179,10 @@ export interface TimestepConfig {
   readonly uniformShare?: number | undefined
   readonly slotEdges?: readonly number[] | undefined
   readonly slotPlan?: string | undefined
+  readonly slotRefresh?: number | undefined
+  readonly slotRefreshRule?: SlotRefreshRule | undefined
   readonly importanceWeights?: boolean
-  readonly weighting?: keyof typeof WEIGHTINGS | undefined
+  readonly weighting?: (typeof RUN_WEIGHTINGS)[number] | undefined
   readonly weightingNumbers?: readonly number[] | undefined
   readonly loss?: string | undefined
   readonly space?: string
@@ -179,21 +217,21 @@ export function settleTimesteps<Config extends TimestepConfig>(
   if (stream !== undefined && ownStream !== undefined && stream !== ownStream) {
     throw argumentError(call, 'stream', `absent when sampler is ${sampler}, which is a stream`, stream)
   }
-  if (isLaw(sampler)) {
-    settled.samplerNumbers = listOf(
-      call,
-      'samplerNumbers',
-      samplerNumbers,
-      LAWS[sampler].numbers(timestepCount),
-    )
-  } else {
-    const stray = Object.entries({ samplerNumbers, uniformShare }).find(([, value]) => value !== undefined)
-    if (stray)
-      throw argumentError(call, stray[0], `absent unless sampler is one of ${LAW_NAMES.join(', ')}`, stray[1])
+  const sampled = numbersOf(sampler, timestepCount)
+  if (sampled) settled.samplerNumbers = listOf(call, 'samplerNumbers', samplerNumbers, sampled)
+  else if (samplerNumbers !== undefined) {
+    const what = `absent unless sampler is one of ${NUMBERED.join(', ')}`
+    throw argumentError(call, 'samplerNumbers', what, samplerNumbers)
   }
-  if (weighting === undefined) {
-    if (weightingNumbers)
-      throw argumentError(call, 'weightingNumbers', 'absent without weighting', weightingNumbers)
+  if (uniformShare !== undefined && !isLaw(sampler) && sampler !== 'adaptive-density') {
+    const what = `absent unless sampler is one of ${LAW_NAMES.join(', ')}, adaptive-density`
+    throw argumentError(call, 'uniformShare', what, uniformShare)
+  }
+  if (weighting === undefined || weighting === 'uncertainty') {
+    if (weightingNumbers) {
+      const what = weighting ? `absent with weighting ${weighting}` : 'absent without weighting'
+      throw argumentError(call, 'weightingNumbers', what, weightingNumbers)
+    }
     return settled as Config
   }
   const { sigmaData = 0.5 } = config
@@ -240,7 +278,7 @@ function weightingSpace(call: string, config: TimestepConfig): CommonSpace {
 
 /** Whether the density of the timesteps is known beforehand and the same at every step. */
 function isKnownLaw({ sampler, importanceWeights = false }: TimestepConfig): boolean {
-  return importanceWeights || !['slots', 'speed', 'clts'].includes(sampler)
+  return importanceWeights || !['slots', 'speed', 'clts', 'curriculum'].includes(sampler)
 }
 
 function listOf(
@@ -293,11 +331,15 @@ export function slotsFromEdges(edges: readonly number[]): Slot[] {
 
 /** The sampler that a run's options ask for, weighting included, and its plan where it has slots. */
 export function timestepSampler(config: TimestepConfig): { sampler: TimestepSampler; plan?: SlotPlan } {
-  const isTimeOnly = config.weighting === undefined && !isLaw(config.sampler) // and needs no schedule
+  const isTimeOnly =
+    config.weighting === undefined && !isLaw(config.sampler) && config.sampler !== 'adaptive-density' // and needs no schedule
   const alphaBar = isTimeOnly ? new Float64Array(trainedTimestepCount(config)) : runAlphaBar(config)
   const { law, ...drawn } = samplerAlone(config, alphaBar)
   const { weighting, weightingNumbers = [], sigmaData = 0.5, importanceWeights = false } = config
   if (weighting === undefined) return drawn
+  if (weighting === 'uncertainty') {
+    return { ...drawn, sampler: uncertaintySampler(drawn.sampler, { alphaBar, seed: config.seed }) }
+  }
   const names = Object.keys(WEIGHTINGS[weighting].numbers)
   const factors = weightingFactors({
     ...{ alphaBar, weighting, sigmaData, space: weightingSpace('timestepSampler', config) },
@@ -327,7 +369,21 @@ function samplerAlone(
     case 'slots': {
       const slots = slotsFromEdges(slotEdges ?? [])
       const plan = parsePlan(slotPlan, slots, { seed })
-      return { sampler: slotSampler({ slots, plan, seed, importanceWeights, stream }), plan }
+      const options = { slots, plan, seed, importanceWeights, stream }
+      const { slotRefresh: every, slotRefreshRule: rule = 'loss' } = config
+      if (every === undefined) return { sampler: slotSampler(options), plan }
+      return { sampler: refreshedSlotSampler({ ...options, rule, every }), plan }
+    }
+    case 'adaptive-density': {
+      const [binCount = 50, decay = 0.99] = config.samplerNumbers ?? []
+      const share = config.uniformShare === undefined ? {} : { uniformShare: config.uniformShare }
+      return {
+        sampler: adaptiveDensitySampler({ ...{ alphaBar, binCount, decay, stream, seed }, ...share }),
+      }
+    }
+    case 'curriculum': {
+      const [clusterCount = 20, patience = 200] = config.samplerNumbers ?? []
+      return { sampler: curriculumSampler({ ...shared, clusterCount, patience, stream }) }
     }
     case 'uniform':
       return { sampler: UNIFORM[stream](shared) }
