@@ -6,6 +6,14 @@ export { type GaussianModelOptions, gaussianEpsLoss } from './analysis/gaussian-
 export { readLossCurve, writeLossCurve } from './analysis/loss-curve-file.ts'
 export { estimateMemory, type MemoryEstimate, type MemoryQuestion } from './analysis/memory-estimate.ts'
 export { lossCurve, measureTimestepLoss, type TimestepLoss } from './analysis/timestep-loss.ts'
+export { pixelVariance } from './analysis/data-variance.ts'
+export { ERROR_SPACES, type ErrorSpace, errorFactors } from './analysis/error-space.ts'
+export { type GradientMoments, gradientMoments } from './analysis/gradient-moments.ts'
+export { type GradientBatch, type GradientGram, lossGradientGram } from './analysis/loss-gradient.ts'
+export { type Probe, type ProbeCurve, type ProbeOptions, probe, type RecommendedSlots } from './analysis/probe.ts'
+export { probeInstrument } from './analysis/probe-instrument.ts'
+export { SLOT_RULES, type SlotEdges, type SlotRule } from './analysis/slot-rules.ts'
+export { type CurveSpread, curveOverTimesteps, curveSpread, probeTimesteps } from './analysis/timestep-curve.ts'
 export { readTensors, writeTensors } from './checkpoint-file.ts'
 export { lossShares, partitionByLoss, partitionEvenly } from './curriculum/partition.ts'
 export {
@@ -112,6 +120,18 @@ export type { Choose, HostData, LossKind, NoiseKey, Pool, Precision, Space, Vari
 export { ALL_HEADS, HEADS, type Head } from './prediction/heads.ts'
 export { keyedRandom, type Purpose, type Random, type RandomStream } from './random.ts'
 export { type GridOptions, imageGrid, onePicture } from './report/grid.ts'
+export { heatmapSvg } from './report/heatmap.ts'
+export {
+  type HeatmapPlot,
+  type Instrument,
+  type InstrumentTable,
+  type LinePlot,
+  lineSvg,
+  type PlotAxis,
+  type PlotSeries,
+  type PlotSpec,
+  writeInstrument,
+} from './report/instrument-file.ts'
 export { type Axis, type Band, type Plot, plotSvg, type Series, svgToPng } from './report/plot.ts'
 export { encodePng, writePng } from './report/png.ts'
 export { type RunRow, timestepLossPlot, writeRunPlots } from './report/run-plots.ts'

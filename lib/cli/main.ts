@@ -24,6 +24,10 @@ const COMMANDS: Record<string, { readonly about: string; readonly load: () => Pr
     about: 'measure the loss over the timesteps',
     load: async () => (await import('./measure.ts')).measureCommand,
   },
+  probe: {
+    about: 'held-out loss over the timesteps in every space, and the slots it suggests',
+    load: async () => (await import('./probe.ts')).probeCommand,
+  },
   nll: {
     about: 'bits per dimension of images under a trained network',
     load: async () => (await import('./nll.ts')).nllCommand,
