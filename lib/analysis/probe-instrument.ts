@@ -100,7 +100,9 @@ function spreadTable({ curves, gaussian }: Probe): InstrumentTable {
   }
 }
 
-function slotTables(slots: readonly RecommendedSlots[]): InstrumentTable[] {
+/** Each head in its own space and in F; the others are in the data. */
+function slotTables(all: readonly RecommendedSlots[]): InstrumentTable[] {
+  const slots = all.filter(({ head, space }) => head === undefined || head === space || space === 'F')
   if (slots.length === 0) return []
   const count = slots[0]!.edges.length - 1
   return [

@@ -36,6 +36,7 @@ export interface ProbeOptions {
   /** 12 by default, evenly in log snr. */
   readonly gradientTimesteps?: number
   readonly signal?: AbortSignal
+  /** Called after each timestep, and then after each gradient. */
   readonly onProgress?: (done: number, total: number) => void
 }
 

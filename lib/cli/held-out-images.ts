@@ -40,4 +40,4 @@ export function trainingOf({ state, variance, rescalesTimesteps }: SamplingNetwo
 
 /** What to say where the images were not kept out of training. */
 export const NOT_HELD_OUT =
-  'note: nothing is known to be held out of these images; errors are those of all of them'
+  'Nothing is known to be held out of these images: the network may have been trained on them.'

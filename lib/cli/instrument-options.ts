@@ -1,8 +1,9 @@
 // What the instruments' commands have in common: whose network, which images, where the results go.
-import { dirname, join } from 'node:path'
+import { dirname } from 'node:path'
 import type { z } from 'zod'
 import { device, integer, text } from '../options.ts'
 import { type Instrument, writeInstrument } from '../report/instrument-file.ts'
+import { NOT_HELD_OUT } from './held-out-images.ts'
 import { MODEL_SHAPE } from './model-options.ts'
 import { IMAGES_SHAPE, type SamplingNetwork } from './network-for-sampling.ts'
 import { kebab } from './options.ts'
@@ -39,16 +40,18 @@ export async function printInstrument(
     readonly name?: string | undefined
   },
   network: SamplingNetwork,
+  isHeldOut: boolean,
 ): Promise<void> {
   // A checkpoint is <run>/checkpoints/step-...
   const run = options.run ?? (network.state ? dirname(dirname(network.path)) : '.')
   const name = options.name ?? `${instrument.kind}-${network.name}`
-  const files = await writeInstrument(options.out ?? run, { ...instrument, name })
-  for (const sentence of instrument.summary ?? []) console.log(sentence)
+  const summary = [...(instrument.summary ?? []), ...(isHeldOut ? [] : [NOT_HELD_OUT])]
+  const files = await writeInstrument(options.out ?? run, { ...instrument, summary, name })
+  for (const sentence of summary) console.log(sentence)
   for (const { title, columns, rows } of instrument.tables ?? []) {
     console.log(`\n${title}\n${alignedTable([columns, ...rows])}`)
   }
-  console.log(`\n${files.map((file) => join(file)).join('\n')}`)
+  console.log(`\n${files[0]}\n${files.length - 1} pictures beside it`)
 }
 
 /** The command line in words, for the record: what was given, in the order of the options. */

@@ -3,7 +3,7 @@ import { probe } from '../analysis/probe.ts'
 import { probeInstrument } from '../analysis/probe-instrument.ts'
 import { probeTimesteps } from '../analysis/timestep-curve.ts'
 import { decimal, integer } from '../options.ts'
-import { firstBatch, measuredImages, NOT_HELD_OUT, trainingOf } from './held-out-images.ts'
+import { firstBatch, measuredImages, trainingOf } from './held-out-images.ts'
 import { commandOf, INSTRUMENT_SHAPE, printInstrument } from './instrument-options.ts'
 import { interruptible } from './interrupt.ts'
 import { imagesFor, networkForSampling } from './network-for-sampling.ts'
@@ -46,7 +46,6 @@ export async function probeCommand(argv: readonly string[]): Promise<number> {
     const { unet, schedule } = network
     const config = imagesFor(call, options, network)
     const { heldOut, isHeldOut } = await measuredImages(config)
-    if (!isHeldOut) progress.line(NOT_HELD_OUT)
     const { count, seed, batchSize, dense, sparse, timestepStride: stride, slots } = options
     const timesteps = stride
       ? Int32Array.from({ length: Math.ceil(schedule.timestepCount / stride) }, (_, i) => i * stride)
@@ -67,7 +66,7 @@ export async function probeCommand(argv: readonly string[]): Promise<number> {
       onProgress: (done, total) => progress.update(done, total),
     })
     progress.end()
-    await printInstrument(probeInstrument(found, commandOf(call, given)), options, network)
+    await printInstrument(probeInstrument(found, commandOf(call, given)), options, network, isHeldOut)
     unet.dispose()
     schedule.dispose()
     return 0
