@@ -40,6 +40,10 @@ const COMMANDS: Record<string, { readonly about: string; readonly load: () => Pr
     about: 'bits per dimension of images under a trained network',
     load: async () => (await import('./nll.ts')).nllCommand,
   },
+  study: {
+    about: 'train a declared grid of runs and compare them',
+    load: async () => (await import('./study.ts')).studyCommand,
+  },
   bench: {
     about: 'time training, and estimate what fits into memory',
     load: async () => (await import('./bench.ts')).benchCommand,

@@ -44,6 +44,7 @@ export const RUN_SHAPE = {
     'images that are not trained: previews of super-resolution, and measure, take these',
     integer(1).optional(),
   ),
+  splitSeed: about('data', 'keys which images are held out; seed by default', integer(0).optional()),
   superResolution: about(
     'data',
     'train super-resolution from this height: the low-resolution twins are made of the images (area down-scaling)',

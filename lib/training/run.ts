@@ -58,6 +58,10 @@ export interface RunHooks {
   readonly onReport?: (report: RunReport) => void
   /** Told in one line what happens besides steps: where the run is, what it continues from, what it saves. */
   readonly log?: (line: string) => void
+  /** Steps after which a checkpoint is saved, besides those that `saveEvery` asks for. */
+  readonly saveAt?: readonly number[]
+  /** Called with each checkpoint; training waits for it. */
+  readonly onSave?: (checkpoint: string, step: number) => Promise<void> | void
 }
 
 /** How a run ended. */
@@ -140,9 +144,14 @@ export async function openImages(config: RunConfig): Promise<ImageDataset> {
 /** The images to train on and those that are kept out of training, where the options ask for some. */
 export function splitImages(
   dataset: ImageDataset,
-  config: { readonly heldOut?: number | undefined; readonly seed: number },
+  config: {
+    readonly heldOut?: number | undefined
+    readonly seed: number
+    readonly splitSeed?: number | undefined
+  },
 ): { train: ImageDataset; heldOut?: ImageDataset } {
-  return config.heldOut === undefined ? { train: dataset } : holdOut(dataset, config.heldOut, config.seed)
+  const { heldOut, seed, splitSeed = seed } = config
+  return heldOut === undefined ? { train: dataset } : holdOut(dataset, heldOut, splitSeed)
 }
 
 async function trainInto(
@@ -153,7 +162,7 @@ async function trainInto(
 ): Promise<RunResult> {
   const { train: dataset, heldOut } = splitImages(all, config)
   const { run: folder, batchSize, seed, steps, emaRates, precision, device } = config
-  const { signal, onReport, log } = hooks
+  const { signal, onReport, log, saveAt = [], onSave } = hooks
   const { channels, height, width, classNames } = dataset
   const isConditional = config.classes !== 'none'
   const schedule = scheduleOf(config)
@@ -199,6 +208,7 @@ async function trainInto(
     savedStep = trainer.step
     if (rows.some((row) => row.loss > 0)) await writeRunPlots(folder, rows, dataset.name)
     log(`saved ${checkpoint}`)
+    await onSave?.(checkpoint, trainer.step)
   }
   const preview = async (): Promise<void> => {
     const shown = lowResFactor === undefined ? undefined : await previewImages(heldOut ?? dataset, config)
@@ -249,7 +259,8 @@ async function trainInto(
       }
       onReport?.({ ...report, done, total: steps, imagesPerSecond })
       if (done === steps || signal?.aborted) break
-      if (config.saveEvery > 0 && done % config.saveEvery === 0) await save()
+      const isDue = config.saveEvery > 0 && done % config.saveEvery === 0
+      if (isDue || saveAt.includes(done)) await save()
       if (config.previewEvery > 0 && done % config.previewEvery === 0) await unlessStopped(preview, signal)
     }
     if (trainer.step > savedStep) await save()

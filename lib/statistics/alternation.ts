@@ -1,0 +1,37 @@
+/** How a series of step losses goes up and down. */
+export interface Alternation {
+  readonly count: number
+  readonly mean: number
+  /** Standard deviation over mean. */
+  readonly coefficientOfVariation: number
+  /** Correlation of each value with the next: -1 alternates, 0 is noise, towards 1 drifts. */
+  readonly autocorrelation: number
+  /** Geometric mean of the larger over the smaller of two consecutive values, 1 or more. */
+  readonly consecutiveRatio: number
+}
+
+/**
+ * Measures whether losses alternate between large and small from step to step (math.md, eq. 109); values that are not finite or
+ * not positive, such as those of skipped steps, are left out.
+ */
+export function alternation(losses: readonly number[]): Alternation {
+  const values = losses.filter((loss) => Number.isFinite(loss) && loss > 0)
+  const count = values.length
+  const mean = values.reduce((sum, value) => sum + value, 0) / count
+  let squares = 0
+  let products = 0
+  let logs = 0
+  for (let i = 0; i < count; i++) {
+    squares += (values[i]! - mean) ** 2
+    if (i === 0) continue
+    products += (values[i - 1]! - mean) * (values[i]! - mean)
+    logs += Math.abs(Math.log(values[i]! / values[i - 1]!))
+  }
+  return {
+    count,
+    mean,
+    coefficientOfVariation: Math.sqrt(squares / (count - 1)) / mean,
+    autocorrelation: products / squares,
+    consecutiveRatio: Math.exp(logs / (count - 1)),
+  }
+}

@@ -1,0 +1,385 @@
+import { readFile } from 'node:fs/promises'
+import { basename, join } from 'node:path'
+import { imagesInOrder } from '../data/batches.ts'
+import { CheckpointError } from '../errors.ts'
+import type { Head } from '../prediction/heads.ts'
+import { parseCombine } from '../sampling/combine.ts'
+import type { ImageBatch } from '../tensor.ts'
+import {
+  latestCheckpoint,
+  listCheckpoints,
+  loadForSampling,
+  readCheckpoint,
+  writeDurably,
+} from '../training/checkpoint.ts'
+import { openImages, type RunHooks, readStoredConfig, run, splitImages } from '../training/run.ts'
+import { type RunConfig, type RunOptions, runConfig } from '../training/run-config.ts'
+import { featureClassifier } from './features.ts'
+import {
+  clippedError,
+  combinedError,
+  comparedTimesteps,
+  type HeldOutError,
+  heldOutError,
+} from './held-out-error.ts'
+import { compareSamples, type SampleResult, samplesHash } from './samples.ts'
+import {
+  cellFolder,
+  cellOptions,
+  type EvaluationSettings,
+  type Study,
+  type StudyArm,
+  settingsHash,
+} from './study-file.ts'
+
+/** Means over the timesteps, of the arm's combined prediction. */
+export interface HeldOutMeans {
+  readonly F: number
+  readonly v: number
+  /** After xStart is clipped to [-1, 1], as samplers do. */
+  readonly 'F.clipped': number
+  readonly 'v.clipped': number
+  /** Geometric means, in which one per cent counts the same at every timestep. */
+  readonly 'F.geometric': number
+}
+
+/** Errors at each timestep. */
+export interface PerTimestep {
+  readonly F: readonly number[]
+  readonly v: readonly number[]
+}
+
+/** Held-out errors of one set of weights. */
+export interface HeldOutResult extends HeldOutMeans {
+  readonly perTimestep: PerTimestep & { readonly 'F.clipped': readonly number[] }
+  /** Each head's own errors. */
+  readonly heads: Readonly<Partial<Record<Head, PerTimestep>>>
+  /** [K][H * H] mean products of the heads' errors in v space. */
+  readonly products: readonly (readonly number[])[]
+}
+
+/** A point of a learning curve, on the first `curveImages` held-out images. */
+export interface CurvePoint {
+  readonly step: number
+  readonly imagesSeen: number
+  readonly ema?: HeldOutMeans
+  readonly raw: HeldOutMeans
+}
+
+/** What result.json of a cell holds. */
+export interface CellResult {
+  readonly format: 1
+  readonly arm: string
+  readonly seed: number
+  /** Hashes of the run's options and of the evaluation's settings: the cell is finished while both are these. */
+  readonly options: string
+  readonly evaluation: string
+  readonly settings: EvaluationSettings
+  readonly step: number
+  readonly imagesSeen: number
+  /** Computing and waiting for images, without evaluation. */
+  readonly trainSeconds: number
+  readonly imagesPerSecond: number
+  readonly heldOut: {
+    readonly t: readonly number[]
+    readonly logSnr: readonly number[]
+    readonly heads: readonly Head[]
+    readonly combine: string
+    readonly ema?: HeldOutResult
+    readonly raw: HeldOutResult
+  }
+  readonly curve: readonly CurvePoint[]
+  readonly samples?: SampleResult
+}
+
+/** Who watches a cell. */
+export interface CellHooks extends Pick<RunHooks, 'signal' | 'log'> {
+  readonly onProgress?: (done: number, total: number, imagesPerSecond: number) => void
+  /** Threads of LibTorch where neither the study nor the run's folder says it. */
+  readonly threads?: number
+}
+
+const RESULT = 'result.json'
+const CURVE = 'curve.json'
+
+/** Reads result.json of a cell; undefined while the cell is not finished as the study wants it. */
+export async function finishedCell(
+  study: Study,
+  arm: StudyArm,
+  seed: number,
+): Promise<CellResult | undefined> {
+  const result = await evaluatedCell(study, arm, seed)
+  const { samples } = arm.evaluate
+  return samples === undefined || result?.samples?.hash === samplesHash(arm.evaluate) ? result : undefined
+}
+
+/** A cell that is trained and evaluated as the study wants it, whether or not samples were drawn. */
+async function evaluatedCell(study: Study, arm: StudyArm, seed: number): Promise<CellResult | undefined> {
+  const result = await readJson<CellResult>(join(cellFolder(study.out, arm.name, seed), RESULT))
+  const isCurrent =
+    result?.options === optionsHash(arm, seed) && result.evaluation === evaluationHash(arm.evaluate)
+  return isCurrent ? { ...result, settings: arm.evaluate } : undefined
+}
+
+/**
+ * Trains and evaluates one cell, or what is left of it: a run that was killed goes on, measured points are kept.
+ *
+ * @returns undefined when the signal stopped it
+ */
+export async function runCell(
+  study: Study,
+  arm: StudyArm,
+  seed: number,
+  hooks: CellHooks = {},
+): Promise<CellResult | undefined> {
+  const { signal, log, onProgress, threads } = hooks
+  const finished = await finishedCell(study, arm, seed)
+  if (finished) return finished
+  const folder = cellFolder(study.out, arm.name, seed)
+  const stored = await readStoredConfig<RunConfig>(folder)
+  const given = cellOptions(study, arm, seed)
+  const settled = given.threads ?? stored?.threads ?? threads
+  const options: RunOptions = { ...given, ...(settled !== undefined && { threads: settled }) }
+  const config = await runConfig(options)
+  const evaluator = new Evaluator(arm.evaluate, config)
+  const evaluation = evaluationHash(arm.evaluate)
+  const kept = await readJson<{ evaluation: string; points: CurvePoint[] }>(join(folder, CURVE))
+  const points = new Map<number, CurvePoint>()
+  if (kept?.evaluation === evaluation) for (const point of kept.points) points.set(point.step, point)
+  else if (kept)
+    log?.(
+      'the evaluation is another than before: points of the learning curve are measured anew, where checkpoints are left',
+    )
+  let cell = await evaluatedCell(study, arm, seed)
+
+  const measure = async (checkpoint: string, step: number): Promise<void> => {
+    if (!arm.stops.includes(step) || points.has(step) || signal?.aborted) return
+    points.set(step, await evaluator.curvePoint(checkpoint, signal))
+    const text = JSON.stringify({ evaluation, points: inOrder(points) })
+    await writeDurably(join(folder, CURVE), `${text}\n`)
+  }
+  try {
+    // A process may have died between a save and its measurement.
+    for (const checkpoint of stored ? await listCheckpoints(folder) : []) {
+      await measure(checkpoint, Number(basename(checkpoint).slice('step-'.length))).catch((error) => {
+        if (!(error instanceof CheckpointError)) throw error // the run says it, and uses the one before
+      })
+    }
+    cell ??= await trained()
+    if (!cell || arm.evaluate.samples === undefined) return cell
+    const samples = await evaluator.samples(study.out, await newest(folder), signal, log)
+    cell = { ...cell, samples }
+    await writeDurably(join(folder, RESULT), `${JSON.stringify(cell, undefined, 1)}\n`)
+    return cell
+  } catch (error) {
+    if (signal?.aborted) return undefined
+    throw error
+  }
+
+  async function trained(): Promise<CellResult | undefined> {
+    const result = await run(options, {
+      ...(signal && { signal }),
+      ...(log && { log }),
+      onReport: ({ done, total, imagesPerSecond }) => onProgress?.(done, total, imagesPerSecond),
+      saveAt: arm.stops,
+      onSave: measure,
+    })
+    if (result.wasStopped || result.checkpoint === undefined || signal?.aborted) return undefined
+    const heldOut = await evaluator.heldOut(result.checkpoint, signal)
+    const { batchSize } = config
+    const secondsPerStep = await meanStepSeconds(folder)
+    const measured: CellResult = {
+      ...{ format: 1, arm: arm.name, seed, options: optionsHash(arm, seed), evaluation, settings: arm.evaluate },
+      ...{ step: result.step, imagesSeen: result.step * batchSize },
+      trainSeconds: secondsPerStep * result.step,
+      imagesPerSecond: batchSize / secondsPerStep,
+      heldOut,
+      curve: inOrder(points),
+    } // biome-ignore format: one subject a line
+    await writeDurably(join(folder, RESULT), `${JSON.stringify(measured, undefined, 1)}\n`)
+    return measured
+  }
+}
+
+/** Measures checkpoints of one cell on the study's images, which are read once. */
+class Evaluator {
+  readonly #settings: EvaluationSettings
+  readonly #config: RunConfig
+  #images: Promise<ImageBatch> | undefined
+
+  constructor(settings: EvaluationSettings, config: RunConfig) {
+    this.#settings = settings
+    this.#config = config
+  }
+
+  async curvePoint(checkpoint: string, signal?: AbortSignal): Promise<CurvePoint> {
+    const { curveImages } = this.#settings
+    const measured = await this.#measure(checkpoint, curveImages, signal)
+    const means = ({ perTimestep: _, heads: __, products: ___, ...rest }: HeldOutResult): HeldOutMeans => rest
+    const { step, imagesSeen, raw, ema } = measured
+    return { step, imagesSeen, ...(ema && { ema: means(ema) }), raw: means(raw) }
+  }
+
+  async heldOut(checkpoint: string, signal?: AbortSignal): Promise<CellResult['heldOut']> {
+    const { images, combine = this.#config.combine } = this.#settings
+    const { raw, ema, measured } = await this.#measure(checkpoint, images, signal)
+    const { t, snr, heads } = measured
+    const logSnr = Array.from(snr, (value) => Math.log(value))
+    return { t: Array.from(t), logSnr, heads, combine, ...(ema && { ema }), raw }
+  }
+
+  /** Draws samples and compares them, with the study's own classifier where the images have classes. */
+  async samples(
+    out: string,
+    checkpoint: string,
+    signal?: AbortSignal,
+    log?: (line: string) => void,
+  ): Promise<SampleResult> {
+    const { samples } = this.#settings
+    if (!samples) throw new Error('samples: expected settings, got none')
+    const dataset = await openImages(this.#config)
+    const options = { steps: samples.featureSteps, signal, ...(log && { log }) }
+    const classifier = await featureClassifier(out, this.#config, dataset, options)
+    try {
+      const settings = { ...this.#settings, samples }
+      return await compareSamples(checkpoint, settings, this.#config, dataset, classifier, signal)
+    } finally {
+      classifier?.dispose()
+    }
+  }
+
+  async #measure(checkpoint: string, imageCount: number, signal?: AbortSignal) {
+    const images = await this.#heldOutImages(imageCount)
+    const { trainer, step, imagesSeen } = await readCheckpoint(checkpoint)
+    const raw = await this.#errors(checkpoint, 'raw', images, signal)
+    const ema =
+      trainer.emaRates.length > 0 ? await this.#errors(checkpoint, 'ema', images, signal) : undefined
+    return { step, imagesSeen, raw: raw.result, measured: raw.measured, ...(ema && { ema: ema.result }) }
+  }
+
+  async #errors(
+    checkpoint: string,
+    weights: 'ema' | 'raw',
+    images: ImageBatch,
+    signal?: AbortSignal,
+  ): Promise<{ measured: HeldOutError; result: HeldOutResult }> {
+    const { timesteps, spacing, seed, batchSize, sigmaData, combine: words } = this.#settings
+    const { unet, schedule, state } = await loadForSampling(checkpoint, {
+      weights,
+      device: this.#config.device,
+    })
+    try {
+      const { heads } = unet.layout
+      const combine = parseCombine(words ?? this.#config.combine, schedule, heads)
+      const t =
+        typeof timesteps === 'number'
+          ? comparedTimesteps(schedule, timesteps, spacing)
+          : Int32Array.from(timesteps)
+      const { rescalesTimesteps } = state.trainer
+      const measured = await heldOutError(unet, schedule, {
+        ...{ images, timesteps: t, combine, seed, batchSize, rescalesTimesteps, signal },
+      })
+      const both = (options: Parameters<typeof combinedError>[2]) => ({
+        F: Array.from(combinedError(measured, 'F', { ...options, sigmaData })),
+        v: Array.from(combinedError(measured, 'v', options)),
+      })
+      const clipped = Array.from(clippedError(measured, 'F', { sigmaData }))
+      const perTimestep = { ...both({ combine }), 'F.clipped': clipped }
+      const own = Object.fromEntries(heads.map((head) => [head, both({ combine: head })]))
+      const result: HeldOutResult = {
+        F: mean(perTimestep.F),
+        v: mean(perTimestep.v),
+        'F.clipped': mean(clipped),
+        'v.clipped': mean(Array.from(clippedError(measured, 'v'))),
+        'F.geometric': Math.exp(mean(perTimestep.F.map(Math.log))),
+        perTimestep,
+        heads: own,
+        products: meanProducts(measured),
+      }
+      return { measured, result }
+    } finally {
+      unet.dispose()
+      schedule.dispose()
+    }
+  }
+
+  async #heldOutImages(count: number): Promise<ImageBatch> {
+    this.#images ??= (async () => {
+      const config = this.#config
+      const { heldOut } = splitImages(await openImages(config), config)
+      if (!heldOut || heldOut.length < this.#settings.images) {
+        throw new RangeError(
+          `runStudy: expected heldOut to be at least the ${this.#settings.images} images of the evaluation, got ${heldOut?.length ?? 'none'}`,
+        )
+      }
+      return imagesInOrder(heldOut, 0, this.#settings.images, config.classes !== 'none')
+    })()
+    return firstImages(await this.#images, count)
+  }
+}
+
+/** The first images of a batch. */
+function firstImages({ data, shape, labels, lowRes }: ImageBatch, count: number): ImageBatch {
+  const cut = <T extends { data: Uint8Array | Float32Array; shape: ImageBatch['shape'] }>(part: T) => ({
+    data: part.data.subarray(0, (part.data.length / part.shape[0]) * count),
+    shape: [count, part.shape[1], part.shape[2], part.shape[3]] as const,
+  })
+  return {
+    ...cut({ data, shape }),
+    ...(labels && { labels: labels.subarray(0, count) }),
+    ...(lowRes && { lowRes: cut(lowRes) }),
+  }
+}
+
+function meanProducts({ t, heads, imageCount, products }: HeldOutError): number[][] {
+  const square = heads.length ** 2
+  return Array.from(t, (_, k) =>
+    Array.from({ length: square }, (_, pair) => {
+      let sum = 0
+      for (let i = 0; i < imageCount; i++) sum += products[(k * imageCount + i) * square + pair]!
+      return sum / imageCount
+    }),
+  )
+}
+
+function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length
+}
+
+function inOrder(points: ReadonlyMap<number, CurvePoint>): CurvePoint[] {
+  return [...points.values()].sort((a, b) => a.step - b.step)
+}
+
+function optionsHash(arm: StudyArm, seed: number): string {
+  return settingsHash({ ...arm.options, seed, threads: undefined, keep: undefined, stops: arm.stops })
+}
+
+/** Of what decides held-out errors; samples are settled apart from them, and `weights` is a matter of the report. */
+function evaluationHash({ samples: _, weights: __, ...settings }: EvaluationSettings): string {
+  return settingsHash(settings)
+}
+
+/** Seconds a step, from the lines of timing.jsonl; those of a run that was continued count alike. */
+async function meanStepSeconds(folder: string): Promise<number> {
+  const text = await readFile(join(folder, 'timing.jsonl'), 'utf8')
+  const rows = text
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => JSON.parse(line) as { stepMs: number; waitMs: number })
+  return mean(rows.map(({ stepMs, waitMs }) => stepMs + waitMs)) / 1000
+}
+
+async function newest(folder: string): Promise<string> {
+  const checkpoint = await latestCheckpoint(folder)
+  if (checkpoint === undefined) throw new RangeError(`runStudy: expected a checkpoint in ${folder}, got none`)
+  return checkpoint
+}
+
+/** A JSON file; undefined when it is not there or a killed process left half of it. */
+async function readJson<T>(file: string): Promise<T | undefined> {
+  try {
+    return JSON.parse(await readFile(file, 'utf8')) as T
+  } catch {
+    return undefined
+  }
+}

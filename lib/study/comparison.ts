@@ -1,0 +1,183 @@
+import { type BootstrapOptions, bootstrapInterval } from '../statistics/bootstrap.ts'
+import {
+  holm,
+  type MeanInterval,
+  meanInterval,
+  minimumDetectableEffect,
+  pairedDifference,
+  pairsNeeded,
+} from '../statistics/paired.ts'
+import type { CellResult } from './cell.ts'
+import { curveValues, type Metric, metricValue, parseMetric } from './metric.ts'
+import type { Study } from './study-file.ts'
+
+/** One arm against the control, in one metric; only seeds that both have finished count. */
+export interface MetricComparison {
+  readonly metric: string
+  /** Pairs. */
+  readonly n: number
+  /** Of all seeds of the arm, paired or not. */
+  readonly mean: number
+  readonly values: readonly { readonly seed: number; readonly value: number }[]
+  readonly difference: MeanInterval
+  /** As shares of the control's values. */
+  readonly relative: MeanInterval
+  /** Percentile interval of the relative difference over resampled pairs. */
+  readonly bootstrap: { readonly low: number; readonly high: number }
+  /** p of the relative difference, as if it were the only comparison, and after Holm's correction over the arms. */
+  readonly p: number
+  readonly holmP: number
+  /** Relative difference that these pairs would find with 80 % power. */
+  readonly detectable: number
+  /** Pairs that would find a relative difference of 1 %. */
+  readonly pairsForOnePercent: number
+}
+
+/** Images that an arm needs to come to the control's loss at its end (math.md, eq. 107). */
+export interface ImagesToReach {
+  readonly metric: string
+  readonly seeds: readonly {
+    readonly seed: number
+    /** null where it is not reached. */
+    readonly images: number | null
+    /** The first measured point is already below the target: fewer images may do. */
+    readonly isUpperBound: boolean
+    readonly controlImages: number
+  }[]
+  readonly reached: number
+  /** Geometric mean over seeds of the control's images by the arm's, with a t interval of the logarithms; NaN unless all reach it. */
+  readonly ratio: { readonly mean: number; readonly low: number; readonly high: number }
+}
+
+/** One arm of a study. */
+export interface ArmComparison {
+  readonly arm: string
+  readonly isControl: boolean
+  /** Finished cells. */
+  readonly n: number
+  readonly trainSeconds: number
+  readonly imagesPerSecond: number
+  readonly metrics: readonly MetricComparison[]
+  readonly reach?: ImagesToReach
+}
+
+/** Compares every arm with the control, seed by seed. */
+export function compareArms(
+  study: Pick<Study, 'arms' | 'compare'>,
+  results: readonly CellResult[],
+  bootstrap: BootstrapOptions = {},
+): ArmComparison[] {
+  const { control, metrics: names } = study.compare
+  const metrics = names.map((name) => parseMetric('runStudy', name))
+  const cellsOf = (arm: string): CellResult[] => results.filter((result) => result.arm === arm)
+  const controls = cellsOf(control)
+  const present = study.arms.map(({ name }) => name).filter((name) => cellsOf(name).length > 0)
+  const compared = present.map((arm) =>
+    metrics.flatMap((metric) => compareMetric(cellsOf(arm), controls, metric, bootstrap) ?? []),
+  )
+  // Over the arms of one metric, the control not among them.
+  for (const { name } of metrics) {
+    const rows = present.flatMap((arm, i) => {
+      const row = compared[i]?.findIndex(({ metric }) => metric === name) ?? -1
+      return arm === control || row === -1 ? [] : [{ i, row }]
+    })
+    const corrected = holm(rows.map(({ i, row }) => compared[i]![row]!.p))
+    for (const [k, { i, row }] of rows.entries()) {
+      compared[i]![row] = { ...compared[i]![row]!, holmP: corrected[k] as number }
+    }
+  }
+  const curve = metrics.find((metric) => metric.curve)
+  return present.map((arm, i) => {
+    const cells = cellsOf(arm)
+    const mean = (of: (cell: CellResult) => number) =>
+      cells.reduce((sum, cell) => sum + of(cell), 0) / cells.length
+    return {
+      arm,
+      isControl: arm === control,
+      n: cells.length,
+      trainSeconds: mean(({ trainSeconds }) => trainSeconds),
+      imagesPerSecond: mean(({ imagesPerSecond }) => imagesPerSecond),
+      metrics: compared[i] as MetricComparison[],
+      ...(curve && controls.length > 0 && { reach: imagesToReach(cells, controls, curve) }),
+    }
+  })
+}
+
+function compareMetric(
+  cells: readonly CellResult[],
+  controls: readonly CellResult[],
+  metric: Metric,
+  options: BootstrapOptions,
+): MetricComparison | undefined {
+  const values = cells.flatMap((cell) => {
+    const value = metricValue(cell, metric)
+    return value === undefined ? [] : [{ seed: cell.seed, value }]
+  })
+  if (values.length === 0) return undefined
+  const pairs = values.flatMap(({ seed, value }) => {
+    const twin = controls.find((cell) => cell.seed === seed)
+    const other = twin && metricValue(twin, metric)
+    return other === undefined ? [] : [{ value, other }]
+  })
+  const arm = pairs.map(({ value }) => value)
+  const control = pairs.map(({ other }) => other)
+  const none = { ...meanInterval([0]), n: 0, mean: Number.NaN }
+  const relative = pairs.length === 0 ? none : pairedDifference(arm, control, { relative: true })
+  const spread = relative.standardDeviation
+  const shares = pairs.map(({ value, other }) => value / other - 1)
+  const mean = (sample: readonly number[]) => sample.reduce((a, b) => a + b, 0) / sample.length
+  const { low, high } =
+    pairs.length < 2 ? { low: Number.NaN, high: Number.NaN } : bootstrapInterval(shares, mean, options)
+  return {
+    metric: metric.name,
+    n: pairs.length,
+    mean: mean(values.map(({ value }) => value)),
+    values,
+    difference: pairs.length === 0 ? none : pairedDifference(arm, control),
+    relative,
+    bootstrap: { low, high },
+    p: relative.p,
+    holmP: Number.NaN,
+    detectable: minimumDetectableEffect(spread, pairs.length),
+    pairsForOnePercent: spread > 0 && spread < 10 ? pairsNeeded(spread, 0.01) : Number.NaN,
+  }
+}
+
+function imagesToReach(
+  cells: readonly CellResult[],
+  controls: readonly CellResult[],
+  metric: Metric,
+): ImagesToReach {
+  const seeds = cells.flatMap((cell) => {
+    const twin = controls.find(({ seed }) => seed === cell.seed)
+    const end = twin && curveValues(twin, metric).at(-1)
+    return end
+      ? [{ seed: cell.seed, controlImages: end.images, ...firstBelow(curveValues(cell, metric), end.value) }]
+      : []
+  })
+  const logs = seeds.flatMap(({ images, controlImages }) =>
+    images === null ? [] : [Math.log(controlImages / images)],
+  )
+  const none = { mean: Number.NaN, low: Number.NaN, high: Number.NaN }
+  const { mean, low, high } = logs.length > 0 && logs.length === seeds.length ? meanInterval(logs) : none
+  return {
+    metric: metric.name,
+    seeds,
+    reached: logs.length,
+    ratio: { mean: Math.exp(mean), low: Math.exp(low), high: Math.exp(high) },
+  }
+}
+
+/** Where a learning curve first comes down to a value: log loss is linear in log images between measured points. */
+export function firstBelow(
+  points: readonly { readonly images: number; readonly value: number }[],
+  target: number,
+): { readonly images: number | null; readonly isUpperBound: boolean } {
+  const at = points.findIndex(({ value }) => value <= target)
+  const after = points[at]
+  if (!after) return { images: null, isUpperBound: false }
+  const before = points[at - 1]
+  if (!before) return { images: after.images, isUpperBound: after.value < target }
+  const share = Math.log(before.value / target) / Math.log(before.value / after.value)
+  return { images: before.images * (after.images / before.images) ** share, isUpperBound: false }
+}

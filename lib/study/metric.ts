@@ -1,0 +1,160 @@
+import { argumentError } from '../check.ts'
+import { HEADS, type Head } from '../prediction/heads.ts'
+import { signalWeights } from '../sampling/combine.ts'
+import type { CellResult, HeldOutResult } from './cell.ts'
+
+/** Sample metrics by name; `@` and a number of steps follow. */
+export const SAMPLE_METRICS = ['slicedWasserstein', 'frechet', 'kid'] as const
+/** Ways to combine heads that are read from measured products of errors, beside those of `parseCombine`. */
+const COMBINATIONS = ['signal', 'mean', 'table', 'blue', ...HEADS] as const
+type Combination = (typeof COMBINATIONS)[number]
+
+/** What a metric's name says. */
+export interface Metric {
+  readonly name: string
+  readonly kind: 'heldOut' | 'samples'
+  /** A name of `HeldOutMeans` where the arm's own combination is read. */
+  readonly curve?: 'F' | 'v' | 'F.clipped' | 'v.clipped' | 'F.geometric'
+  readonly space?: 'F' | 'v'
+  readonly combination?: Combination
+  /** Weights that are read whatever the arm says. */
+  readonly weights?: 'ema' | 'raw'
+  readonly sample?: (typeof SAMPLE_METRICS)[number]
+  readonly steps?: number
+}
+
+/**
+ * Reads a metric's name: `F`, `v`, `F.clipped`, `v.clipped` or `F.geometric`, then `.ema` or `.raw`; `F@blue` and so on for
+ * other combinations of the heads (signal, mean, table, blue, or a head); `frechet@10`, `kid@10` or `slicedWasserstein@10` for
+ * samples of 10 steps. Smaller is better in all of them.
+ *
+ * @throws RangeError for a name that is none of these
+ */
+export function parseMetric(call: string, name: string): Metric {
+  const sample = /^(\w+)@(\d+)$/.exec(name)
+  if (sample && SAMPLE_METRICS.includes(sample[1] as never)) {
+    return {
+      name,
+      kind: 'samples',
+      sample: sample[1] as (typeof SAMPLE_METRICS)[number],
+      steps: Number(sample[2]),
+    }
+  }
+  const match = /^([Fv])(?:\.(clipped|geometric))?(?:\.(ema|raw))?(?:@(\w+))?$/.exec(name)
+  const [, space, kind, weights, combination] = match ?? []
+  const isKnown = combination === undefined || COMBINATIONS.includes(combination as Combination)
+  if (!space || !isKnown || (combination && kind) || (space === 'v' && kind === 'geometric')) {
+    const what = `F, v, F.clipped, v.clipped or F.geometric, with .ema or .raw if need be, F@${COMBINATIONS.join('|')}, or ${SAMPLE_METRICS.join('|')}@STEPS`
+    throw argumentError(call, 'compare.metrics', what, name)
+  }
+  return {
+    name,
+    kind: 'heldOut',
+    space: space as 'F' | 'v',
+    ...(combination
+      ? { combination: combination as Combination }
+      : { curve: (kind ? `${space}.${kind}` : space) as NonNullable<Metric['curve']> }),
+    ...(weights && { weights: weights as 'ema' | 'raw' }),
+  }
+}
+
+/** The value of a metric in a finished cell; undefined where it was not measured. */
+export function metricValue(result: CellResult, metric: Metric): number | undefined {
+  if (metric.kind === 'samples') {
+    const row = result.samples?.rows.find(({ steps }) => steps === metric.steps)
+    return metric.sample && row?.[metric.sample]
+  }
+  const { heldOut, settings } = result
+  const wanted = metric.weights ?? settings.weights
+  const measured = wanted === 'ema' ? (heldOut.ema ?? heldOut.raw) : heldOut.raw
+  if (metric.curve) return measured[metric.curve]
+  const { space = 'F', combination } = metric
+  return combination && combinedMean(result, measured, space, combination)
+}
+
+/** The weights of a cell that a learning curve shows. */
+export function curveValues(
+  result: CellResult,
+  metric: Metric,
+): { readonly images: number; readonly value: number }[] {
+  const { curve } = metric
+  if (!curve) return []
+  const wanted = metric.weights ?? result.settings.weights
+  return result.curve.map((point) => ({
+    images: point.imagesSeen,
+    value: (wanted === 'ema' ? (point.ema ?? point.raw) : point.raw)[curve],
+  }))
+}
+
+/** Mean over timesteps of another combination than the arm's own, from the products of errors (math.md, eq. 100). */
+function combinedMean(
+  { heldOut, settings }: CellResult,
+  { products }: HeldOutResult,
+  space: 'F' | 'v',
+  combination: Combination,
+): number | undefined {
+  const { heads, logSnr } = heldOut
+  if (HEADS.includes(combination as never) && !heads.includes(combination as Head)) return undefined
+  const size = heads.length
+  let sum = 0
+  for (const [k, matrix] of products.entries()) {
+    const snr = Math.exp(logSnr[k] as number)
+    const weights = weightsOf(combination, heads, matrix, snr / (1 + snr))
+    let error = 0
+    for (let g = 0; g < size; g++)
+      for (let h = 0; h < size; h++) error += weights[g]! * weights[h]! * matrix[g * size + h]!
+    sum += error * (space === 'F' ? (snr + 1 / settings.sigmaData ** 2) / (snr + 1) : 1)
+  }
+  return sum / products.length
+}
+
+function weightsOf(
+  combination: Combination,
+  heads: readonly Head[],
+  matrix: readonly number[],
+  alphaBar: number,
+): number[] {
+  const size = heads.length
+  if (combination === 'mean') return heads.map(() => 1 / size)
+  if (combination === 'signal') {
+    const weights = signalWeights(alphaBar, heads)
+    return heads.map((head) => weights[head] ?? 0)
+  }
+  if (combination === 'blue') return blueWeights(matrix, size)
+  const errors = heads.map((_, h) => matrix[h * size + h] as number)
+  const best = combination === 'table' ? errors.indexOf(Math.min(...errors)) : heads.indexOf(combination)
+  return heads.map((_, h) => (h === best ? 1 : 0))
+}
+
+/**
+ * Weights that add up to 1 and make the error smallest: P^-1 1 / (1' P^-1 1) (math.md, eq. 101).
+ *
+ * @param products - [H, H] row-major
+ */
+export function blueWeights(products: readonly number[], size: number): number[] {
+  // Scaled to a unit diagonal first: heads' errors may differ by orders of magnitude.
+  const scale = Array.from({ length: size }, (_, h) => 1 / Math.sqrt(products[h * size + h] as number))
+  const rows = Array.from({ length: size }, (_, g) => [
+    ...Array.from(
+      { length: size },
+      (_, h) => products[g * size + h]! * scale[g]! * scale[h]! + (g === h ? 1e-9 : 0),
+    ),
+    scale[g] as number,
+  ])
+  for (let pivot = 0; pivot < size; pivot++) {
+    let best = pivot
+    for (let g = pivot + 1; g < size; g++)
+      if (Math.abs(rows[g]![pivot]!) > Math.abs(rows[best]![pivot]!)) best = g
+    const row = rows[best] as number[]
+    rows[best] = rows[pivot] as number[]
+    rows[pivot] = row
+    for (let g = 0; g < size; g++) {
+      if (g === pivot) continue
+      const factor = rows[g]![pivot]! / row[pivot]!
+      for (let c = pivot; c <= size; c++) rows[g]![c] = rows[g]![c]! - factor * row[c]!
+    }
+  }
+  const solved = rows.map((row, g) => (row[size]! / row[g]!) * scale[g]!)
+  const sum = solved.reduce((a, b) => a + b, 0)
+  return solved.map((weight) => weight / sum)
+}

@@ -1,0 +1,185 @@
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { plotSvg, type Series } from '../report/plot.ts'
+import { packageVersion } from '../setup/paths.ts'
+import { writeDurably } from '../training/checkpoint.ts'
+import type { CellResult } from './cell.ts'
+import { type ArmComparison, compareArms } from './comparison.ts'
+import { curveValues, parseMetric } from './metric.ts'
+import type { Study } from './study-file.ts'
+
+/**
+ * Writes `study.json` (every figure), `study.md` (tables) and plots of what is finished.
+ *
+ * @returns the tables as text
+ */
+export async function writeStudyReport(study: Study, results: readonly CellResult[]): Promise<string> {
+  const arms = compareArms(study, results)
+  const { name, title, about, seeds, compare, out } = study
+  const described = study.arms.map(({ name: arm, options, stops }) => ({ arm, options, stops }))
+  const version = packageVersion()
+  const file = {
+    format: 1,
+    name,
+    title,
+    about,
+    version,
+    seeds,
+    compare,
+    cells: results.length,
+    declared: described,
+    arms,
+  }
+  await writeDurably(join(out, 'study.json'), `${JSON.stringify(file, undefined, 1)}\n`)
+  const text = studyTables(study, arms)
+  const heading = [`# ${title}`, ...(about ? [about] : [])].join('\n\n')
+  await writeFile(join(out, 'study.md'), `${heading}\n\n${text}\n`)
+  for (const [plot, svg] of Object.entries(studyPlots(study, results))) await writeFile(join(out, plot), svg)
+  return text
+}
+
+/** A table for each metric, as Markdown. */
+export function studyTables(study: Pick<Study, 'compare'>, arms: readonly ArmComparison[]): string {
+  const { control, metrics } = study.compare
+  const blocks = metrics.flatMap((name) => {
+    const rows = arms.flatMap((arm) => {
+      const found = arm.metrics.find(({ metric }) => metric === name)
+      return found ? [{ arm, found }] : []
+    })
+    if (rows.length === 0) return []
+    const cells = rows.map(({ arm, found }) => {
+      const { relative, p, holmP, detectable } = found
+      const isReach = arm.reach?.metric === name
+      return [
+        arm.arm,
+        String(found.values.length),
+        figure(found.mean),
+        arm.isControl ? 'control' : percentInterval(relative),
+        arm.isControl ? '' : probability(p),
+        arm.isControl ? '' : probability(holmP),
+        arm.isControl ? '' : percent(detectable, false),
+        isReach && !arm.isControl ? reachText(arm) : '',
+        arm.trainSeconds.toFixed(0),
+      ]
+    })
+    const titles = [
+      'arm',
+      'n',
+      name,
+      `against ${control}, 95 %`,
+      'p',
+      'Holm p',
+      'detectable',
+      'images by',
+      's/run',
+    ]
+    return [table(titles, cells)]
+  })
+  return blocks.length > 0 ? blocks.join('\n\n') : 'no cell is finished yet'
+}
+
+function reachText({ reach }: ArmComparison): string {
+  if (!reach || reach.seeds.length === 0) return ''
+  const { ratio, reached, seeds } = reach
+  if (reached < seeds.length) return `${reached} of ${seeds.length} reach it`
+  const atLeast = seeds.some(({ isUpperBound }) => isUpperBound) ? '>= ' : ''
+  const range = Number.isFinite(ratio.low) ? ` [${ratio.low.toFixed(2)}, ${ratio.high.toFixed(2)}]` : ''
+  return `${atLeast}${ratio.mean.toFixed(2)}${range}`
+}
+
+function percentInterval({ mean, low, high }: { mean: number; low: number; high: number }): string {
+  return Number.isFinite(low) ? `${percent(mean)} [${percent(low)}, ${percent(high)}]` : percent(mean)
+}
+
+function percent(share: number, isSigned = true): string {
+  if (!Number.isFinite(share)) return ''
+  const text = (100 * share).toFixed(Math.abs(share) < 0.1 ? 2 : 1)
+  return `${isSigned && share > 0 ? '+' : ''}${text} %`
+}
+
+function probability(p: number): string {
+  if (!Number.isFinite(p)) return ''
+  return p < 0.0001 ? '<0.0001' : p.toFixed(4)
+}
+
+function figure(value: number): string {
+  return value.toPrecision(5)
+}
+
+function table(titles: readonly string[], rows: readonly (readonly string[])[]): string {
+  const widths = titles.map((title, c) => Math.max(title.length, ...rows.map((row) => row[c]!.length)))
+  const line = (cells: readonly string[]): string =>
+    `| ${cells.map((cell, c) => (c === 0 ? cell.padEnd(widths[c]!) : cell.padStart(widths[c]!))).join(' | ')} |`
+  const rule = `|${widths.map((width, c) => (c === 0 ? '-'.repeat(width + 2) : `${'-'.repeat(width + 1)}:`)).join('|')}|`
+  return [line(titles), rule, ...rows.map(line)].join('\n')
+}
+
+/** Plots by file name: learning curves, loss over noise by arm, and the same as shares of the control's. */
+function studyPlots(study: Study, results: readonly CellResult[]): Record<string, string> {
+  const plots: Record<string, string> = {}
+  const present = study.arms.map(({ name }) => name).filter((name) => results.some(({ arm }) => arm === name))
+  const cellsOf = (arm: string) => results.filter((result) => result.arm === arm)
+  const metric = study.compare.metrics.map((name) => parseMetric('runStudy', name)).find(({ curve }) => curve)
+  const size = { width: 1200, height: 620 }
+  if (metric) {
+    const curves: Series[] = present.map((arm) => {
+      const means = meanCurve(cellsOf(arm).map((cell) => curveValues(cell, metric)))
+      return { name: arm, x: means.map(({ images }) => images), y: means.map(({ value }) => value) }
+    })
+    if (curves.some(({ x }) => x.length > 0)) {
+      plots['learning-curves.svg'] = plotSvg({
+        ...{ title: study.title, subtitle: `held-out ${metric.name}, mean over seeds`, series: curves },
+        ...{ x: { label: 'images seen', scale: 'log' }, y: { label: metric.name, scale: 'log' }, ...size },
+      })
+    }
+  }
+  const losses = new Map(present.map((arm) => [arm, meanOverTimesteps(cellsOf(arm))]))
+  const control = losses.get(study.compare.control)
+  const x = { label: 'log snr' }
+  const finite = (arm: string) => (results.find((cell) => cell.arm === arm) as CellResult).heldOut.logSnr
+  const series = present.map((arm) => ({ name: arm, x: finite(arm), y: losses.get(arm) as number[] }))
+  if (series.length === 0) return plots
+  plots['timesteps.svg'] = plotSvg({
+    ...{ title: study.title, subtitle: 'held-out F loss, xStart clipped, mean over seeds', series, x },
+    ...{ y: { label: 'F.clipped', scale: 'log' }, ...size },
+  })
+  if (control) {
+    const relative = series
+      .filter(({ name, y }) => name !== study.compare.control && y.length === control.length)
+      .map(({ name, x: at, y }) => ({ name, x: at, y: y.map((value, k) => 100 * (value / control[k]! - 1)) }))
+    if (relative.length > 0) {
+      plots['timesteps-relative.svg'] = plotSvg({
+        ...{
+          title: study.title,
+          subtitle: `F.clipped against ${study.compare.control}`,
+          series: relative,
+          x,
+        },
+        ...{ y: { label: 'difference', unit: '%' }, ...size },
+      })
+    }
+  }
+  return plots
+}
+
+function meanCurve(curves: readonly (readonly { images: number; value: number }[])[]) {
+  const images = [...new Set(curves.flatMap((points) => points.map((point) => point.images)))].sort(
+    (a, b) => a - b,
+  )
+  return images.flatMap((count) => {
+    const values = curves.flatMap((points) =>
+      points.filter((point) => point.images === count).map(({ value }) => value),
+    )
+    return values.length < curves.length
+      ? []
+      : [{ images: count, value: values.reduce((a, b) => a + b, 0) / values.length }]
+  })
+}
+
+function meanOverTimesteps(cells: readonly CellResult[]): number[] {
+  const rows = cells.map(
+    ({ heldOut, settings }) =>
+      (settings.weights === 'ema' ? (heldOut.ema ?? heldOut.raw) : heldOut.raw).perTimestep['F.clipped'],
+  )
+  return (rows[0] ?? []).map((_, k) => rows.reduce((sum, row) => sum + row[k]!, 0) / rows.length)
+}
