@@ -210,6 +210,7 @@ export {
 } from './schedule/noise-schedule.ts'
 export { SPACINGS, type SpacingName, type StepSpacing, spaceSteps } from './schedule/noise-spacing.ts'
 export { spaceTimesteps } from './schedule/spacing.ts'
+export type { MeanInterval } from './statistics/paired.ts'
 export type { HostTensor, ImageBatch, ImageShape } from './tensor.ts'
 export {
   type LossSecondMomentOptions,

@@ -19,7 +19,7 @@ export interface GradientMoments {
 }
 
 /**
- * The second moment of the training gradient over the timesteps, from images one at a time (math.md, eq. 113); costs a
+ * The second moment of the training gradient over the timesteps, from images one at a time (math.md, eq. 114); costs a
  * backward pass for each image and timestep, and the memory of one gradient.
  *
  * @param options.count - of the images, the first so many

@@ -1,10 +1,10 @@
 import type { Slot } from '../curriculum/slot.ts'
 import type { HeatmapPlot, Instrument, InstrumentTable, PlotSpec } from '../report/instrument-file.ts'
+import type { MeanInterval } from '../statistics/paired.ts'
 import type { JsonValue } from '../timesteps/sampler.ts'
 import type { GradientConflict, SlotGradients } from './gradient-conflict.ts'
 import type { Interference, InterferenceMatrix } from './interference.ts'
 import { number } from './probe-instrument.ts'
-import type { MeanInterval } from './student-interval.ts'
 
 /** What training on slots does to one another, and their gradients, as plots and tables; either part may be left out. */
 export function interferenceInstrument(
@@ -45,8 +45,9 @@ function sizeOf({ slots, seeds, steps, lr, batchSize }: Interference): string {
 }
 
 const percent = (value: number): string => `${value >= 0 ? '+' : ''}${number(100 * value)} %`
-const interval = ({ mean, low, high }: MeanInterval): string =>
-  `${percent(mean)} [${percent(low)}, ${percent(high)}]`
+/** One seed has no interval. */
+const interval = ({ n, mean, low, high }: MeanInterval): string =>
+  n < 2 ? percent(mean) : `${percent(mean)} [${percent(low)}, ${percent(high)}]`
 
 function sentence({ head, space, own, near, far }: InterferenceMatrix): string {
   return `${head} in ${space}: the trained slot ${interval(own)}, its neighbours ${interval(near)}, the others ${interval(far)}.`

@@ -4,10 +4,10 @@ import { batches } from '../data/batches.ts'
 import type { ImageDataset } from '../data/dataset.ts'
 import type { Head } from '../prediction/heads.ts'
 import { keyedRandom } from '../random.ts'
+import { type MeanInterval, meanInterval } from '../statistics/paired.ts'
 import type { ImageBatch } from '../tensor.ts'
 import type { Trainer } from '../training/trainer.ts'
 import { type ErrorSpace, errorFactors } from './error-space.ts'
-import { type MeanInterval, meanInterval } from './student-interval.ts'
 import { measureTimestepLoss } from './timestep-loss.ts'
 
 /** The spaces in which interference is told. */
@@ -75,7 +75,7 @@ const KNOWN = [
 
 /**
  * Trains a copy of a network on each slot, and one on all timesteps, and measures what that does to the held-out loss of every slot
- * (math.md, eq. 115, 116). Within a seed all copies see the same images, and uniforms that become their timesteps.
+ * (math.md, eq. 116). Within a seed all copies see the same images, and uniforms that become their timesteps.
  */
 export async function interference(options: InterferenceOptions): Promise<Interference> {
   const call = 'interference'

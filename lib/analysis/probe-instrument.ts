@@ -84,19 +84,39 @@ function json(probe: Probe): JsonValue {
 }
 
 function spreadTable({ curves, gaussian }: Probe): InstrumentTable {
-  const row = (
-    name: string,
-    { mean, span, variation }: { mean: number; span: number; variation: number },
-  ) => [name, round(mean), round(span), round(variation)]
   return {
     title: 'Loss over uniform timesteps',
-    columns: ['head, space', 'mean', 'greatest / smallest', 'deviation / mean'],
-    rows: ERROR_SPACES.flatMap((space) => [
-      ...curves
-        .filter((curve) => curve.space === space)
-        .map((curve) => row(`${curve.head}, ${space}`, curve)),
-      row(`Gaussian model, ${space}`, gaussian.spread[space]),
-    ]),
+    columns: [
+      'head, space',
+      'mean',
+      'greatest / smallest',
+      '95 % interval',
+      'deviation / mean',
+      'off the model by',
+    ],
+    rows: ERROR_SPACES.flatMap((space) => {
+      const model = gaussian.spread[space]
+      return [
+        ...curves
+          .filter((curve) => curve.space === space)
+          .map(({ head, mean, span, spanLow, spanHigh, variation, distance }) => [
+            `${head}, ${space}`,
+            round(mean),
+            round(span),
+            `${number(spanLow)}–${number(spanHigh)}`,
+            round(variation),
+            round(distance),
+          ]),
+        [
+          `Gaussian model, ${space}`,
+          round(model.mean),
+          round(model.span),
+          null,
+          round(model.variation),
+          null,
+        ],
+      ]
+    }),
   }
 }
 

@@ -3,6 +3,7 @@ import type { UNet } from '../model/unet.ts'
 import type { Head } from '../prediction/heads.ts'
 import { keyedRandom } from '../random.ts'
 import type { NoiseSchedule } from '../schedule/noise-schedule.ts'
+import { quantile } from '../statistics/bootstrap.ts'
 import type { ImageBatch } from '../tensor.ts'
 import type { TrainerOptions } from '../training/trainer.ts'
 import { pixelVariance } from './data-variance.ts'
@@ -10,7 +11,13 @@ import { ERROR_SPACES, type ErrorSpace, errorFactors } from './error-space.ts'
 import { gaussianEpsLoss } from './gaussian-model.ts'
 import { type GradientMoments, gradientMoments } from './gradient-moments.ts'
 import { resampleCounts, ruleCurve, type SlotEdges, type SlotRule, slotEdges } from './slot-rules.ts'
-import { type CurveSpread, curveOverTimesteps, curveSpread, probeTimesteps } from './timestep-curve.ts'
+import {
+  type CurveSpread,
+  curveDistance,
+  curveOverTimesteps,
+  curveSpread,
+  probeTimesteps,
+} from './timestep-curve.ts'
 import { measureTimestepLoss, type TimestepLoss } from './timestep-loss.ts'
 
 /** Options of `probe`. */
@@ -48,6 +55,11 @@ export interface ProbeCurve extends CurveSpread {
   readonly value: Float64Array
   /** Standard error of `value` over the images. */
   readonly standardError: Float64Array
+  /** Bounds of the 95 % bootstrap interval of `span` over images. */
+  readonly spanLow: number
+  readonly spanHigh: number
+  /** Factor that the curve is off the Gaussian model's on average, the same in every space (math.md, eq. 113). */
+  readonly distance: number
 }
 
 /** Slots that a rule recommends. */
@@ -89,7 +101,7 @@ const KNOWN = [
 
 /**
  * The held-out loss of a network over the timesteps with fixed images and noise: every head in every space, how far each spans, the
- * Gaussian model of the images beside it, and the slots that each rule would cut (math.md, eq. 110 to 114).
+ * Gaussian model of the images beside it, and the slots that each rule would cut (math.md, eq. 110 to 115).
  *
  * @throws RangeError for options that do not fit the network
  *
@@ -125,20 +137,33 @@ export async function probe(unet: UNet, schedule: NoiseSchedule, options: ProbeO
   const slots: RecommendedSlots[] = []
   const draws = resampledMeans(measured, images.shape[0], resamples, seed)
   for (const [column, head] of measured.heads.entries()) {
+    const at = (values: Float64Array, factor: Float64Array): Float64Array =>
+      Float64Array.from(t, (s, row) => values[row * measured.heads.length + column]! * factor[s]!)
+    // Between measured timesteps errors are interpolated in v, where they vary least; conversions are exact.
+    const toV = errorFactors(schedule, head, 'v', sigmaData)
+    const overT = (values: Float64Array): Float64Array => curveOverTimesteps(t, at(values, toV), snr)
+    const inV = overT(measured.perHead)
+    const drawnInV = draws.map(overT)
     for (const space of ERROR_SPACES) {
       const factor = errorFactors(schedule, head, space, sigmaData)
-      const converted = (values: Float64Array): Float64Array =>
-        Float64Array.from(t, (s, row) => values[row * measured.heads.length + column]! * factor[s]!)
-      const value = converted(measured.perHead)
-      const full = curveOverTimesteps(t, value, snr)
+      const fromV = errorFactors(schedule, 'v', space, sigmaData)
+      const converted = (curve: Float64Array): Float64Array => curve.map((value, s) => value * fromV[s]!)
+      const full = converted(inV)
+      const drawn = drawnInV.map(converted)
+      const spread = curveSpread(full)
+      const spans = Float64Array.from(drawn, (curve) => curveSpread(curve).span).sort()
       curves.push({
-        head,
-        space,
-        value,
-        standardError: converted(measured.standardError),
-        ...curveSpread(full),
+        ...{
+          head,
+          space,
+          value: at(measured.perHead, factor),
+          standardError: at(measured.standardError, factor),
+        },
+        ...spread,
+        spanLow: spans.length > 0 ? quantile(spans, 0.025) : spread.span,
+        spanHigh: spans.length > 0 ? quantile(spans, 0.975) : spread.span,
+        distance: curveDistance(full, gaussian.curves[space]),
       })
-      const drawn = draws.map((means) => curveOverTimesteps(t, converted(means), snr))
       for (const rule of ['loss', 'excess', 'excessMin'] as const) {
         const cut = (curve: Float64Array) => ruleCurve(rule, curve, gaussian.curves[space])
         const edges = slotEdges(cut(full), drawn.map(cut), slotCount)

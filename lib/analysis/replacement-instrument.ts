@@ -61,7 +61,9 @@ export function replacementInstrument(found: Replacement, command?: string): Ins
           Number(one.from.toFixed(1)),
           Number(one.to.toFixed(1)),
           one.stepCount,
-          `${number(one.change.mean)} [${number(one.change.low)}, ${number(one.change.high)}]`,
+          one.change.n < 2
+            ? number(one.change.mean)
+            : `${number(one.change.mean)} [${number(one.change.low)}, ${number(one.change.high)}]`,
           Number(one.openLoop.mean.toPrecision(3)),
           Number(one.slicedWasserstein.toPrecision(3)),
         ]),
@@ -84,8 +86,10 @@ function changePlot(
     name: 'measured',
     x,
     y: windows.map(({ change }) => change.mean),
-    low: windows.map(({ change }) => change.low),
-    high: windows.map(({ change }) => change.high),
+    ...(windows.every(({ change }) => change.n > 1) && {
+      low: windows.map(({ change }) => change.low),
+      high: windows.map(({ change }) => change.high),
+    }),
     kind: 'points',
   }
   const algebra: PlotSeries = { name: 'open loop', x, y: windows.map(({ openLoop }) => openLoop.mean) }

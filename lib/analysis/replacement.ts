@@ -6,6 +6,7 @@ import { slicedWasserstein } from '../metrics/pixels.ts'
 import type { UNet } from '../model/unet.ts'
 import { Denoiser, type DenoiserOptions } from '../sampling/denoiser.ts'
 import type { NoiseSchedule } from '../schedule/noise-schedule.ts'
+import { type MeanInterval, meanInterval } from '../statistics/paired.ts'
 import { checkImages, type ImageBatch } from '../tensor.ts'
 import { type DdimTrajectory, openLoopSum, walkDdim } from './ddim-trajectory.ts'
 import {
@@ -15,7 +16,6 @@ import {
   WINDOW_MEASURES,
   type WindowMeasure,
 } from './replacement-windows.ts'
-import { type MeanInterval, meanInterval } from './student-interval.ts'
 
 /** What happens in a window: the truth in place of a prediction, or noise on top of it. */
 export const INTERVENTIONS = ['xStart', 'eps', 'noise'] as const

@@ -2,7 +2,7 @@ import { partitionByLoss } from '../curriculum/partition.ts'
 import type { Slot } from '../curriculum/slot.ts'
 import type { RandomStream } from '../random.ts'
 
-/** What slots carry equal shares of (math.md, eq. 114). */
+/** What slots carry equal shares of (math.md, eq. 115). */
 export const SLOT_RULES = ['loss', 'excess', 'excessMin', 'gradientMoment', 'gradientRoot'] as const
 /** One of `SLOT_RULES`. */
 export type SlotRule = (typeof SLOT_RULES)[number]

@@ -73,6 +73,11 @@ export function curveSpread(curve: Float64Array): CurveSpread {
   return { mean, span: Math.max(...curve) / Math.min(...curve), variation: Math.sqrt(variance) / mean }
 }
 
+/** The factor between two positive curves [T], averaged in logarithms whichever is the greater (math.md, eq. 113). */
+export function curveDistance(a: Float64Array, b: Float64Array): number {
+  return Math.exp(a.reduce((sum, value, t) => sum + Math.abs(Math.log(value / b[t]!)), 0) / a.length)
+}
+
 /** Within the bounds of eq. 14, so that a timestep without signal has a place. */
 function logSnrOf(snr: Float64Array): Float64Array {
   return snr.map((value) => Math.log(Math.min(Math.max(value, 1e-12), 1e12)))

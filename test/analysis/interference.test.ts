@@ -56,7 +56,7 @@ describe('interference', () => {
         for (const [j, cell] of row.entries()) {
           const change = absolute[i]![j]!.mean
           expect(cell.mean * start[j]!).to.be.closeTo(change, 1e-9 * Math.abs(start[j]!))
-          expect(cell.count).to.equal(2)
+          expect(cell.n).to.equal(2)
         }
       }
       const mean = (cells: [number, number][]) =>

@@ -60,6 +60,21 @@ describe('probe', () => {
     expect(found.gradient?.mean.every((value) => value > 0)).to.equal(true)
   })
 
+  it('is off the Gaussian model by one factor a head, and its span has an interval', async () => {
+    const unet = await UNet.create(TINY, { seed: 1 })
+    const { curves } = await probe(unet, schedule, { images, timesteps, slotCount: 3, resamples: 20 })
+    for (const { head, distance, span, spanLow, spanHigh } of curves) {
+      const [first] = curves.filter((curve) => curve.head === head)
+      expect(distance / first!.distance).to.be.closeTo(1, 1e-9)
+      expect(distance).to.be.at.least(1)
+      expect([spanLow <= spanHigh, spanLow <= 1.5 * span, spanHigh >= span / 1.5]).to.deep.equal([
+        true,
+        true,
+        true,
+      ])
+    }
+  })
+
   it('becomes an instrument of plots, tables and plain JSON', async () => {
     const unet = await UNet.create({ ...TINY, heads: ['eps'] }, { seed: 1 })
     const found = await probe(unet, schedule, { images, timesteps, slotCount: 3, resamples: 5 })
