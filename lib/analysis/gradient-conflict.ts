@@ -103,7 +103,9 @@ export async function gradientConflict(
   const { head = heads.includes('v') ? 'v' : heads[0]! } = options
   const spaces: readonly Space[] = options.spaces ?? (heads.length > 1 ? ['own', 'eps', 'F'] : ['eps', 'F'])
   const total = spaces.length + (heads.length > 1 ? slots.length : 0)
-  const gramOptions = { training, ...(memoryBytes !== undefined && { memoryBytes }) }
+  // Without the variational bound, which has no space.
+  const headsAlone: TrainerOptions = { ...training, loss: { ...training.loss, kind: 'mse' }, boundWeight: 0 }
+  const gramOptions = { ...(memoryBytes !== undefined && { memoryBytes }) }
 
   const source = batches(images, { batchSize, seed, withLabels, prefetch: 0 })
   const random = keyedRandom(seed, 'timesteps')
@@ -122,7 +124,10 @@ export async function gradientConflict(
   for (const space of spaces) {
     signal?.throwIfAborted()
     const list = drawn.map((batch) => ({ ...batch, space, ...(space !== 'own' && { choose: head }) }))
-    const { products } = await lossGradientGram(unet, schedule, list, gramOptions)
+    const { products } = await lossGradientGram(unet, schedule, list, {
+      ...gramOptions,
+      training: space === 'own' ? training : headsAlone,
+    })
     found.push(slotGradients(space, products, slots, draws, batchSize))
     onProgress?.(found.length, total)
   }
@@ -137,7 +142,7 @@ export async function gradientConflict(
     )
     const { products } = await lossGradientGram(unet, schedule, list, {
       ...gramOptions,
-      training: { ...training, boundWeight: 0 }, // of the heads alone
+      training: headsAlone,
       parameters: isTrunk,
     })
     const mean = meanProducts({ products, groups: heads.length, draws })

@@ -116,6 +116,18 @@ describe('gradientConflict', () => {
     }
   })
 
+  it('compares errors without the bound where the bound is what is trained', async () => {
+    const unet = await UNet.create({ ...TINY, heads: ['eps'], learnsVariance: true }, { seed: 1 })
+    const options = { slots, images: train, draws: 4, batchSize: 1 } as const
+    const kl = await gradientConflict(unet, schedule, { ...options, training: { loss: { kind: 'kl' } } })
+    const mse = await gradientConflict(unet, schedule, options)
+    expect(kl.spaces).to.deep.equal(mse.spaces)
+    const own = await gradientConflict(unet, schedule, {
+      ...{ ...options, spaces: ['own'], training: { loss: { kind: 'kl' } } },
+    })
+    expect(own.spaces[0]!.squaredNorm).to.not.deep.equal(mse.spaces[0]!.squaredNorm)
+  })
+
   it('says what each head contributes to the trunk', async () => {
     const unet = await UNet.create(TINY, { seed: 1 })
     const trainer = await Trainer.create(unet, schedule, { emaRates: [] })
