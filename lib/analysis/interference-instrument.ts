@@ -98,9 +98,12 @@ function changePlots(slots: readonly Slot[], matrix: InterferenceMatrix): Heatma
   ]
 }
 
+/** Standard error of a cosine above which a cell says nothing and stays empty. */
+const LARGEST_ERROR = 0.5
+
 function gradientPlots(gradients: GradientConflict, found: SlotGradients): PlotSpec[] {
   const { slots } = gradients
-  const { cosine, ceiling, noiseScale, varianceShare } = found
+  const { cosine, cosineError, ceiling, noiseScale, varianceShare } = found
   const loss = lossOf(found, gradients)
   const names = slots.map(nameOf)
   const x = { label: 'middle of the slot, t + 1', scale: 'log' } as const
@@ -112,9 +115,11 @@ function gradientPlots(gradients: GradientConflict, found: SlotGradients): PlotS
       kind: 'heatmap',
       rows: names,
       columns: names,
-      values: cosine.map((value, at) =>
-        Math.floor(at / slots.length) === at % slots.length ? ceiling[at % slots.length]! : value,
-      ),
+      values: cosine.map((value, at) => {
+        if (Math.floor(at / slots.length) === at % slots.length) return ceiling[at % slots.length]!
+        const error = cosineError[at] ?? null
+        return error === null || error > LARGEST_ERROR ? null : value
+      }),
       label: 'corrected for noise; on the diagonal the cosine of two halves of the same slot',
       diverging: true,
     },

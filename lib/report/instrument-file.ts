@@ -1,5 +1,5 @@
 // What an instrument writes: numbers as JSON, and each plot as a picture beside them.
-import { mkdir, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { argumentError } from '../check.ts'
 import type { JsonValue } from '../timesteps/sampler.ts'
@@ -78,7 +78,7 @@ export interface Instrument {
 
 /**
  * Writes `<folder>/instruments/<name>.json`, and for each plot `<name>-<k>.svg` and `.png` (no PNG where the package sharp is
- * missing).
+ * missing); those of an earlier one of that name are replaced.
  *
  * @returns the paths, the JSON first
  * @throws RangeError for a name that is no file name
@@ -92,6 +92,10 @@ export async function writeInstrument(
   }
   const target = join(folder, 'instruments')
   await mkdir(target, { recursive: true })
+  for (const file of await readdir(target)) {
+    const rest = file.startsWith(`${name}-`) ? file.slice(name.length + 1) : ''
+    if (/^\d+\.(svg|png)$/.test(rest)) await rm(join(target, file)) // of an earlier measurement of that name
+  }
   const files = [join(target, `${name}.json`)]
   await writeFile(files[0] as string, `${JSON.stringify(instrument)}\n`)
   for (const [k, plot] of instrument.plots.entries()) {

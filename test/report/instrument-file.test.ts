@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { expect } from 'chai'
@@ -45,6 +45,15 @@ describe('writeInstrument', () => {
     ])
     expect(JSON.parse(await readFile(files[0]!, 'utf8'))).to.deep.equal(instrument)
     expect(files[0]).to.equal(join(folder, 'instruments', 'probe-step-1.json'))
+  })
+
+  it('leaves no picture of an earlier measurement of that name, and others alone', async () => {
+    const instrument = { kind: 'probe', title: 'Probe', plots: [line], data: null, name: 'probe' }
+    await writeInstrument(folder, { ...instrument, plots: [line, line] })
+    await writeInstrument(folder, instrument)
+    const names = await readdir(join(folder, 'instruments'))
+    expect(names).to.include.members(['probe-1.svg', 'probe-step-1-2.svg'])
+    expect(names).to.not.include('probe-2.svg')
   })
 
   it('refuses a name that leaves the folder', async () => {
