@@ -1,10 +1,61 @@
 // The public names, nothing else.
 
 export { type BitsPerDim, type BitsPerDimOptions, bitsPerDim } from './analysis/bits-per-dim.ts'
+export { pixelVariance } from './analysis/data-variance.ts'
+export { ERROR_SPACES, type ErrorSpace, errorFactors } from './analysis/error-space.ts'
 export { type GaussianMixture, gaussianMixtureXStart } from './analysis/gaussian-mixture.ts'
 export { type GaussianModelOptions, gaussianEpsLoss } from './analysis/gaussian-model.ts'
+export {
+  type GradientConflict,
+  type GradientConflictOptions,
+  gradientConflict,
+  type HeadGradients,
+  type SlotGradients,
+} from './analysis/gradient-conflict.ts'
+export { type GradientMoments, gradientMoments } from './analysis/gradient-moments.ts'
+export {
+  INTERFERENCE_SPACES,
+  type Interference,
+  type InterferenceMatrix,
+  type InterferenceOptions,
+  interference,
+} from './analysis/interference.ts'
+export { interferenceInstrument } from './analysis/interference-instrument.ts'
 export { readLossCurve, writeLossCurve } from './analysis/loss-curve-file.ts'
+export { type GradientBatch, type GradientGram, lossGradientGram } from './analysis/loss-gradient.ts'
 export { estimateMemory, type MemoryEstimate, type MemoryQuestion } from './analysis/memory-estimate.ts'
+export {
+  type Probe,
+  type ProbeCurve,
+  type ProbeOptions,
+  probe,
+  type RecommendedSlots,
+} from './analysis/probe.ts'
+export { probeInstrument } from './analysis/probe-instrument.ts'
+export {
+  INTERVENTIONS,
+  type Intervention,
+  type Replacement,
+  type ReplacementBaseline,
+  type ReplacementOptions,
+  type ReplacementResult,
+  replacement,
+} from './analysis/replacement.ts'
+export { replacementInstrument } from './analysis/replacement-instrument.ts'
+export {
+  openLoopWeights,
+  replacementWindows,
+  type StepWindow,
+  WINDOW_MEASURES,
+  type WindowMeasure,
+} from './analysis/replacement-windows.ts'
+export { SLOT_RULES, type SlotEdges, type SlotRule } from './analysis/slot-rules.ts'
+export {
+  type CurveSpread,
+  curveOverTimesteps,
+  curveSpread,
+  probeTimesteps,
+} from './analysis/timestep-curve.ts'
 export { lossCurve, measureTimestepLoss, type TimestepLoss } from './analysis/timestep-loss.ts'
 export { readTensors, writeTensors } from './checkpoint-file.ts'
 export { lossShares, partitionByLoss, partitionEvenly } from './curriculum/partition.ts'
@@ -112,6 +163,18 @@ export type { Choose, HostData, LossKind, NoiseKey, Pool, Precision, Space, Vari
 export { ALL_HEADS, HEADS, type Head } from './prediction/heads.ts'
 export { keyedRandom, type Purpose, type Random, type RandomStream } from './random.ts'
 export { type GridOptions, imageGrid, onePicture } from './report/grid.ts'
+export { heatmapSvg } from './report/heatmap.ts'
+export {
+  type HeatmapPlot,
+  type Instrument,
+  type InstrumentTable,
+  type LinePlot,
+  lineSvg,
+  type PlotAxis,
+  type PlotSeries,
+  type PlotSpec,
+  writeInstrument,
+} from './report/instrument-file.ts'
 export { type Axis, type Band, type Plot, plotSvg, type Series, svgToPng } from './report/plot.ts'
 export { encodePng, writePng } from './report/png.ts'
 export { type RunRow, timestepLossPlot, writeRunPlots } from './report/run-plots.ts'
@@ -147,6 +210,7 @@ export {
 } from './schedule/noise-schedule.ts'
 export { SPACINGS, type SpacingName, type StepSpacing, spaceSteps } from './schedule/noise-spacing.ts'
 export { spaceTimesteps } from './schedule/spacing.ts'
+export type { MeanInterval } from './statistics/paired.ts'
 export type { HostTensor, ImageBatch, ImageShape } from './tensor.ts'
 export {
   type AdaptiveDensityOptions,

@@ -149,6 +149,13 @@ export interface NativeBatch {
   readonly lr?: number
 }
 
+/** A batch with weights, the key of its noise, and the loss that it is seen with. */
+export interface NativeGramBatch extends NativeBatch {
+  readonly weight: HostData
+  readonly key: NoiseKey
+  readonly loss: NativeLossConfig
+}
+
 /** Losses of a batch. */
 export interface NativeLosses {
   /** What each example contributes, before its timestep weight; [N]. */
@@ -365,6 +372,14 @@ export interface Addon {
     config: NativeTrainerConfig,
     imageShape: readonly number[],
   ): Promise<{ loss: number[]; perHead: number[]; gradientCount: number }>
+  lossGradientGram(
+    unet: UNetHandle,
+    schedule: ScheduleHandle,
+    config: NativeTrainerConfig,
+    batches: readonly NativeGramBatch[],
+    parameters: readonly number[],
+    held: number,
+  ): Promise<{ products: Float64Array; loss: Float64Array }>
   denoiserPredict(
     unet: UNetHandle,
     process: ScheduleHandle,

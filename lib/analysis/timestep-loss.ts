@@ -1,4 +1,5 @@
-import { checkInteger } from '../check.ts'
+import { argumentError, checkInteger, checkTimesteps } from '../check.ts'
+import { imagesBetween } from '../data/image-range.ts'
 import type { UNet } from '../model/unet.ts'
 import { native } from '../native.ts'
 import type { Head } from '../prediction/heads.ts'
@@ -17,6 +18,8 @@ export interface TimestepLoss {
   readonly loss: Float64Array
   /** [t, heads] standard error of `perHead` over the images. */
   readonly standardError: Float64Array
+  /** [t, N, heads] errors of every image, where `keepsExamples` asked for them. */
+  readonly perExample?: Float32Array
 }
 
 /**
@@ -24,6 +27,9 @@ export interface TimestepLoss {
  *
  * @param options.images - the images that are noised, [N, C, H, W]; keep them out of training
  * @param options.timestepStride - measure every so many timesteps; 1 by default
+ * @param options.timesteps - measure these instead, ascending
+ * @param options.batchSize - images a forward pass, which decides memory and not the numbers; all by default
+ * @param options.keepsExamples - give the errors of every image too, for resampling
  * @param options.onTimestep - called after each one
  */
 export async function measureTimestepLoss(
@@ -32,6 +38,9 @@ export async function measureTimestepLoss(
   options: {
     readonly images: ImageBatch
     readonly timestepStride?: number
+    readonly timesteps?: Int32Array
+    readonly batchSize?: number
+    readonly keepsExamples?: boolean
     readonly seed?: number
     readonly training?: TrainerOptions
     readonly signal?: AbortSignal
@@ -44,39 +53,52 @@ export async function measureTimestepLoss(
   checkInteger(call, 'timestepStride', timestepStride, 1, schedule.timestepCount)
   checkInteger(call, 'seed', seed, 0)
   const [count] = images.shape
+  const batchSize = options.batchSize ?? count
+  checkInteger(call, 'batchSize', batchSize, 1)
   const { heads } = unet.layout
   const config = nativeTrainerConfig(call, unet, trainerConfig(training, unet.layout.learnsVariance))
-  const total = Math.ceil(schedule.timestepCount / timestepStride)
-  const t = Int32Array.from({ length: total }, (_, i) => i * timestepStride)
-  const perHead = new Float64Array(total * heads.length)
-  const standardError = new Float64Array(total * heads.length)
-  const loss = new Float64Array(total)
-  const conditions = conditionsOf(images)
-  unet.checkInput(call, { x: images, t: { data: t, shape: [count] }, ...conditions })
+  const t = options.timesteps ?? strided(schedule.timestepCount, timestepStride)
+  checkTimesteps(call, t, schedule.timestepCount)
+  for (let row = 1; row < t.length; row++) {
+    if (t[row]! <= t[row - 1]!) throw argumentError(call, `timesteps[${row}]`, `above ${t[row - 1]}`, t[row])
+  }
+  const width = heads.length
+  const perHead = new Float64Array(t.length * width)
+  const standardError = new Float64Array(t.length * width)
+  const loss = new Float64Array(t.length)
+  const perExample = options.keepsExamples ? new Float32Array(t.length * count * width) : undefined
+  unet.checkInput(call, { x: images, t: { data: t, shape: [count] }, ...conditionsOf(images) })
 
   for (const [row, timestep] of t.entries()) {
-    signal?.throwIfAborted()
-    const batch = {
-      images: { data: images.data, shape: images.shape },
-      t: new Int32Array(count).fill(timestep),
-      ...conditions,
+    const values = new Float32Array(count * width)
+    for (let begin = 0; begin < count; begin += batchSize) {
+      signal?.throwIfAborted()
+      const part = imagesBetween(images, begin, Math.min(begin + batchSize, count))
+      const batch = {
+        images: { data: part.data, shape: part.shape },
+        t: new Int32Array(part.shape[0]).fill(timestep),
+        ...conditionsOf(part),
+      }
+      const key = { seed, purpose: 'probe', step: 0, firstSample: begin } as const
+      const losses = await native().lossEvaluate(unet.handle, schedule.handle, config, batch, key)
+      loss[row]! += losses.loss.reduce((a, b) => a + b, 0) / count
+      values.set(losses.perHead, begin * width)
     }
-    const key = { seed, purpose: 'probe', step: 0, firstSample: 0 } as const
-    const losses = await native().lossEvaluate(unet.handle, schedule.handle, config, batch, key)
-    loss[row] = losses.loss.reduce((a, b) => a + b, 0) / count
-    for (let head = 0; head < heads.length; head++) {
-      const values = Float64Array.from(
-        { length: count },
-        (_, i) => losses.perHead[i * heads.length + head] as number,
-      )
-      const mean = values.reduce((a, b) => a + b, 0) / count
-      const variance = values.reduce((a, b) => a + (b - mean) ** 2, 0) / Math.max(1, count - 1)
-      perHead[row * heads.length + head] = mean
-      standardError[row * heads.length + head] = Math.sqrt(variance / count)
+    perExample?.set(values, row * values.length)
+    for (let head = 0; head < width; head++) {
+      const ofHead = values.filter((_, i) => i % width === head)
+      const mean = ofHead.reduce((a, b) => a + b, 0) / count
+      const variance = ofHead.reduce((a, b) => a + (b - mean) ** 2, 0) / Math.max(1, count - 1)
+      perHead[row * width + head] = mean
+      standardError[row * width + head] = Math.sqrt(variance / count)
     }
-    onTimestep?.(row + 1, total)
+    onTimestep?.(row + 1, t.length)
   }
-  return { heads, t, perHead, loss, standardError }
+  return { heads, t, perHead, loss, standardError, ...(perExample && { perExample }) }
+}
+
+function strided(timestepCount: number, stride: number): Int32Array {
+  return Int32Array.from({ length: Math.ceil(timestepCount / stride) }, (_, i) => i * stride)
 }
 
 /**

@@ -24,6 +24,18 @@ const COMMANDS: Record<string, { readonly about: string; readonly load: () => Pr
     about: 'measure the loss over the timesteps',
     load: async () => (await import('./measure.ts')).measureCommand,
   },
+  probe: {
+    about: 'held-out loss over the timesteps in every space, and the slots it suggests',
+    load: async () => (await import('./probe.ts')).probeCommand,
+  },
+  interference: {
+    about: 'what training on one slot of timesteps does to the others, and their gradients',
+    load: async () => (await import('./interference.ts')).interferenceCommand,
+  },
+  replace: {
+    about: 'truth in place of the prediction in windows of sampling: where it matters',
+    load: async () => (await import('./replace.ts')).replaceCommand,
+  },
   nll: {
     about: 'bits per dimension of images under a trained network',
     load: async () => (await import('./nll.ts')).nllCommand,

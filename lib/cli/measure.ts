@@ -4,10 +4,9 @@ import type { z } from 'zod'
 import { writeLossCurve } from '../analysis/loss-curve-file.ts'
 import { lossCurve, measureTimestepLoss } from '../analysis/timestep-loss.ts'
 import { partitionByLoss } from '../curriculum/partition.ts'
-import { batches } from '../data/batches.ts'
 import { device, integer, oneOf, text } from '../options.ts'
 import { HEADS } from '../prediction/heads.ts'
-import { openImages, splitImages } from '../training/run.ts'
+import { firstBatch, measuredImages, trainingOf } from './held-out-images.ts'
 import { interruptible } from './interrupt.ts'
 import { MODEL_SHAPE } from './model-options.ts'
 import { IMAGES_SHAPE, imagesFor, networkForSampling } from './network-for-sampling.ts'
@@ -51,26 +50,16 @@ export async function measureCommand(argv: readonly string[]): Promise<number> {
   return interruptible(streamProgress(process.stderr, 'measuring'), 'stopping', async (progress, signal) => {
     await applyRuntime(options)
     const network = await networkForSampling(call, options, given, progress.line)
-    const { unet, schedule, state } = network
+    const { unet, schedule } = network
     const config = imagesFor(call, options, network)
     const { count, seed, timestepStride } = options
-    const dataset = await openImages(config)
-    const source = batches(splitImages(dataset, config).heldOut ?? dataset, {
-      batchSize: count,
-      seed,
-      withLabels: config.classes !== 'none',
-      prefetch: 0,
-    })
-    const { value: images } = await source.next()
+    const { heldOut } = await measuredImages(config)
+    const images = await firstBatch(heldOut, count, seed, config.classes !== 'none')
     const measured = await measureTimestepLoss(unet, schedule, {
       images,
       timestepStride,
       seed,
-      training: {
-        ...state?.trainer,
-        variance: network.variance,
-        rescalesTimesteps: network.rescalesTimesteps,
-      },
+      training: trainingOf(network),
       signal,
       onTimestep: (done, total) => progress.update(done, total),
     })

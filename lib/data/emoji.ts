@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { checkInteger, checkKnownOptions, checkOneOf } from '../check.ts'
@@ -36,7 +37,38 @@ export async function emojiPictures(options: EmojiOptions = {}): Promise<ImageDa
       throw error instanceof DataError && error.file === folder ? missing(error) : error
     },
   )
-  return { ...pictures, name: 'emoji' }
+  const classes = await categories(packageDir, pictures.files)
+  return { ...pictures, name: 'emoji', ...classes }
+}
+
+/** The package's categories (Food & Drink, Flags, …) as classes; variants of a picture have its category. */
+async function categories(
+  packageDir: string,
+  files: readonly string[],
+): Promise<Pick<ImageDataset, 'classNames' | 'label'>> {
+  interface Entry {
+    readonly image: string
+    readonly category: string
+    readonly skin_variations?: Readonly<Record<string, { readonly image: string }>>
+  }
+  const file = join(packageDir, 'emoji.json')
+  const entries = await readFile(file, 'utf8')
+    .then((text) => JSON.parse(text) as readonly Entry[])
+    .catch((cause: Error) => {
+      throw new DataError(`emojiPictures: expected ${file} to be readable JSON, got ${cause.message}`, file, {
+        cause,
+      })
+    })
+  const categoryOf = new Map<string, string>()
+  for (const { image, category, skin_variations: variants = {} } of entries) {
+    for (const name of [image, ...Object.values(variants).map((variant) => variant.image)]) {
+      categoryOf.set(name, category)
+    }
+  }
+  const named = files.map((name) => categoryOf.get(name) ?? 'Component')
+  const classNames = [...new Set(named)].sort()
+  const labels = named.map((name) => classNames.indexOf(name))
+  return { classNames, label: (index) => labels[index] as number }
 }
 
 function missing(cause: unknown): DataError {

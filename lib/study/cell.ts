@@ -5,9 +5,16 @@ import { CheckpointError } from '../errors.ts'
 import type { Head } from '../prediction/heads.ts'
 import { parseCombine } from '../sampling/combine.ts'
 import type { ImageBatch } from '../tensor.ts'
-import { listCheckpoints, loadForSampling, readCheckpoint, writeDurably } from '../training/checkpoint.ts'
+import {
+  latestCheckpoint,
+  listCheckpoints,
+  loadForSampling,
+  readCheckpoint,
+  writeDurably,
+} from '../training/checkpoint.ts'
 import { openImages, type RunHooks, readStoredConfig, run, splitImages } from '../training/run.ts'
 import { type RunConfig, type RunOptions, runConfig } from '../training/run-config.ts'
+import { featureClassifier } from './features.ts'
 import {
   clippedError,
   combinedError,
@@ -15,6 +22,7 @@ import {
   type HeldOutError,
   heldOutError,
 } from './held-out-error.ts'
+import { compareSamples, type SampleResult, samplesHash } from './samples.ts'
 import {
   cellFolder,
   cellOptions,
@@ -84,18 +92,6 @@ export interface CellResult {
   readonly samples?: SampleResult
 }
 
-/** Distances of samples from the data set, for each number of steps. */
-export interface SampleResult {
-  /** Hash of the settings and of the classifier whose features are compared. */
-  readonly hash: string
-  readonly rows: readonly {
-    readonly steps: number
-    readonly slicedWasserstein: number
-    readonly frechet?: number
-    readonly kid?: number
-  }[]
-}
-
 /** Who watches a cell. */
 export interface CellHooks extends Pick<RunHooks, 'signal' | 'log'> {
   readonly onProgress?: (done: number, total: number, imagesPerSecond: number) => void
@@ -112,10 +108,17 @@ export async function finishedCell(
   arm: StudyArm,
   seed: number,
 ): Promise<CellResult | undefined> {
+  const result = await evaluatedCell(study, arm, seed)
+  const { samples } = arm.evaluate
+  return samples === undefined || result?.samples?.hash === samplesHash(arm.evaluate) ? result : undefined
+}
+
+/** A cell that is trained and evaluated as the study wants it, whether or not samples were drawn. */
+async function evaluatedCell(study: Study, arm: StudyArm, seed: number): Promise<CellResult | undefined> {
   const result = await readJson<CellResult>(join(cellFolder(study.out, arm.name, seed), RESULT))
   const isCurrent =
     result?.options === optionsHash(arm, seed) && result.evaluation === evaluationHash(arm.evaluate)
-  return isCurrent ? result : undefined
+  return isCurrent ? { ...result, settings: arm.evaluate } : undefined
 }
 
 /**
@@ -143,6 +146,11 @@ export async function runCell(
   const kept = await readJson<{ evaluation: string; points: CurvePoint[] }>(join(folder, CURVE))
   const points = new Map<number, CurvePoint>()
   if (kept?.evaluation === evaluation) for (const point of kept.points) points.set(point.step, point)
+  else if (kept)
+    log?.(
+      'the evaluation is another than before: points of the learning curve are measured anew, where checkpoints are left',
+    )
+  let cell = await evaluatedCell(study, arm, seed)
 
   const measure = async (checkpoint: string, step: number): Promise<void> => {
     if (!arm.stops.includes(step) || points.has(step) || signal?.aborted) return
@@ -157,6 +165,18 @@ export async function runCell(
         if (!(error instanceof CheckpointError)) throw error // the run says it, and uses the one before
       })
     }
+    cell ??= await trained()
+    if (!cell || arm.evaluate.samples === undefined) return cell
+    const samples = await evaluator.samples(study.out, await newest(folder), signal, log)
+    cell = { ...cell, samples }
+    await writeDurably(join(folder, RESULT), `${JSON.stringify(cell, undefined, 1)}\n`)
+    return cell
+  } catch (error) {
+    if (signal?.aborted) return undefined
+    throw error
+  }
+
+  async function trained(): Promise<CellResult | undefined> {
     const result = await run(options, {
       ...(signal && { signal }),
       ...(log && { log }),
@@ -168,7 +188,7 @@ export async function runCell(
     const heldOut = await evaluator.heldOut(result.checkpoint, signal)
     const { batchSize } = config
     const secondsPerStep = await meanStepSeconds(folder)
-    const cell: CellResult = {
+    const measured: CellResult = {
       ...{ format: 1, arm: arm.name, seed, options: optionsHash(arm, seed), evaluation, settings: arm.evaluate },
       ...{ step: result.step, imagesSeen: result.step * batchSize },
       trainSeconds: secondsPerStep * result.step,
@@ -176,11 +196,8 @@ export async function runCell(
       heldOut,
       curve: inOrder(points),
     } // biome-ignore format: one subject a line
-    await writeDurably(join(folder, RESULT), `${JSON.stringify(cell, undefined, 1)}\n`)
-    return cell
-  } catch (error) {
-    if (signal?.aborted) return undefined
-    throw error
+    await writeDurably(join(folder, RESULT), `${JSON.stringify(measured, undefined, 1)}\n`)
+    return measured
   }
 }
 
@@ -209,6 +226,26 @@ class Evaluator {
     const { t, snr, heads } = measured
     const logSnr = Array.from(snr, (value) => Math.log(value))
     return { t: Array.from(t), logSnr, heads, combine, ...(ema && { ema }), raw }
+  }
+
+  /** Draws samples and compares them, with the study's own classifier where the images have classes. */
+  async samples(
+    out: string,
+    checkpoint: string,
+    signal?: AbortSignal,
+    log?: (line: string) => void,
+  ): Promise<SampleResult> {
+    const { samples } = this.#settings
+    if (!samples) throw new Error('samples: expected settings, got none')
+    const dataset = await openImages(this.#config)
+    const options = { steps: samples.featureSteps, signal, ...(log && { log }) }
+    const classifier = await featureClassifier(out, this.#config, dataset, options)
+    try {
+      const settings = { ...this.#settings, samples }
+      return await compareSamples(checkpoint, settings, this.#config, dataset, classifier, signal)
+    } finally {
+      classifier?.dispose()
+    }
   }
 
   async #measure(checkpoint: string, imageCount: number, signal?: AbortSignal) {
@@ -330,6 +367,12 @@ async function meanStepSeconds(folder: string): Promise<number> {
     .filter((line) => line !== '')
     .map((line) => JSON.parse(line) as { stepMs: number; waitMs: number })
   return mean(rows.map(({ stepMs, waitMs }) => stepMs + waitMs)) / 1000
+}
+
+async function newest(folder: string): Promise<string> {
+  const checkpoint = await latestCheckpoint(folder)
+  if (checkpoint === undefined) throw new RangeError(`runStudy: expected a checkpoint in ${folder}, got none`)
+  return checkpoint
 }
 
 /** A JSON file; undefined when it is not there or a killed process left half of it. */

@@ -14,6 +14,7 @@ const SAMPLES_SHAPE = {
   steps: numbers('a list of step counts').default([10, 50]),
   seed: integer(0).default(0),
   batchSize: integer(1).default(64),
+  featureSteps: integer(1).default(1000),
 } satisfies Record<string, z.ZodType>
 
 const EVALUATE_SHAPE = {

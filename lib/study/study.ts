@@ -2,9 +2,12 @@ import { mkdir } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { argumentError, checkInteger } from '../check.ts'
 import { writeDurably } from '../training/checkpoint.ts'
+import { openImages } from '../training/run.ts'
+import { type RunOptions, runConfig } from '../training/run-config.ts'
 import { type CellResult, finishedCell } from './cell.ts'
 import { startCell } from './cell-process.ts'
-import { parseStudy, type StudyArm, type StudyOptions, workers } from './study-file.ts'
+import { featureClassifier } from './features.ts'
+import { cellOptions, parseStudy, type StudyArm, type StudyOptions, workers } from './study-file.ts'
 import { writeStudyReport } from './study-report.ts'
 
 /** A cell that is running. */
@@ -85,6 +88,11 @@ export async function runStudy(given: StudyOptions, options: StudyRunOptions = {
     log(
       `${study.name}: ${cells.length} cells, ${cells.length - waiting.length} finished before; ${study.out}`,
     )
+    await trainFeatures(
+      study.out,
+      waiting.map(({ arm, seed }) => ({ arm, options: cellOptions(study, arm, seed) })),
+      options,
+    )
     const tracker = new Tracker(cells.map(({ name, arm }) => ({ name, arm })), waiting, onProgress) // biome-ignore format: short
     const work = async (): Promise<void> => {
       for (let cell = waiting.shift(); cell && !signal?.aborted; cell = waiting.shift()) {
@@ -114,6 +122,32 @@ export async function runStudy(given: StudyOptions, options: StudyRunOptions = {
   const table = await writeStudyReport(study, results)
   const wasStopped = Boolean(signal?.aborted) && results.length < cells.length
   return { out: study.out, results, table, failures, wasStopped }
+}
+
+/** Trains the classifiers of samples before the cells that want them begin, so that no two do it. */
+async function trainFeatures(
+  out: string,
+  cells: readonly { readonly arm: StudyArm; readonly options: RunOptions }[],
+  { signal, log }: StudyRunOptions,
+): Promise<void> {
+  const seen = new Set<string>()
+  for (const { arm, options } of cells) {
+    const { samples } = arm.evaluate
+    const { data, size, channels, crop } = options
+    const key = JSON.stringify([data, size, channels, crop, samples?.featureSteps])
+    if (!samples || seen.has(key) || signal?.aborted) continue
+    seen.add(key)
+    const config = await runConfig(options)
+    const dataset = await openImages(config)
+    const classifier = await featureClassifier(out, config, dataset, {
+      ...{ steps: samples.featureSteps, signal },
+      ...(log && { log }),
+    }).catch((error: unknown) => {
+      if (!signal?.aborted) throw error
+      return undefined
+    })
+    classifier?.dispose()
+  }
 }
 
 function chosen<T, K>(

@@ -75,6 +75,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   TRISLOT_EXPORT("lossEvaluate", loss_evaluate);
   TRISLOT_EXPORT("lossOfOutput", loss_of_output);
   TRISLOT_EXPORT("lossShapes", loss_shapes);
+  TRISLOT_EXPORT("lossGradientGram", loss_gradient_gram);
   TRISLOT_EXPORT("denoiserPredict", denoiser_predict);
   TRISLOT_EXPORT("denoiserInterpret", denoiser_interpret);
   TRISLOT_EXPORT("reverseAncestral", reverse_ancestral);

@@ -70,6 +70,7 @@ Napi::Value trainer_averaged(const Napi::CallbackInfo& info);
 Napi::Value loss_evaluate(const Napi::CallbackInfo& info);
 Napi::Value loss_of_output(const Napi::CallbackInfo& info);
 Napi::Value loss_shapes(const Napi::CallbackInfo& info);
+Napi::Value loss_gradient_gram(const Napi::CallbackInfo& info);
 
 // denoiser.cpp
 Napi::Value denoiser_predict(const Napi::CallbackInfo& info);

@@ -6,6 +6,7 @@
 #include "bindings/functions.h"
 #include "bindings/handle.h"
 #include "bindings/submit.h"
+#include "train/gradient_gram.h"
 
 namespace trislot {
 namespace {
@@ -143,6 +144,45 @@ Napi::Value loss_shapes(const Napi::CallbackInfo& info) {
         object.Set("loss", encode_shape(env, std::get<0>(result)));
         object.Set("perHead", encode_shape(env, std::get<1>(result)));
         object.Set("gradientCount", static_cast<double>(std::get<2>(result)));
+        return object;
+      });
+}
+
+// lossGradientGram(unet, schedule, config, batches, parameters, held): Promise<{ products, loss }>; a batch carries its
+// noise key and loss
+Napi::Value loss_gradient_gram(const Napi::CallbackInfo& info) {
+  const auto config = info[2].As<Napi::Object>();
+  const auto layout = decode_layout(config);
+  struct HostBatch {
+    TrainingBatch batch;
+    NoiseKey key;
+    LossConfig loss;
+  };
+  std::vector<HostBatch> host_batches;
+  const auto list = info[3].As<Napi::Array>();
+  for (uint32_t i = 0; i < list.Length(); ++i) {
+    const auto batch = list.Get(i).As<Napi::Object>();
+    host_batches.push_back({decode_batch(batch), decode_noise_key(batch.Get("key").As<Napi::Object>()),
+                            decode_loss_config(batch.Get("loss").As<Napi::Object>(), layout)});
+  }
+  return submit(
+      info.Env(),
+      [unet = unwrap<UNet>(info[0]), schedule = unwrap<const Schedule>(info[1]), layout,
+       bound = decode_bound_config(config), rescales = config.Get("rescalesTimesteps").ToBoolean().Value(),
+       dtype = decode_precision(config.Get("precision")), host_batches = std::move(host_batches),
+       parameters = decode_integers(info[4]), held = decode_integer(info[5])] {
+        std::vector<GramBatch> batches;
+        for (const auto& [batch, key, loss] : host_batches) {
+          batches.push_back({on_device(batch, key, unet->device()), ThreeHeadLossFunction(*schedule, layout, loss)});
+        }
+        const LossSetting setting{*unet, *schedule, layout, batches.front().function, bound, rescales};
+        const auto gram = gradient_gram(setting, batches, parameters, static_cast<size_t>(held), dtype);
+        return std::pair(to_host(gram.products), to_host(gram.loss));
+      },
+      [](Napi::Env env, const auto& result) -> Napi::Value {
+        auto object = Napi::Object::New(env);
+        object.Set("products", encode_data(env, result.first));
+        object.Set("loss", encode_data(env, result.second));
         return object;
       });
 }

@@ -34,8 +34,8 @@ describe('trislot', () => {
   it('refuses a command that does not exist and names the nearest', async () => {
     const { code, err } = await command('trian')
     expect(code).to.equal(2)
-    expect(err).to.equal(
-      'trislot: expected a command among quickstart, train, train-classifier, sample, evaluate, measure, nll, bench, forward, inspect, convert, setup, doctor, help, got "trian" (did you mean train?)',
+    expect(err).to.match(
+      /^trislot: expected a command among quickstart, train, [a-z, -]+, doctor, help, got "trian" \(did you mean train\?\)$/,
     )
   })
 

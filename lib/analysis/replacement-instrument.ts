@@ -1,0 +1,104 @@
+import type { Instrument, LinePlot, PlotSeries } from '../report/instrument-file.ts'
+import type { JsonValue } from '../timesteps/sampler.ts'
+import { number } from './probe-instrument.ts'
+import { INTERVENTIONS, type Intervention, type Replacement, type ReplacementResult } from './replacement.ts'
+import { WINDOW_MEASURES, type WindowMeasure } from './replacement-windows.ts'
+
+const TITLES: Record<Intervention, string> = {
+  xStart: 'Truth for xStart',
+  eps: 'Truth for eps',
+  noise: 'Noise on xStart',
+}
+const MEASURES: Record<WindowMeasure, string> = {
+  steps: 'equal steps',
+  logSnr: 'equal log snr',
+  weight: 'equal weight',
+}
+
+/** Replacement as plots, a table and numbers, for `writeInstrument`. */
+export function replacementInstrument(found: Replacement, command?: string): Instrument {
+  const { baselines, results, imageCount, steps, noiseSize } = found
+  const plots = baselines.flatMap(({ start }) =>
+    INTERVENTIONS.flatMap((intervention) =>
+      WINDOW_MEASURES.flatMap((measure) => {
+        const isOf = (one: ReplacementResult) =>
+          one.start === start && one.intervention === intervention && one.measure === measure
+        const windows = results.filter(isOf)
+        return windows.length === 0 ? [] : [changePlot(start, intervention, measure, windows)]
+      }),
+    ),
+  )
+  return {
+    kind: 'replace',
+    title: 'Where in sampling the prediction matters',
+    ...(command && { command }),
+    summary: [
+      `${imageCount} images, DDIM with ${steps} steps; noise of deviation ${noiseSize} on xStart in the reverse test; 95 % intervals over images.`,
+      ...baselines.map(
+        ({ start, error, identityError }) =>
+          `From t = ${start}: squared error ${number(error.mean)}; the open-loop sum gives the walk up to ${identityError.toExponential(1)}.`,
+      ),
+    ],
+    plots,
+    tables: [
+      {
+        title: 'Change of the squared error by each intervention, and what the open-loop sum predicts',
+        columns: [
+          'start',
+          'intervention',
+          'windows of',
+          't from',
+          't to',
+          'steps',
+          'change',
+          'open loop',
+          'sliced W',
+        ],
+        rows: results.map((one) => [
+          one.start,
+          one.intervention,
+          one.measure,
+          Number(one.from.toFixed(1)),
+          Number(one.to.toFixed(1)),
+          one.stepCount,
+          one.change.n < 2
+            ? number(one.change.mean)
+            : `${number(one.change.mean)} [${number(one.change.low)}, ${number(one.change.high)}]`,
+          Number(one.openLoop.mean.toPrecision(3)),
+          Number(one.slicedWasserstein.toPrecision(3)),
+        ]),
+      },
+    ],
+    data: JSON.parse(JSON.stringify(found)) as JsonValue,
+  }
+}
+
+/** Change against the middle of the window, with the open-loop prediction beside it. */
+function changePlot(
+  start: number,
+  intervention: Intervention,
+  measure: WindowMeasure,
+  results: readonly ReplacementResult[],
+): LinePlot {
+  const windows = [...results].sort((a, b) => middle(a) - middle(b))
+  const x = windows.map(middle)
+  const measured: PlotSeries = {
+    name: 'measured',
+    x,
+    y: windows.map(({ change }) => change.mean),
+    ...(windows.every(({ change }) => change.n > 1) && {
+      low: windows.map(({ change }) => change.low),
+      high: windows.map(({ change }) => change.high),
+    }),
+    kind: 'points',
+  }
+  const algebra: PlotSeries = { name: 'open loop', x, y: windows.map(({ openLoop }) => openLoop.mean) }
+  return {
+    title: `${TITLES[intervention]} from t = ${start}, windows of ${MEASURES[measure]}`,
+    x: { label: 'middle of the window, t + 1', scale: 'log' },
+    y: { label: 'change of the squared error' },
+    series: [measured, { ...algebra, kind: 'line' }],
+  }
+}
+
+const middle = ({ from, to }: ReplacementResult): number => Math.sqrt((from + 1) * (to + 1))

@@ -1,0 +1,43 @@
+import { batches } from '../data/batches.ts'
+import type { ImageDataset } from '../data/dataset.ts'
+import type { ImageBatch } from '../tensor.ts'
+import { openImages, splitImages } from '../training/run.ts'
+import type { RunConfig } from '../training/run-config.ts'
+import type { TrainerOptions } from '../training/trainer.ts'
+import type { SamplingNetwork } from './network-for-sampling.ts'
+
+/** The images that a network is measured on, and those that it is trained on. */
+export interface MeasuredImages {
+  readonly heldOut: ImageDataset
+  readonly train: ImageDataset
+  /** Whether the two have no image in common. */
+  readonly isHeldOut: boolean
+}
+
+/** Splits the images of a run as the run does; where nothing was held out, both parts are all of them. */
+export async function measuredImages(config: RunConfig): Promise<MeasuredImages> {
+  const dataset = await openImages(config)
+  const { train, heldOut } = splitImages(dataset, config)
+  return { train, heldOut: heldOut ?? dataset, isHeldOut: heldOut !== undefined }
+}
+
+/** Some images in an order of the seed, with labels where the network takes them. */
+export async function firstBatch(
+  dataset: ImageDataset,
+  count: number,
+  seed: number,
+  withLabels: boolean,
+): Promise<ImageBatch> {
+  const source = batches(dataset, { batchSize: count, seed, withLabels, prefetch: 0 })
+  const { value } = await source.next()
+  return value
+}
+
+/** How a network is trained as far as its losses are concerned. */
+export function trainingOf({ state, variance, rescalesTimesteps }: SamplingNetwork): TrainerOptions {
+  return { ...state?.trainer, variance, rescalesTimesteps }
+}
+
+/** What to say where the images were not kept out of training. */
+export const NOT_HELD_OUT =
+  'Nothing is known to be held out of these images: the network may have been trained on them.'

@@ -1,0 +1,73 @@
+// What the instruments' commands have in common: whose network, which images, where the results go.
+import { dirname } from 'node:path'
+import type { z } from 'zod'
+import { device, integer, text } from '../options.ts'
+import { type Instrument, writeInstrument } from '../report/instrument-file.ts'
+import { NOT_HELD_OUT } from './held-out-images.ts'
+import { MODEL_SHAPE } from './model-options.ts'
+import { IMAGES_SHAPE, type SamplingNetwork } from './network-for-sampling.ts'
+import { kebab } from './options.ts'
+import { RUNTIME_SHAPE } from './runtime-options.ts'
+
+const about = <T extends z.ZodType>(description: string, schema: T): T => schema.meta({ description }) as T
+
+/** Options of every instrument. */
+export const INSTRUMENT_SHAPE = {
+  run: about('folder of a run, whose newest checkpoint is used', text().optional()),
+  checkpoint: about('folder of a checkpoint of a run', text().optional()),
+  weights: about(
+    'average (ema), weights themselves (raw), or the rate of an average; without --run and --checkpoint a .pt or .safetensors file',
+    text().default('ema'),
+  ),
+  ...IMAGES_SHAPE,
+  seed: about('keys images, noise and draws', integer(0).default(1)),
+  name: about('of the files; the instrument and the checkpoint by default', text().optional()),
+  out: about(
+    'folder in which instruments/NAME.json and its plots are written; the run’s, or . for a file of weights',
+    text().optional(),
+  ),
+  device: about('cpu, cuda or cuda:N', device().default('cpu')),
+  ...RUNTIME_SHAPE,
+  ...MODEL_SHAPE,
+} satisfies Record<string, z.ZodType>
+
+/** Writes what an instrument found where the options say, prints its summary, tables and paths. */
+export async function printInstrument(
+  instrument: Instrument,
+  options: {
+    readonly run?: string | undefined
+    readonly out?: string | undefined
+    readonly name?: string | undefined
+  },
+  network: SamplingNetwork,
+  isHeldOut: boolean,
+): Promise<void> {
+  // A checkpoint is <run>/checkpoints/step-...
+  const run = options.run ?? (network.state ? dirname(dirname(network.path)) : '.')
+  const name = options.name ?? `${instrument.kind}-${network.name}`
+  const summary = [...(instrument.summary ?? []), ...(isHeldOut ? [] : [NOT_HELD_OUT])]
+  const files = await writeInstrument(options.out ?? run, { ...instrument, summary, name })
+  for (const sentence of summary) console.log(sentence)
+  for (const { title, columns, rows } of instrument.tables ?? []) {
+    console.log(`\n${title}\n${alignedTable([columns, ...rows])}`)
+  }
+  console.log(`\n${files[0]}\n${files.length - 1} pictures beside it`)
+}
+
+/** The command line in words, for the record: what was given, in the order of the options. */
+export function commandOf(call: string, given: Record<string, unknown>): string {
+  const words = Object.entries(given).flatMap(([key, value]) => {
+    if (typeof value === 'boolean') return [value ? `--${kebab(key)}` : `--no-${kebab(key)}`]
+    return [`--${kebab(key)}`, Array.isArray(value) ? value.join(',') : String(value)]
+  })
+  return [call, ...words].join(' ')
+}
+
+/** Rows in columns as wide as their longest word. */
+function alignedTable(rows: readonly (readonly (string | number | null)[])[]): string {
+  const words = rows.map((row) => row.map((cell) => (cell === null ? '' : String(cell))))
+  const widths = words[0]!.map((_, j) => Math.max(...words.map((row) => row[j]?.length ?? 0)))
+  return words
+    .map((row) => `  ${row.map((word, j) => word.padEnd(widths[j]!)).join('  ')}`.trimEnd())
+    .join('\n')
+}

@@ -1,0 +1,104 @@
+import { type ImageDataset, inMemory } from '../data/dataset.ts'
+import { toUint8 } from '../data/to-uint8.ts'
+import { featureStatistics, frechetDistance, kernelDistance } from '../metrics/distances.ts'
+import { slicedWasserstein } from '../metrics/pixels.ts'
+import { parseCombine } from '../sampling/combine.ts'
+import { Denoiser } from '../sampling/denoiser.ts'
+import { sample } from '../sampling/sample.ts'
+import { loadForSampling } from '../training/checkpoint.ts'
+import type { RunConfig } from '../training/run-config.ts'
+import type { FeatureClassifier } from './features.ts'
+import { type EvaluationSettings, type SampleSettings, settingsHash } from './study-file.ts'
+
+/** Distances of samples from the data set, for each number of steps. */
+export interface SampleResult {
+  /** Hash of the settings. */
+  readonly hash: string
+  /** sha256 of the network whose features are compared. */
+  readonly features?: string
+  readonly rows: readonly {
+    readonly steps: number
+    readonly slicedWasserstein: number
+    readonly frechet?: number
+    readonly kid?: number
+  }[]
+}
+
+/** Hash of what decides the samples of a cell. */
+export function samplesHash({ samples, weights, combine }: EvaluationSettings): string {
+  return settingsHash({ samples, weights, combine })
+}
+
+/**
+ * Draws samples by DDIM (eta 0), image k from the same noise in every cell, and compares them with the whole data set: sliced
+ * Wasserstein distance of pixels, and, where there is a classifier, Frechet distance and unbiased MMD of its features.
+ */
+export async function compareSamples(
+  checkpoint: string,
+  settings: EvaluationSettings & { readonly samples: SampleSettings },
+  config: RunConfig,
+  dataset: ImageDataset,
+  classifier: FeatureClassifier | undefined,
+  signal?: AbortSignal,
+): Promise<SampleResult> {
+  const { samples, weights, combine: words = config.combine } = settings
+  const { unet, schedule, state } = await loadForSampling(checkpoint, { weights, device: config.device })
+  const reference = await classifier?.features(dataset, signal)
+  try {
+    const combine = parseCombine(words, schedule, unet.layout.heads)
+    const rows: SampleResult['rows'][number][] = []
+    for (const steps of samples.steps) {
+      const process = schedule.respace(String(steps))
+      const { rescalesTimesteps } = state.trainer
+      const denoiser = (y?: Int32Array) =>
+        new Denoiser(unet, process, { combine, rescalesTimesteps, ...(y && { y }) })
+      try {
+        const drawn = await draw(denoiser, samples, config, dataset, signal)
+        const pixels = await slicedWasserstein(drawn, dataset, { signal })
+        const features = await classifier?.features(drawn, signal)
+        if (!features || !reference) {
+          rows.push({ steps, slicedWasserstein: pixels })
+          continue
+        }
+        const frechet = await frechetDistance(
+          await featureStatistics(features),
+          await featureStatistics(reference),
+        )
+        const { mean: kid } = await kernelDistance(features, reference, { subsetCount: 20 })
+        features.dispose()
+        rows.push({ steps, slicedWasserstein: pixels, frechet, kid })
+      } finally {
+        process.dispose()
+      }
+    }
+    const sha = classifier?.description.sha256
+    return { hash: samplesHash(settings), ...(sha && { features: sha }), rows }
+  } finally {
+    reference?.dispose()
+    unet.dispose()
+    schedule.dispose()
+  }
+}
+
+async function draw(
+  denoiser: (y?: Int32Array) => Denoiser,
+  { count, seed, batchSize }: SampleSettings,
+  config: RunConfig,
+  { channels, height, width, classNames }: ImageDataset,
+  signal: AbortSignal | undefined,
+): Promise<ImageDataset> {
+  const size = channels * height * width
+  const data = new Uint8Array(count * size)
+  for (let first = 0; first < count; first += batchSize) {
+    const n = Math.min(batchSize, count - first)
+    const classes = config.classes === 'none' ? 0 : (classNames?.length ?? 0)
+    const y = classes > 0 ? Int32Array.from({ length: n }, (_, i) => (first + i) % classes) : undefined
+    const images = await sample({
+      denoiser: denoiser(y),
+      ...{ shape: [n, channels, height, width], seed, firstImage: first, eta: 0 },
+      ...(signal && { signal }),
+    })
+    data.set(toUint8(images), first * size)
+  }
+  return inMemory({ data, shape: [count, channels, height, width], name: `${count} samples` })
+}

@@ -1,0 +1,103 @@
+import { existsSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { expect } from 'chai'
+import { UNet } from '../../lib/model/unet.ts'
+import { latestCheckpoint } from '../../lib/training/checkpoint.ts'
+import { command } from '../support/command.ts'
+import { asArguments, SMALL, smallData } from '../support/small-run.ts'
+import { TINY } from '../support/tiny.ts'
+
+describe('trislot probe, interference and replace', () => {
+  let small: Awaited<ReturnType<typeof smallData>>
+  let run: string
+  before(async () => {
+    small = await smallData()
+    run = join(small.folder, 'r')
+    const options = { ...SMALL, data: small.data, steps: 3, run, heldOut: 6, timestepCount: 30 } as const
+    const { code, err } = await command('train', ...asArguments({ ...options, sampler: 'uniform' }))
+    expect(code, err).to.equal(0)
+  })
+  after(() => small.remove())
+
+  const read = async (name: string) => JSON.parse(await readFile(join(run, 'instruments', name), 'utf8'))
+
+  it('write numbers and pictures into the run, and keep the command', async () => {
+    const words = ['--run', run, '--count', '4', '--slots', '3', '--resamples', '5', '--threads', '1']
+    const { code, out, err } = await command('probe', ...words)
+    expect(code, err).to.equal(0)
+    expect(out).to.contain('4 held-out images at 30 of 30 timesteps')
+    const found = await read('probe-step-3.json')
+    expect(found).to.include({ kind: 'probe', command: `trislot probe ${words.join(' ')}` })
+    expect(found.data.curves).to.have.length(12)
+    expect(existsSync(join(run, 'instruments', 'probe-step-3-4.svg'))).to.equal(true)
+  })
+
+  it('train copies with the run’s optimizer and leave the checkpoint as it was', async () => {
+    const checkpoint = (await latestCheckpoint(run)) as string
+    const state = await readFile(join(checkpoint, 'state.json'), 'utf8')
+    const { code, out, err } = await command(
+      ...[
+        'interference',
+        '--run',
+        run,
+        '--slot-edges',
+        '0,5,30',
+        '--steps',
+        '2',
+        '--seeds',
+        '1',
+        '--count',
+        '2',
+      ],
+      ...['--draws', '4', '--draw-size', '2', '--name', 'two'],
+    )
+    expect(code, err).to.equal(0)
+    expect(out).to.contain('Slots: edges given.').and.to.contain('weights and optimizer continued')
+    const { data } = await read('two.json')
+    expect(data.interference.matrices[0].relative).to.have.length(3)
+    expect(data.gradients.spaces.map(({ space }: { space: string }) => space)).to.deep.equal([
+      'own',
+      'eps',
+      'F',
+    ])
+    expect(await latestCheckpoint(run)).to.equal(checkpoint) // whose hashes are compared
+    expect(await readFile(join(checkpoint, 'state.json'), 'utf8')).to.equal(state)
+  })
+
+  it('measure a file of weights that learns its variance, on images that are named', async () => {
+    const weights = join(small.folder, 'w.safetensors')
+    const unet = await UNet.create(
+      { ...TINY, imageChannels: 3, heads: ['eps'], learnsVariance: true },
+      { seed: 2 },
+    )
+    await unet.saveWeights(weights)
+    const words = [
+      ...['--weights', weights, '--data', 'emoji', '--size', '8', '--heads', 'eps', '--image-channels', '3'],
+      ...['--attention-heads', '2', '--no-new-attention-order', '--norm-groups', '4', '--schedule', 'linear'],
+      ...['--variance', 'learnedRange', '--no-rescales-timesteps', '--timestep-count', '60', '--count', '2'],
+      ...['--out', small.folder],
+    ]
+    const windows = ['--positions', '2', '--width', '0.5', '--windows', 'steps']
+    for (const more of [
+      ['probe', '--sparse', '3', '--dense', '3', '--slots', '2', '--gradient-images', '1'],
+      ['interference', '--slots', '2', '--steps', '1', '--seeds', '1', '--draws', '4', '--draw-size', '1'],
+      ['replace', '--starts', '59', '--steps', '4', ...windows],
+    ]) {
+      const { code, out, err } = await command(...more, ...words)
+      expect(code, err).to.equal(0)
+      expect(out).to.contain('Nothing is known to be held out of these images')
+      expect(existsSync(join(small.folder, 'instruments', `${more[0]}-w.json`))).to.equal(true)
+    }
+    expect(await command('interference', '--optimizer', 'continued', ...words)).to.include({
+      code: 2,
+      err: 'trislot interference: expected --optimizer to be fresh for a file of weights, got "continued"',
+    })
+  })
+
+  it('refuse slots that are no slots', async () => {
+    const { code, err } = await command('interference', '--run', run, '--slot-edges', '0,7,5')
+    expect(code).to.equal(2)
+    expect(err).to.contain('trislot interference: expected slots[1].end to be an integer in [8, 30], got 5')
+  })
+})
