@@ -149,14 +149,67 @@ export { SPACINGS, type SpacingName, type StepSpacing, spaceSteps } from './sche
 export { spaceTimesteps } from './schedule/spacing.ts'
 export type { HostTensor, ImageBatch, ImageShape } from './tensor.ts'
 export {
+  type AdaptiveDensityOptions,
+  type AdaptiveDensitySampler,
+  adaptiveDensitySampler,
+} from './timesteps/adaptive-density.ts'
+export {
+  type CurriculumOptions,
+  type CurriculumSampler,
+  curriculumSampler,
+} from './timesteps/curriculum.ts'
+export {
+  clippedSnr,
+  fixedLaw,
+  lawFromMass,
+  lawOnLogSnr,
+  logSnrDensity,
+  logSnrEdges,
+  type TimestepLaw,
+} from './timesteps/law.ts'
+export { type LawSamplerOptions, lawSampler } from './timesteps/law-sampler.ts'
+export { betaLaw } from './timesteps/laws/beta.ts'
+export { cltsLaw } from './timesteps/laws/clts.ts'
+export { cauchyLaw, edmLaw, laplaceLaw } from './timesteps/laws/log-snr.ts'
+export { logitNormalLaw } from './timesteps/laws/logit-normal.ts'
+export { modeLaw } from './timesteps/laws/mode.ts'
+export { speedLaw } from './timesteps/laws/speed.ts'
+export { uniformLaw } from './timesteps/laws/uniform.ts'
+export {
   type LossSecondMomentOptions,
   type LossSecondMomentSampler,
   lossSecondMomentSampler,
 } from './timesteps/loss-second-moment.ts'
+export {
+  type RefreshedSlotOptions,
+  type RefreshedSlotSampler,
+  refreshedSlotSampler,
+  SLOT_REFRESH_RULES,
+  type SlotRefreshRule,
+} from './timesteps/refreshed-slots.ts'
 export type { JsonValue, StepLosses, TimestepDraw, TimestepSampler } from './timesteps/sampler.ts'
 export { type SlotSamplerOptions, slotSampler } from './timesteps/slots.ts'
-export { stratifiedSampler, systematicSampler } from './timesteps/stratified.ts'
+export { goldenSampler, stratifiedSampler, systematicSampler } from './timesteps/stratified.ts'
+export { type PositionStream, positionStream, STREAMS, type StreamName } from './timesteps/stream.ts'
+export {
+  type UncertaintyOptions,
+  type UncertaintySampler,
+  uncertaintySampler,
+} from './timesteps/uncertainty.ts'
 export { type UniformSamplerOptions, uniformSampler } from './timesteps/uniform.ts'
+export { weightedSampler } from './timesteps/weighted-sampler.ts'
+export {
+  COMMON_SPACES,
+  type CommonSpace,
+  spaceFactor,
+  WEIGHTING_NAMES,
+  WEIGHTINGS,
+  type Weighting,
+  type WeightingFactorsOptions,
+  type WeightingName,
+  weightingFactors,
+  weightingOf,
+} from './timesteps/weighting.ts'
 export {
   type CheckpointFile,
   type CheckpointState,
@@ -207,8 +260,10 @@ export {
 export { type StepReport, type TrainOptions, train } from './training/loop.ts'
 export { type DrawOptions, drawImages, writeGrid, writeSuperResolution } from './training/preview.ts'
 export { type RunHooks, type RunImages, type RunReport, type RunResult, run } from './training/run.ts'
-export { type RunConfig, type RunOptions, runConfig, SAMPLER_NAMES } from './training/run-config.ts'
+export { type RunConfig, type RunOptions, runConfig, runWarnings } from './training/run-config.ts'
+export { RUN_RECIPES, type RunRecipe, rateOfHalfLife } from './training/run-recipes.ts'
 export { measureSpeed, type SpeedOptions, type TrainingSpeed } from './training/speed.ts'
+export { SAMPLER_NAMES } from './training/timestep-options.ts'
 export {
   LOSS_KINDS,
   type LossOptions,

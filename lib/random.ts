@@ -18,6 +18,7 @@ export const PURPOSES = {
   crop: 21,
   labels: 22,
   labelDropout: 23,
+  features: 28, // of the learned uncertainty
 } as const
 
 /** A name among `PURPOSES`. */

@@ -1,6 +1,13 @@
-import { argumentError, checkInteger, checkKnownOptions, checkNumber, checkTimesteps } from '../check.ts'
-import { keyedRandom } from '../random.ts'
+import {
+  argumentError,
+  checkInteger,
+  checkKnownOptions,
+  checkNumber,
+  checkOneOf,
+  checkTimesteps,
+} from '../check.ts'
 import { checkDraw, type JsonValue, type TimestepSampler } from './sampler.ts'
+import { cumulate, invert, positionStream, STREAMS, type StreamName } from './stream.ts'
 import { checkUniformOptions, type UniformSamplerOptions } from './uniform.ts'
 
 /** Options of `lossSecondMomentSampler`. */
@@ -9,6 +16,8 @@ export interface LossSecondMomentOptions extends UniformSamplerOptions {
   readonly historyLength?: number
   /** Share of uniform draws mixed in, in [0, 1]; 0.001 by default. */
   readonly uniformShare?: number
+  /** How the draws of a batch depend on one another; `iid` by default. */
+  readonly stream?: StreamName
 }
 
 export interface LossSecondMomentSampler extends TimestepSampler {
@@ -27,13 +36,14 @@ export interface LossSecondMomentSampler extends TimestepSampler {
  */
 export function lossSecondMomentSampler(options: LossSecondMomentOptions): LossSecondMomentSampler {
   const call = 'lossSecondMomentSampler'
-  checkKnownOptions(call, options, ['timestepCount', 'seed', 'historyLength', 'uniformShare'])
-  const { historyLength = 10, uniformShare = 0.001, ...shared } = options
+  checkKnownOptions(call, options, ['timestepCount', 'seed', 'historyLength', 'uniformShare', 'stream'])
+  const { historyLength = 10, uniformShare = 0.001, stream = 'iid', ...shared } = options
   const { timestepCount, seed } = checkUniformOptions(call, shared)
   checkInteger(call, 'historyLength', historyLength, 1)
   checkNumber(call, 'uniformShare', uniformShare, 0, 1)
+  checkOneOf(call, 'stream', stream, STREAMS)
 
-  const random = keyedRandom(seed, 'timesteps')
+  const positions = positionStream(stream, seed)
   let history = emptyHistory(timestepCount) // oldest first, at most historyLength a timestep
   let missing = timestepCount // timesteps whose history is not full
 
@@ -56,10 +66,9 @@ export function lossSecondMomentSampler(options: LossSecondMomentOptions): LossS
     draw(count, step) {
       checkDraw(`${call}.draw`, count, step)
       const p = probabilities()
-      let sum = 0
-      const cumulative = p.map((value) => (sum += value))
-      const stream = random.at(step)
-      const t = Int32Array.from({ length: count }, () => firstAbove(cumulative, stream.uniform() * sum))
+      const cumulative = cumulate(p)
+      const sum = cumulative.at(-1)!
+      const t = Int32Array.from(positions(count, step), (u) => invert(cumulative, u * sum))
       return { t, weight: Float32Array.from(t, (index) => sum / (timestepCount * p[index]!)) }
     },
     observe({ t, loss }) {
@@ -86,18 +95,6 @@ function emptyHistory(timestepCount: number): number[][] {
 
 function meanSquare(losses: readonly number[]): number {
   return losses.reduce((sum, loss) => sum + loss * loss, 0) / losses.length
-}
-
-/** The first index whose entry is greater than `target`; the last one when rounding leaves none. */
-function firstAbove(ascending: Float64Array, target: number): number {
-  let low = 0
-  let high = ascending.length - 1
-  while (low < high) {
-    const middle = (low + high) >>> 1
-    if (ascending[middle]! > target) high = middle
-    else low = middle + 1
-  }
-  return low
 }
 
 function checkState(

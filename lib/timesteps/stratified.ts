@@ -1,5 +1,5 @@
-import { keyedRandom } from '../random.ts'
 import { checkDraw, type TimestepSampler } from './sampler.ts'
+import { positionStream, type StreamName, timestepAt } from './stream.ts'
 import { checkUniformOptions, type UniformSamplerOptions } from './uniform.ts'
 
 /**
@@ -8,20 +8,7 @@ import { checkUniformOptions, type UniformSamplerOptions } from './uniform.ts'
  * Example i always gets stratum i, which is harmless when images are shuffled.
  */
 export function stratifiedSampler(options: UniformSamplerOptions): TimestepSampler {
-  const { timestepCount, seed } = checkUniformOptions('stratifiedSampler', options)
-  const random = keyedRandom(seed, 'timesteps')
-  return {
-    name: 'stratified',
-    unbiased: true,
-    draw(count, step) {
-      checkDraw('stratifiedSampler.draw', count, step)
-      const stream = random.at(step)
-      const t = Int32Array.from({ length: count }, (_, i) =>
-        at((i + stream.uniform()) / count, timestepCount),
-      )
-      return { t, weight: new Float32Array(count).fill(1) }
-    },
-  }
+  return spread('stratifiedSampler', 'stratified', options)
 }
 
 /**
@@ -30,21 +17,28 @@ export function stratifiedSampler(options: UniformSamplerOptions): TimestepSampl
  * is antithetic.
  */
 export function systematicSampler(options: UniformSamplerOptions): TimestepSampler {
-  const { timestepCount, seed } = checkUniformOptions('systematicSampler', options)
-  const random = keyedRandom(seed, 'timesteps')
+  return spread('systematicSampler', 'systematic', options)
+}
+
+/**
+ * Follows one low-discrepancy sequence through all steps: t_n = floor(T ((u + n (sqrt(5) - 1) / 2) mod 1)) with n = step x B + i
+ * (math.md, eq. 83). Any few steps together cover all timesteps evenly, which a batch of 4 cannot do by itself; what Adam and the
+ * moving averages see is the mean over such a window.
+ */
+export function goldenSampler(options: UniformSamplerOptions): TimestepSampler {
+  return spread('goldenSampler', 'golden', options)
+}
+
+function spread(call: string, name: StreamName, options: UniformSamplerOptions): TimestepSampler {
+  const { timestepCount, seed } = checkUniformOptions(call, options)
+  const positions = positionStream(name, seed)
   return {
-    name: 'systematic',
+    name,
     unbiased: true,
     draw(count, step) {
-      checkDraw('systematicSampler.draw', count, step)
-      const offset = random.at(step).uniform()
-      const t = Int32Array.from({ length: count }, (_, i) => at((offset + i / count) % 1, timestepCount))
+      checkDraw(`${call}.draw`, count, step)
+      const t = Int32Array.from(positions(count, step), (u) => timestepAt(u, timestepCount))
       return { t, weight: new Float32Array(count).fill(1) }
     },
   }
-}
-
-/** The timestep at a position in [0, 1]; a sum such as 3 + u may round up to 4, hence the bound. */
-function at(position: number, timestepCount: number): number {
-  return Math.min(Math.floor(timestepCount * position), timestepCount - 1)
 }

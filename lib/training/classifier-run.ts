@@ -27,11 +27,11 @@ import {
   refuseChanges,
   settleRuntime,
   splitImages,
-  timestepSampler,
 } from './run.ts'
 import type { RunConfig } from './run-config.ts'
 import { lockRun } from './run-lock.ts'
 import { JsonLines } from './run-stats.ts'
+import { timestepSampler } from './timestep-options.ts'
 
 /** Cross-entropy and accuracies of a batch. */
 export interface ClassifierScore {
@@ -159,7 +159,7 @@ async function trainInto(
     ...(config.lrSteps !== undefined && { totalSteps: config.lrSteps }),
   })
   const timesteps = (samplerSeed: number) =>
-    timestepSampler({ sampler: config.sampler, timestepCount, seed: samplerSeed } as RunConfig).sampler
+    timestepSampler({ sampler: config.sampler, timestepCount, seed: samplerSeed }).sampler
   const [sampler, validationSampler] = [timesteps(seed), timesteps(seed + 1)]
 
   if (resumed) await trainer.loadTensors(resumed)

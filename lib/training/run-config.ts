@@ -1,23 +1,33 @@
 import { createHash } from 'node:crypto'
 import { basename, join } from 'node:path'
 import { z } from 'zod'
+import { gaussianEpsLoss } from '../analysis/gaussian-model.ts'
 import { readLossCurve } from '../analysis/loss-curve-file.ts'
 import { argumentError } from '../check.ts'
 import { partitionByLoss, partitionEvenly } from '../curriculum/partition.ts'
 import type { Slot } from '../curriculum/slot.ts'
+import { type OpenOptions, openDataset } from '../data/open.ts'
 import { KERNELS } from '../device.ts'
 import type { UNetOptions } from '../model/unet.ts'
 import { checkOptions, decimal, device, flag, integer, numbers, oneOf, positive, text } from '../options.ts'
 import { ALL_HEADS, HEADS } from '../prediction/heads.ts'
 import { SCHEDULE_NAMES } from '../schedule/noise-schedule.ts'
-import { spaceTimesteps } from '../schedule/spacing.ts'
+import { clippedSnr } from '../timesteps/law.ts'
+import { doubleCounting } from './double-counting.ts'
 import { initOptions } from './initial-weights.ts'
 import { LEARNING_RATE_KINDS } from './learning-rate.ts'
 import { presetOptions, RUN_PRESETS } from './run-presets.ts'
+import { halfLifeRates, withRecipe } from './run-recipes.ts'
+import {
+  runAlphaBar,
+  SAMPLER_NAMES,
+  settleTimesteps,
+  slotsFromEdges,
+  TIMESTEP_SHAPE,
+  timestepSampler,
+  trainedTimestepCount,
+} from './timestep-options.ts'
 import { LOSS_KINDS, PRECISIONS, SPACES, VARIANCE_TYPES } from './trainer.ts'
-
-/** Who draws the timesteps of a run. */
-export const SAMPLER_NAMES = ['uniform', 'stratified', 'systematic', 'loss-second-moment', 'slots'] as const
 
 const about = <T extends z.ZodType>(group: string, description: string, schema: T): T =>
   schema.meta({ description, group }) as T
@@ -218,6 +228,7 @@ export const RUN_SHAPE = {
     'what predicts xStart in previews: signal, mean, a head, or weights such as xStart=0.3,v=0.7',
     text().default('signal'),
   ),
+  ...TIMESTEP_SHAPE,
 } as const satisfies Record<string, z.ZodType>
 
 /** Options of `run`; `data` and `steps` are required. */
@@ -244,9 +255,10 @@ const NETWORK_KEYS = [
  *
  * @throws RangeError that lists unknown options (with the nearest name) and wrong values
  */
-export async function runConfig(options: RunOptions, call = 'run'): Promise<RunConfig> {
+export async function runConfig(asked: RunOptions, call = 'run'): Promise<RunConfig> {
+  const options = withRecipe(asked)
   const given = checkOptions(call, RUN_SHAPE, options)
-  const { preset, lossCurve: _, run, ...rest } = given
+  const { preset, lossCurve: _, slotRule: __, run, ...rest } = given
   const base = await baseOptions(given, options, call)
   const explicit = Object.entries(rest).filter(([key]) => options[key as keyof RunOptions] !== undefined)
   const config: Given = { ...rest, ...base, ...Object.fromEntries(explicit) }
@@ -264,13 +276,27 @@ export async function runConfig(options: RunOptions, call = 'run'): Promise<RunC
   if (given.sumsMicroBatches && given.microBatch === 0) {
     throw argumentError(call, 'sumsMicroBatches', 'absent without microBatch', true)
   }
-  const slots = await slotsOf(given, call)
+  Object.assign(config, halfLifeRates(call, options, config.batchSize))
+  const slots = await slotsOf({ ...given, sampler: config.sampler }, call)
   if (slots) {
     config.slots = slots.length
     config.slotEdges = [...slots.map(({ begin }) => begin), slots.at(-1)?.end as number]
     config.slotPlan ??= 'round-robin'
   }
-  return { ...config, run: run ?? join('runs', runName(given)) }
+  runWarnings(config, call)
+  const settled = settleTimesteps(call, config, trainedTimestepCount(config))
+  if (settled.samplerNumbers ?? settled.weightingNumbers) timestepSampler(settled) // which checks them
+  return { ...settled, run: run ?? join('runs', runName(given)) }
+}
+
+/** What of a run counts twice and may be meant, in words; throws where it cannot be. */
+export function runWarnings(config: Given, call = 'run'): string[] {
+  const { slotEdges = [] } = config
+  const lengths = slotEdges.slice(1).map((end, k) => end - (slotEdges[k] as number))
+  return doubleCounting(call, {
+    ...config,
+    slotsByLoss: config.slotRefresh !== undefined || Math.max(...lengths, 0) - Math.min(...lengths) > 1,
+  })
 }
 
 /** Options of the network among those of a run. */
@@ -282,16 +308,6 @@ export function networkOptions(config: RunConfig, imageChannels: number, classCo
     ...(config.labelDropout && { nullClass: true }),
     ...(config.superResolution !== undefined && { lowRes: true }),
   } as UNetOptions
-}
-
-/** Timesteps that a run trains: T, or those that respacing keeps. */
-export function trainedTimestepCount({ timestepCount, respacing }: Given): number {
-  return respacing === undefined ? timestepCount : spaceTimesteps(timestepCount, respacing).length
-}
-
-/** The slots that a configuration holds as edges. */
-export function slotsFromEdges(edges: readonly number[]): Slot[] {
-  return edges.slice(1).map((end, k) => ({ begin: edges[k] as number, end }))
 }
 
 /** What a preset or the network of `init` fills in. */
@@ -306,17 +322,43 @@ async function baseOptions(given: Given, options: RunOptions, call: string): Pro
   return initOptions(given, options, call)
 }
 
+/** What `openDataset` is told of a run's images. */
+export function datasetOptions({
+  size,
+  channels,
+  crop,
+  badFiles,
+  classes,
+}: Pick<Given, 'size' | 'channels' | 'crop' | 'badFiles' | 'classes'>): OpenOptions {
+  return {
+    ...(size !== undefined && { size }),
+    ...(channels !== undefined && { channels }),
+    ...(crop !== undefined && { crop }),
+    ...(badFiles !== undefined && { badFiles }),
+    ...((classes === 'folder' || classes === 'prefix') && { labels: classes }),
+  } as OpenOptions
+}
+
 async function slotsOf(given: Given, call: string): Promise<Slot[] | undefined> {
-  const { sampler, slots, slotEdges, slotPlan, lossCurve, importanceWeights } = given
+  const { sampler, slots, slotEdges, slotPlan, slotRule, slotRefresh, slotRefreshRule, lossCurve } = given
   const timestepCount = trainedTimestepCount(given)
   if (sampler !== 'slots') {
-    const stray = Object.entries({ slots, slotEdges, slotPlan, lossCurve }).find(
-      ([, value]) => value !== undefined,
-    )
-    const name = stray?.[0] ?? (importanceWeights ? 'importanceWeights' : undefined)
-    if (name) throw argumentError(call, name, 'absent unless sampler is slots', stray?.[1] ?? true)
+    const stray = Object.entries({
+      slots,
+      slotEdges,
+      slotPlan,
+      slotRule,
+      slotRefresh,
+      slotRefreshRule,
+      lossCurve,
+    }).find(([, value]) => value !== undefined)
+    if (stray) throw argumentError(call, stray[0], 'absent unless sampler is slots', stray[1])
     return undefined
   }
+  if (slotRefreshRule !== undefined && slotRefresh === undefined)
+    throw argumentError(call, 'slotRefreshRule', 'absent without slotRefresh', slotRefreshRule)
+  const both = slotRule !== undefined && Object.entries({ slotEdges, lossCurve }).find(([, value]) => value)
+  if (both) throw argumentError(call, 'slotRule', `absent when ${both[0]} is given`, slotRule)
   if (slotEdges) {
     if (lossCurve) throw argumentError(call, 'lossCurve', 'absent when slotEdges are given', lossCurve)
     const ascends = slotEdges.every(
@@ -329,6 +371,12 @@ async function slotsOf(given: Given, call: string): Promise<Slot[] | undefined> 
       throw argumentError(call, 'slots', `${slotEdges.length - 1}, as many as slotEdges has`, slots)
     }
     return slotsFromEdges(slotEdges)
+  }
+  if (slotRule === 'gaussian') {
+    const alphaBar = runAlphaBar(given)
+    const withinReach = clippedSnr(call, alphaBar).map((snr) => snr / (1 + snr)) // with noise and signal everywhere
+    const size = given.size ?? (await openDataset(given.data, datasetOptions(given))).height
+    return partitionByLoss(gaussianEpsLoss({ size, alphaBar: withinReach }), slots ?? 10)
   }
   if (lossCurve) return partitionByLoss(await readLossCurve(lossCurve, timestepCount), slots ?? 10)
   return partitionEvenly(timestepCount, slots ?? 10)

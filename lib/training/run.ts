@@ -1,22 +1,16 @@
 import { mkdir, readFile, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { show } from '../check.ts'
-import { parsePlan, type SlotPlan } from '../curriculum/plan.ts'
 import { batches } from '../data/batches.ts'
 import { holdOut, type ImageDataset } from '../data/dataset.ts'
-import { type OpenOptions, openDataset } from '../data/open.ts'
+import { openDataset } from '../data/open.ts'
 import { withLowRes } from '../data/super-resolution.ts'
 import { checkDevice, type Kernels, runtimeInfo, setKernels, setThreads } from '../device.ts'
 import { UNet } from '../model/unet.ts'
 import { writeRunPlots } from '../report/run-plots.ts'
 import { parseCombine } from '../sampling/combine.ts'
-import { NoiseSchedule } from '../schedule/noise-schedule.ts'
 import type { ImageBatch } from '../tensor.ts'
-import { lossSecondMomentSampler } from '../timesteps/loss-second-moment.ts'
-import type { JsonValue, TimestepSampler } from '../timesteps/sampler.ts'
-import { slotSampler } from '../timesteps/slots.ts'
-import { stratifiedSampler, systematicSampler } from '../timesteps/stratified.ts'
-import { uniformSampler } from '../timesteps/uniform.ts'
+import type { JsonValue } from '../timesteps/sampler.ts'
 import {
   latestCheckpoint,
   removePartials,
@@ -29,16 +23,17 @@ import { learningRate } from './learning-rate.ts'
 import { type StepReport, train } from './loop.ts'
 import { writePreview } from './preview.ts'
 import {
+  datasetOptions,
   FREE_OPTIONS,
   networkOptions,
   type RunConfig,
   type RunOptions,
   runConfig,
-  slotsFromEdges,
-  trainedTimestepCount,
+  runWarnings,
 } from './run-config.ts'
 import { lockRun } from './run-lock.ts'
 import { JsonLines, type StatsRow, statsRow } from './run-stats.ts'
+import { runSchedule, timestepSampler } from './timestep-options.ts'
 import { Trainer, type TrainerOptions } from './trainer.ts'
 
 /** A step of a run. */
@@ -117,15 +112,8 @@ export async function run(options: RunOptions, hooks: RunHooks = {}): Promise<Ru
 
 /** Opens the images that a run's options name; `classes` decides whether they have labels. */
 export async function openImages(config: RunConfig): Promise<ImageDataset> {
-  const { data, size, channels, crop, badFiles, classes } = config
-  const options = {
-    ...(size !== undefined && { size }),
-    ...(channels !== undefined && { channels }),
-    ...(crop !== undefined && { crop }),
-    ...(badFiles !== undefined && { badFiles }),
-    ...((classes === 'folder' || classes === 'prefix') && { labels: classes }),
-  } as OpenOptions
-  const dataset = await openDataset(data, options)
+  const { data, classes } = config
+  const dataset = await openDataset(data, datasetOptions(config))
   if (classes !== 'none' && !dataset.label) {
     throw new RangeError(
       `run: expected data to have classes, because classes is ${classes}, got ${dataset.name} without`,
@@ -165,7 +153,7 @@ async function trainInto(
   const { signal, onReport, log, saveAt = [], onSave } = hooks
   const { channels, height, width, classNames } = dataset
   const isConditional = config.classes !== 'none'
-  const schedule = scheduleOf(config)
+  const schedule = runSchedule(config)
   const classCount = isConditional ? (classNames?.length ?? 0) : 0
   const unet = await UNet.create(networkOptions(config, channels, classCount), { seed, device })
   unet.checkImageShape('run', [batchSize, channels, height, width])
@@ -192,6 +180,7 @@ async function trainInto(
   const { lines: stats, rows } = await JsonLines.open<StatsRow>(join(folder, 'stats.jsonl'), trainer.step)
   const { lines: timing } = await JsonLines.open(join(folder, 'timing.jsonl'), trainer.step)
   const from = resumed ? `, from step ${trainer.step}` : ''
+  for (const warning of runWarnings(config)) log(`warning: ${warning}`)
   log(`${dataset.length} images of ${dataset.name}, ${unet.parameterCount} weights, ${steps} steps${from}`)
 
   let checkpoint = resumed
@@ -292,15 +281,6 @@ async function unlessStopped(work: () => Promise<void>, signal: AbortSignal | un
   }
 }
 
-function scheduleOf(config: RunConfig): NoiseSchedule {
-  const { schedule: name, timestepCount, zeroTerminalSnr, respacing } = config
-  const schedule = NoiseSchedule.create({ name, timestepCount, zeroTerminalSnr })
-  if (respacing === undefined) return schedule
-  const process = schedule.respace(respacing)
-  schedule.dispose()
-  return process
-}
-
 export function trainerOptions(config: RunConfig): TrainerOptions {
   const { labelDropout = 0 } = config
   const { seed, boundWeight, beta1, beta2, weightDecay, decayAll, emaRates, emaWarmsUp, clipNorm } = config
@@ -317,27 +297,6 @@ export function trainerOptions(config: RunConfig): TrainerOptions {
     ...(sumsMicroBatches !== undefined && { sumsMicroBatches }),
     ...{ seed, boundWeight, beta1, beta2, weightDecay, decayAll, emaRates, emaWarmsUp, clipNorm },
     ...{ labelDropout, microBatch, precision, nonFinite },
-  }
-}
-
-/** The sampler that a run's options ask for, and its plan where it has slots. */
-export function timestepSampler(config: RunConfig): { sampler: TimestepSampler; plan?: SlotPlan } {
-  const { seed, slotEdges, slotPlan = 'round-robin', importanceWeights } = config
-  const shared = { timestepCount: trainedTimestepCount(config), seed }
-  switch (config.sampler) {
-    case 'uniform':
-      return { sampler: uniformSampler(shared) }
-    case 'stratified':
-      return { sampler: stratifiedSampler(shared) }
-    case 'systematic':
-      return { sampler: systematicSampler(shared) }
-    case 'loss-second-moment':
-      return { sampler: lossSecondMomentSampler(shared) }
-    case 'slots': {
-      const slots = slotsFromEdges(slotEdges ?? [])
-      const plan = parsePlan(slotPlan, slots, { seed })
-      return { sampler: slotSampler({ slots, plan, seed, importanceWeights }), plan }
-    }
   }
 }
 
@@ -416,7 +375,9 @@ export function refuseChanges<Config extends Runtime & { readonly lrSteps?: numb
   )
   const hint = changed.includes('lrSteps')
     ? `give lrSteps ${stored.lrSteps} to train on with more steps, or `
-    : ''
+    : changed.some((key) => key === 'emaHalfLife' || key === 'warmupSteps')
+      ? 'a recipe derives emaHalfLife and warmupSteps from steps; give them as they were to train on with more, or '
+      : ''
   throw new RangeError(
     `${call}: expected ${parts.join('; ')}; ${hint}use another folder (option run) for another run`,
   )

@@ -1,0 +1,45 @@
+import { argumentError, checkNumber } from '../../check.ts'
+import { normalMass } from '../distributions.ts'
+import { lawOnLogSnr, type TimestepLaw } from '../law.ts'
+
+/** log snr has a Laplace law around mu of scale b (math.md, eq. 89; Hang et al. 2024, arXiv 2407.03297). */
+export function laplaceLaw(alphaBar: Float64Array, mu = 0, b = 0.5): TimestepLaw {
+  const call = 'laplaceLaw'
+  checkNumber(call, 'mu', mu)
+  checkScale(call, 'b', b)
+  const tail = (distance: number): number => 0.5 * Math.exp(-distance) // beyond a distance >= 0
+  return lawOnLogSnr(call, 'laplace', alphaBar, (low, high) => {
+    const [from, to] = [(low - mu) / b, (high - mu) / b]
+    if (from >= 0) return tail(from) - tail(to)
+    if (to <= 0) return tail(-to) - tail(-from)
+    return 1 - tail(-from) - tail(to)
+  })
+}
+
+/** log snr has a Cauchy law around mu of scale gamma (math.md, eq. 90; Hang et al. 2024, arXiv 2407.03297). */
+export function cauchyLaw(alphaBar: Float64Array, mu = 0, gamma = 1): TimestepLaw {
+  const call = 'cauchyLaw'
+  checkNumber(call, 'mu', mu)
+  checkScale(call, 'gamma', gamma)
+  return lawOnLogSnr(call, 'cauchy', alphaBar, (low, high) => {
+    const [from, to] = [(low - mu) / gamma, (high - mu) / gamma]
+    return (Math.atan(to) - Math.atan(from)) / Math.PI
+  })
+}
+
+/**
+ * The logarithm of EDM's noise level sqrt(1 / snr) is normal, so log snr is normal around -2 mean with deviation 2 deviation (math.md, eq. 91;
+ * Karras et al. 2022, arXiv 2206.00364, table 1: -1.2 and 1.2).
+ */
+export function edmLaw(alphaBar: Float64Array, mean = -1.2, deviation = 1.2): TimestepLaw {
+  const call = 'edmLaw'
+  checkNumber(call, 'mean', mean)
+  checkScale(call, 'deviation', deviation)
+  const z = (logSnr: number): number => (logSnr + 2 * mean) / (2 * deviation)
+  return lawOnLogSnr(call, 'edm', alphaBar, (low, high) => normalMass(z(low), z(high)))
+}
+
+function checkScale(call: string, name: string, value: number): void {
+  checkNumber(call, name, value)
+  if (value <= 0) throw argumentError(call, name, 'a number > 0', value)
+}

@@ -1,0 +1,96 @@
+import { argumentError, checkInteger, checkKnownOptions, checkNumber, checkOneOf } from '../check.ts'
+import { partitionByLoss } from '../curriculum/partition.ts'
+import type { Slot } from '../curriculum/slot.ts'
+import { lossBins, numbersOf, quadraticBins } from './loss-bins.ts'
+import { checkDraw, type JsonValue, type TimestepSampler } from './sampler.ts'
+import { checkOpen, type SlotSamplerOptions, slotDraw, slotSampler, slotWeights } from './slots.ts'
+
+/** What slots get equal parts of. */
+export const SLOT_REFRESH_RULES = ['loss', 'excess', 'loss-moment'] as const
+/** One of `SLOT_REFRESH_RULES`. */
+export type SlotRefreshRule = (typeof SLOT_REFRESH_RULES)[number]
+
+/** Options of `refreshedSlotSampler`; `slots` are those of the beginning. */
+export interface RefreshedSlotOptions extends SlotSamplerOptions {
+  /**
+   * `loss`: the loss, as in the paper. `excess`: the loss above the smallest that it has been, which leaves out what cannot be learned.
+   * `loss-moment`: the square of the loss, a stand-in for the second moment of the gradient, which a step does not report.
+   */
+  readonly rule: SlotRefreshRule
+  /** Steps between two cuts. */
+  readonly every: number
+  /** Bins of timesteps in which losses are averaged; 64 by default. */
+  readonly binCount?: number
+  /** What a bin's average keeps at each of its losses, in [0, 1); 0.99 by default. */
+  readonly decay?: number
+}
+
+/** `refreshedSlotSampler` and its slots. */
+export interface RefreshedSlotSampler extends TimestepSampler {
+  /** The slots now. */
+  slots(): readonly Slot[]
+}
+
+/**
+ * Slots that are cut anew from the losses of the training itself every so many steps, as many as before (math.md, eq. 23 with averages of
+ * eq. 96). They stay until every bin has a loss, and while there is nothing to divide. Slots must cover [0, T).
+ */
+export function refreshedSlotSampler(options: RefreshedSlotOptions): RefreshedSlotSampler {
+  const call = 'refreshedSlotSampler'
+  const own = ['rule', 'every', 'binCount', 'decay']
+  checkKnownOptions(call, options, ['slots', 'plan', 'seed', 'importanceWeights', 'stream', ...own])
+  const { rule, every, binCount = 64, decay = 0.99, ...rest } = options
+  slotSampler(rest) // checks what both share
+  checkOneOf(call, 'rule', rule, SLOT_REFRESH_RULES)
+  checkInteger(call, 'every', every, 1)
+  checkInteger(call, 'binCount', binCount, 1)
+  checkNumber(call, 'decay', decay, 0, 1 - 1e-9)
+  const { plan, seed = 0, importanceWeights = false, stream = 'iid' } = rest
+  const timestepCount = rest.slots.at(-1)!.end
+  const covers = rest.slots.every(({ begin }, k) => begin === (k === 0 ? 0 : rest.slots[k - 1]!.end))
+  if (!covers) throw argumentError(call, 'slots', `slots that cover [0, ${timestepCount})`, rest.slots)
+  const bins = lossBins(call, quadraticBins(timestepCount, binCount), decay)
+  const draws = slotDraw(seed, stream)
+  const factorsOf = (of: readonly Slot[]): readonly number[] =>
+    importanceWeights ? slotWeights(call, of, plan) : of.map(() => 1)
+  let slots = rest.slots
+  let factors = factorsOf(slots)
+  let seen = 0
+
+  const curve = (): Float64Array => {
+    const { mean, meanSquare, best, binOf } = bins
+    if (rule === 'loss') return Float64Array.from(binOf, (k) => mean[k]!)
+    if (rule === 'excess') return Float64Array.from(binOf, (k) => mean[k]! - best[k]!)
+    return Float64Array.from(binOf, (k) => meanSquare[k]!)
+  }
+  const cut = (to: readonly Slot[]): void => {
+    slots = to
+    factors = factorsOf(slots)
+  }
+
+  return {
+    name: 'refreshed-slots',
+    unbiased: importanceWeights,
+    slots: () => slots,
+    draw(count, step) {
+      checkDraw(`${call}.draw`, count, step)
+      return draws(count, step, slots, checkOpen(`${call}.draw`, plan, step), factors)
+    },
+    observe(losses) {
+      bins.observe(losses)
+      seen++
+      if (seen % every !== 0 || bins.counts.some((count) => count === 0)) return
+      const perTimestep = curve()
+      if (perTimestep.some((value) => value > 0)) cut(partitionByLoss(perTimestep, slots.length))
+    },
+    state: () => ({ seen: [seen], ends: slots.map(({ end }) => end), bins: bins.state() }),
+    restore(state) {
+      const ends = numbersOf(`${call}.restore`, state, 'ends', slots.length)
+      if (ends.at(-1) !== timestepCount)
+        throw argumentError(`${call}.restore`, 'state.ends', `slots of ${timestepCount} timesteps`, ends)
+      bins.restore((state as { bins: JsonValue }).bins)
+      seen = numbersOf(`${call}.restore`, state, 'seen', 1)[0]!
+      cut(ends.map((end, k) => ({ begin: k === 0 ? 0 : ends[k - 1]!, end })))
+    },
+  }
+}

@@ -1,0 +1,106 @@
+import { checkInteger, checkKnownOptions, checkNumber } from '../check.ts'
+import { keyedRandom } from '../random.ts'
+import { clippedSnr } from './law.ts'
+import { numbersOf } from './loss-bins.ts'
+import type { JsonValue, TimestepSampler } from './sampler.ts'
+
+/** Options of `uncertaintySampler`. */
+export interface UncertaintyOptions {
+  /** Cumulative signal of each timestep, shape [T]. */
+  readonly alphaBar: Float64Array
+  /** Fourier features of the noise level; 128 by default. */
+  readonly featureCount?: number
+  /** Learning rate of the uncertainty's own Adam; 0.01 by default. */
+  readonly lr?: number
+  /** Keys the features; 0 by default. */
+  readonly seed?: number
+}
+
+/** A sampler whose weights are multiplied by e^-u(t). */
+export interface UncertaintySampler extends TimestepSampler {
+  /** u of each timestep now, shape [T]: about the logarithm of its loss. */
+  uncertainty(): Float64Array
+}
+
+const BETA1 = 0.9
+const BETA2 = 0.99
+
+/**
+ * Learns the logarithm u(t) of the loss and weighs each example by e^-u, so that every noise level contributes the same (math.md, eq. 99;
+ * Karras et al. 2024, EDM2, arXiv 2312.02696, eq. 15). u is linear in cos(2 pi (f c + phase)) with c = log(1 / snr) / 8, which is EDM2's
+ * log(sigma) / 4, and a constant; it minimises the mean of loss e^-u + u.
+ *
+ * @param sampler - who draws; it is told the losses times e^-u
+ */
+export function uncertaintySampler(
+  sampler: TimestepSampler,
+  options: UncertaintyOptions,
+): UncertaintySampler {
+  const call = 'uncertaintySampler'
+  checkKnownOptions(call, options, ['alphaBar', 'featureCount', 'lr', 'seed'])
+  const { alphaBar, featureCount = 128, lr = 0.01, seed = 0 } = options
+  checkInteger(call, 'featureCount', featureCount, 1)
+  checkNumber(call, 'lr', lr, 0)
+  checkInteger(call, 'seed', seed, 0)
+  const level = clippedSnr(call, alphaBar).map((snr) => -Math.log(snr) / 8)
+  const stream = keyedRandom(seed, 'features').at(0)
+  const frequency = Float64Array.from({ length: featureCount }, () => stream.normal())
+  const phase = Float64Array.from({ length: featureCount }, () => stream.uniform())
+  const scale = Math.sqrt(2 / featureCount)
+
+  const size = featureCount + 1
+  const slope = new Float64Array(size) // of the features, then the constant
+  const moment1 = new Float64Array(size)
+  const moment2 = new Float64Array(size)
+  let updates = 0
+
+  const features = (t: number): Float64Array => {
+    const at = new Float64Array(size).fill(1)
+    for (let j = 0; j < featureCount; j++)
+      at[j] = scale * Math.cos(2 * Math.PI * (frequency[j]! * level[t]! + phase[j]!))
+    return at
+  }
+  const uAt = (at: Float64Array): number => at.reduce((sum, value, j) => sum + value * slope[j]!, 0)
+
+  return {
+    name: sampler.name,
+    unbiased: false,
+    uncertainty: () => Float64Array.from(alphaBar, (_, t) => uAt(features(t))),
+    draw(count, step) {
+      const { t, weight } = sampler.draw(count, step)
+      return { t, weight: weight.map((value, i) => value * Math.exp(-uAt(features(t[i]!)))) }
+    },
+    observe(losses) {
+      const gradient = new Float64Array(size)
+      const weighted = losses.loss.slice()
+      for (const [i, loss] of losses.loss.entries()) {
+        if (!Number.isFinite(loss)) continue
+        const at = features(losses.t[i]!)
+        const scaled = loss * Math.exp(-uAt(at))
+        weighted[i] = scaled
+        for (let j = 0; j < size; j++) gradient[j]! += ((1 - scaled) * at[j]!) / losses.loss.length
+      }
+      updates++
+      for (let j = 0; j < size; j++) {
+        moment1[j] = BETA1 * moment1[j]! + (1 - BETA1) * gradient[j]!
+        moment2[j] = BETA2 * moment2[j]! + (1 - BETA2) * gradient[j]! ** 2
+        const deviation = Math.sqrt(moment2[j]! / (1 - BETA2 ** updates))
+        slope[j]! -= (lr * (moment1[j]! / (1 - BETA1 ** updates))) / (deviation + 1e-8)
+      }
+      sampler.observe?.({ ...losses, loss: weighted })
+    },
+    state: () => ({
+      updates: [updates],
+      ...{ slope: [...slope], moment1: [...moment1], moment2: [...moment2] },
+      sampler: sampler.state?.() ?? null,
+    }),
+    restore(state) {
+      const read = (key: string, count: number): number[] => numbersOf(`${call}.restore`, state, key, count)
+      slope.set(read('slope', size))
+      moment1.set(read('moment1', size))
+      moment2.set(read('moment2', size))
+      updates = read('updates', 1)[0]!
+      sampler.restore?.((state as { sampler: JsonValue }).sampler)
+    },
+  }
+}

@@ -1,0 +1,85 @@
+import { argumentError } from '../check.ts'
+import { isLaw, type TimestepConfig } from './timestep-options.ts'
+
+interface DoubleCountConfig extends TimestepConfig {
+  /** Slots were cut by loss, beforehand or during training, and not evenly. */
+  readonly slotsByLoss?: boolean
+}
+
+interface Rule {
+  /** What is refused or warned of. */
+  readonly name: string
+  readonly applies: (config: DoubleCountConfig) => boolean
+  /** Refused where set, with the option to blame and what it should be; otherwise warned of. */
+  readonly refuses?: readonly [option: keyof TimestepConfig, expected: string]
+  readonly why: string
+}
+
+/** Weightings that are meant to even timesteps out, and so do again what a law in proportion to the loss does. */
+const FLATTENS = ['min-snr', 'soft-min-snr', 'p2', 'debias', 'edm']
+const HAS_WEIGHTS = ['loss-second-moment', 'adaptive-density']
+const HAS_NO_LAW = ['uniform', 'stratified', 'systematic', 'golden', 'curriculum']
+
+/** Combinations in which the same thing is counted twice (docs/timesteps.md has them in words). */
+export const DOUBLE_COUNTS: readonly Rule[] = [
+  {
+    name: 'importance weights on a sampler that has its own',
+    applies: ({ sampler, importanceWeights }) => importanceWeights === true && HAS_WEIGHTS.includes(sampler),
+    refuses: ['importanceWeights', 'absent with a sampler whose weights are 1 / (T p) already'],
+    why: 'its weights would be applied twice',
+  },
+  {
+    name: 'importance weights on a uniform law',
+    applies: ({ sampler, importanceWeights }) => importanceWeights === true && HAS_NO_LAW.includes(sampler),
+    refuses: ['importanceWeights', 'absent unless sampler is slots or a law that is not uniform'],
+    why: 'they would all be 1',
+  },
+  {
+    name: 'slots of equal loss without importance weights, and a weighting that evens timesteps out',
+    applies: ({ sampler, importanceWeights, slotsByLoss, weighting }) =>
+      sampler === 'slots' &&
+      slotsByLoss === true &&
+      !importanceWeights &&
+      weighting !== undefined &&
+      FLATTENS.includes(weighting),
+    why: 'both make up for the different sizes of the losses',
+  },
+  {
+    name: 'a law that is part of the objective, and a weighting',
+    applies: ({ sampler, importanceWeights, weighting }) =>
+      isLaw(sampler) &&
+      !importanceWeights &&
+      weighting !== undefined &&
+      weighting !== 'sigmoid' && // is divided by the law's density
+      !(sampler === 'edm' && weighting === 'edm'), // is EDM
+    why: 'what is minimised is their product; importanceWeights leaves the weighting alone in it',
+  },
+  {
+    name: 'learned uncertainty, and draws by the size of the loss',
+    applies: ({ sampler, slotsByLoss, weighting }) =>
+      weighting === 'uncertainty' &&
+      (HAS_WEIGHTS.includes(sampler) || (sampler === 'slots' && slotsByLoss === true)),
+    why: 'e^-u makes all losses alike, so that there is nothing left to draw by',
+  },
+  {
+    name: 'slots of equal loss without importance weights',
+    applies: ({ sampler, importanceWeights, slotsByLoss }) =>
+      sampler === 'slots' && slotsByLoss === true && !importanceWeights,
+    why: 'timesteps count in proportion to their loss, the objective of the paper; importanceWeights makes them count the same',
+  },
+]
+
+/**
+ * Refuses what counts twice for certain, and gives in words what may be meant but counts twice.
+ *
+ * @throws RangeError that names the option
+ */
+export function doubleCounting(call: string, config: DoubleCountConfig): string[] {
+  const found = DOUBLE_COUNTS.filter(({ applies }) => applies(config))
+  const refused = found.find(({ refuses }) => refuses)
+  if (refused?.refuses) {
+    const [option, expected] = refused.refuses
+    throw argumentError(call, option, expected, config[option], { hint: refused.why })
+  }
+  return found.map(({ name, why }) => `${name}: ${why}`)
+}

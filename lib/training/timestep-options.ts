@@ -1,0 +1,400 @@
+import { z } from 'zod'
+import { argumentError } from '../check.ts'
+import { parsePlan, type SlotPlan } from '../curriculum/plan.ts'
+import type { Slot } from '../curriculum/slot.ts'
+import { decimal, integer, numbers, oneOf, positive } from '../options.ts'
+import { HEADS } from '../prediction/heads.ts'
+import { NoiseSchedule } from '../schedule/noise-schedule.ts'
+import { spaceTimesteps } from '../schedule/spacing.ts'
+import { adaptiveDensitySampler } from '../timesteps/adaptive-density.ts'
+import { curriculumSampler } from '../timesteps/curriculum.ts'
+import type { TimestepLaw } from '../timesteps/law.ts'
+import { lawSampler } from '../timesteps/law-sampler.ts'
+import { betaLaw } from '../timesteps/laws/beta.ts'
+import { cltsLaw } from '../timesteps/laws/clts.ts'
+import { cauchyLaw, edmLaw, laplaceLaw } from '../timesteps/laws/log-snr.ts'
+import { logitNormalLaw } from '../timesteps/laws/logit-normal.ts'
+import { modeLaw } from '../timesteps/laws/mode.ts'
+import { speedLaw } from '../timesteps/laws/speed.ts'
+import { lossSecondMomentSampler } from '../timesteps/loss-second-moment.ts'
+import {
+  refreshedSlotSampler,
+  SLOT_REFRESH_RULES,
+  type SlotRefreshRule,
+} from '../timesteps/refreshed-slots.ts'
+import type { TimestepSampler } from '../timesteps/sampler.ts'
+import { slotSampler } from '../timesteps/slots.ts'
+import { goldenSampler, stratifiedSampler, systematicSampler } from '../timesteps/stratified.ts'
+import { STREAMS, type StreamName } from '../timesteps/stream.ts'
+import { uncertaintySampler } from '../timesteps/uncertainty.ts'
+import { uniformSampler } from '../timesteps/uniform.ts'
+import { weightedSampler } from '../timesteps/weighted-sampler.ts'
+import {
+  COMMON_SPACES,
+  type CommonSpace,
+  WEIGHTING_NAMES,
+  WEIGHTINGS,
+  weightingFactors,
+} from '../timesteps/weighting.ts'
+import { RUN_RECIPES } from './run-recipes.ts'
+
+interface LawEntry {
+  /** Names and defaults of its numbers, in the order in which `samplerNumbers` lists them. */
+  readonly numbers: (timestepCount: number) => Record<string, number>
+  readonly create: (list: readonly number[], timestepCount: number, alphaBar: Float64Array) => TimestepLaw
+}
+
+/** Laws of a run by the word of `sampler`. */
+const LAWS = {
+  'logit-normal': {
+    numbers: () => ({ mean: 0, deviation: 1 }),
+    create: ([mean, deviation], count) => logitNormalLaw(count, mean, deviation),
+  },
+  mode: { numbers: () => ({ kappa: 1.29 }), create: ([kappa], count) => modeLaw(count, kappa) },
+  beta: { numbers: () => ({ a: 1, b: 2 }), create: ([a, b], count) => betaLaw(count, a, b) },
+  laplace: {
+    numbers: () => ({ mu: 0, b: 0.5 }),
+    create: ([mu, b], _count, alphaBar) => laplaceLaw(alphaBar, mu, b),
+  },
+  cauchy: {
+    numbers: () => ({ mu: 0, gamma: 1 }),
+    create: ([mu, gamma], _count, alphaBar) => cauchyLaw(alphaBar, mu, gamma),
+  },
+  edm: {
+    numbers: () => ({ mean: -1.2, deviation: 1.2 }),
+    create: ([mean, deviation], _count, alphaBar) => edmLaw(alphaBar, mean, deviation),
+  },
+  speed: {
+    numbers: (count) => ({ k: 2, tau: Math.round(0.7 * count) }),
+    create: ([k, tau], _count, alphaBar) => speedLaw(alphaBar, k, tau),
+  },
+  clts: {
+    numbers: (count) => ({ mu: 0.3 * count, deviation: 0.15 * count, steps: 50_000 }),
+    create: ([mu, deviation, steps], count) => cltsLaw(count, mu, deviation, steps),
+  },
+} as const satisfies Record<string, LawEntry>
+
+/** A law among the samplers of a run. */
+type LawName = keyof typeof LAWS
+const LAW_NAMES = Object.keys(LAWS) as LawName[]
+
+/** Numbers of the samplers that learn. */
+const LEARNED = {
+  'adaptive-density': { bins: 50, decay: 0.99 },
+  curriculum: { clusters: 20, patience: 200 },
+} as const
+const NUMBERED = [...LAW_NAMES, ...Object.keys(LEARNED)]
+
+/** Names and defaults of the numbers of a sampler, in their order; undefined for samplers without. */
+function numbersOf(sampler: string, timestepCount: number): Record<string, number> | undefined {
+  return isLaw(sampler) ? LAWS[sampler].numbers(timestepCount) : LEARNED[sampler as keyof typeof LEARNED]
+}
+
+/** Who draws the timesteps of a run. */
+export const SAMPLER_NAMES = [
+  'uniform', 'stratified', 'systematic', 'golden', 'loss-second-moment', 'slots',
+  'logit-normal', 'mode', 'beta', 'laplace', 'cauchy', 'edm', 'speed', 'clts',
+  'adaptive-density', 'curriculum',
+] as const // biome-ignore format: one list
+
+const about = <T extends z.ZodType>(group: string, description: string, schema: T): T =>
+  schema.meta({ description, group }) as T
+
+const SAMPLER_NUMBERS = NUMBERED.map(
+  (name) => `${name} ${Object.keys(numbersOf(name, 1000) ?? {}).join(',')}`,
+)
+/** Names that `weighting` of a run takes. */
+export const RUN_WEIGHTINGS = [...WEIGHTING_NAMES, 'uncertainty'] as const
+
+const WEIGHTING_NUMBERS = WEIGHTING_NAMES.filter(
+  (name) => Object.keys(WEIGHTINGS[name].numbers).length > 0,
+).map((name) => `${name} ${Object.keys(WEIGHTINGS[name].numbers).join(',')}`)
+
+/** Options of a run about timesteps, weightings, half-lives and recipes. */
+export const TIMESTEP_SHAPE = {
+  stream: about(
+    'timesteps',
+    'how the draws of a batch depend on one another; iid unless the sampler is one of these words',
+    oneOf(STREAMS).optional(),
+  ),
+  samplerNumbers: about(
+    'timesteps',
+    `numbers of the sampler, in this order: ${SAMPLER_NUMBERS.join('; ')}`,
+    numbers('a list of numbers').optional(),
+  ),
+  uniformShare: about(
+    'timesteps',
+    'share of uniform draws mixed into a law; 0.001 with importanceWeights, else 0',
+    decimal(0, 1).optional(),
+  ),
+  slotRule: about(
+    'timesteps',
+    'how slots are cut without slotEdges and lossCurve: evenly, or by the eps loss of Gaussian images',
+    oneOf(['even', 'gaussian']).optional(),
+  ),
+  slotRefresh: about(
+    'timesteps',
+    'steps after which slots are cut anew from the losses of the training itself; slots are never cut anew by default',
+    integer(1).optional(),
+  ),
+  slotRefreshRule: about(
+    'timesteps',
+    'what slots that are cut anew get equal parts of: the loss (default), what it is above its best, or its square',
+    oneOf(SLOT_REFRESH_RULES).optional(),
+  ),
+  weighting: about(
+    'loss',
+    'weight over timesteps of the error of xStart, whatever space its error is minimised in; uncertainty is learned',
+    oneOf(RUN_WEIGHTINGS).optional(),
+  ),
+  weightingNumbers: about(
+    'loss',
+    `numbers of the weighting, in this order: ${WEIGHTING_NUMBERS.join('; ')}`,
+    numbers('a list of numbers').optional(),
+  ),
+  recipe: about(
+    'training',
+    'how to train, by name: fills in sampler, loss and optimizer where they are not given; combines with a preset',
+    oneOf(RUN_RECIPES).optional(),
+  ),
+  emaHalfLife: about(
+    'training',
+    'half-lives of the moving averages in images, instead of emaRates',
+    z.array(z.number('a list of numbers > 0').positive('a number > 0'), 'a list of numbers > 0').optional(),
+  ),
+  beta2HalfLife: about(
+    'training',
+    'half-life of Adam’s second moment in images, instead of beta2',
+    positive().optional(),
+  ),
+} as const satisfies Record<string, z.ZodType>
+
+/** What this file needs of a run's configuration. */
+export interface TimestepConfig {
+  readonly sampler: (typeof SAMPLER_NAMES)[number]
+  readonly timestepCount: number
+  readonly seed: number
+  readonly stream?: StreamName | undefined
+  readonly samplerNumbers?: readonly number[] | undefined
+  readonly uniformShare?: number | undefined
+  readonly slotEdges?: readonly number[] | undefined
+  readonly slotPlan?: string | undefined
+  readonly slotRefresh?: number | undefined
+  readonly slotRefreshRule?: SlotRefreshRule | undefined
+  readonly importanceWeights?: boolean
+  readonly weighting?: (typeof RUN_WEIGHTINGS)[number] | undefined
+  readonly weightingNumbers?: readonly number[] | undefined
+  readonly loss?: string | undefined
+  readonly space?: string
+  readonly choose?: string
+  readonly sigmaData?: number
+  readonly heads?: readonly string[] | undefined
+  readonly schedule?: NoiseScheduleName
+  readonly zeroTerminalSnr?: boolean
+  readonly respacing?: string | undefined
+}
+
+type NoiseScheduleName = Exclude<Parameters<typeof NoiseSchedule.create>[0], undefined>['name']
+
+/** Whether a sampler is a law with a density of its own. */
+export function isLaw(sampler: string): sampler is LawName {
+  return Object.hasOwn(LAWS, sampler)
+}
+
+/**
+ * Fills in the numbers of sampler and weighting, and refuses options about timesteps that do not go together.
+ *
+ * @throws RangeError that names the option
+ */
+export function settleTimesteps<Config extends TimestepConfig>(
+  call: string,
+  config: Config,
+  timestepCount: number,
+): Config {
+  const { sampler, stream, samplerNumbers, uniformShare, weighting, weightingNumbers } = config
+  const settled: { -readonly [Key in keyof TimestepConfig]: TimestepConfig[Key] } = { ...config }
+  const ownStream = STREAMS.find((name) => name === sampler)
+  if (stream !== undefined && ownStream !== undefined && stream !== ownStream) {
+    throw argumentError(call, 'stream', `absent when sampler is ${sampler}, which is a stream`, stream)
+  }
+  const sampled = numbersOf(sampler, timestepCount)
+  if (sampled) settled.samplerNumbers = listOf(call, 'samplerNumbers', samplerNumbers, sampled)
+  else if (samplerNumbers !== undefined) {
+    const what = `absent unless sampler is one of ${NUMBERED.join(', ')}`
+    throw argumentError(call, 'samplerNumbers', what, samplerNumbers)
+  }
+  if (uniformShare !== undefined && !isLaw(sampler) && sampler !== 'adaptive-density') {
+    const what = `absent unless sampler is one of ${LAW_NAMES.join(', ')}, adaptive-density`
+    throw argumentError(call, 'uniformShare', what, uniformShare)
+  }
+  if (weighting === undefined || weighting === 'uncertainty') {
+    if (weightingNumbers) {
+      const what = weighting ? `absent with weighting ${weighting}` : 'absent without weighting'
+      throw argumentError(call, 'weightingNumbers', what, weightingNumbers)
+    }
+    return settled as Config
+  }
+  const { sigmaData = 0.5 } = config
+  const defaults: Record<string, number> = { ...WEIGHTINGS[weighting].numbers }
+  if (weighting === 'edm') defaults.sigmaData = sigmaData
+  if (weighting === 'soft-min-snr') defaults.gamma = 1 / sigmaData ** 2
+  settled.weightingNumbers = listOf(call, 'weightingNumbers', weightingNumbers, defaults)
+  weightingSpace(call, config)
+  if (weighting === 'sigmoid' && !isKnownLaw(config)) {
+    throw argumentError(
+      call,
+      'weighting',
+      `one that needs no density of the timesteps, because sampler is ${sampler}`,
+      weighting,
+      {
+        hint: 'give importanceWeights, or a law that is the same at every step',
+      },
+    )
+  }
+  return settled as Config
+}
+
+/** The space in which a configuration minimises the errors of all its heads. */
+function weightingSpace(call: string, config: TimestepConfig): CommonSpace {
+  const { loss = 'mse', space = 'own', choose = 'mean', heads = HEADS, weighting } = config
+  if (loss === 'kl' || loss === 'rescaledKl') {
+    throw argumentError(
+      call,
+      'weighting',
+      `absent with loss ${loss}, which weighs timesteps itself`,
+      weighting,
+    )
+  }
+  const chosen = heads.includes(choose) ? choose : heads.length === 1 ? heads[0] : undefined
+  const common = COMMON_SPACES.find((word) => word === (space === 'own' ? chosen : space))
+  if (common) return common
+  throw argumentError(
+    call,
+    'space',
+    `one of ${COMMON_SPACES.join(', ')} when weighting is given and several heads, or xPrev, are trained`,
+    space,
+  )
+}
+
+/** Whether the density of the timesteps is known beforehand and the same at every step. */
+function isKnownLaw({ sampler, importanceWeights = false }: TimestepConfig): boolean {
+  return importanceWeights || !['slots', 'speed', 'clts', 'curriculum'].includes(sampler)
+}
+
+function listOf(
+  call: string,
+  name: string,
+  given: readonly number[] | undefined,
+  defaults: Record<string, number>,
+): number[] {
+  const names = Object.keys(defaults)
+  if (given === undefined) return Object.values(defaults)
+  if (given.length !== names.length) {
+    const what = names.length === 0 ? 'absent' : `${names.length} numbers (${names.join(', ')})`
+    throw argumentError(call, name, what, given)
+  }
+  return [...given]
+}
+
+/** Noise schedule of a run, respaced where it asks for it. */
+export function runSchedule(
+  config: Pick<TimestepConfig, 'schedule' | 'timestepCount' | 'zeroTerminalSnr' | 'respacing'>,
+): NoiseSchedule {
+  const { schedule: name = 'linear', timestepCount, zeroTerminalSnr = false, respacing } = config
+  const schedule = NoiseSchedule.create({ name, timestepCount, zeroTerminalSnr })
+  if (respacing === undefined) return schedule
+  const process = schedule.respace(respacing)
+  schedule.dispose()
+  return process
+}
+
+/** Cumulative signal of the timesteps that a run trains, shape [T]. */
+export function runAlphaBar(config: Parameters<typeof runSchedule>[0]): Float64Array {
+  const schedule = runSchedule(config)
+  const alphaBar = schedule.tables.alphaBar.slice()
+  schedule.dispose()
+  return alphaBar
+}
+
+/** Timesteps that a run trains: T, or those that respacing keeps. */
+export function trainedTimestepCount({
+  timestepCount,
+  respacing,
+}: Pick<TimestepConfig, 'timestepCount' | 'respacing'>): number {
+  return respacing === undefined ? timestepCount : spaceTimesteps(timestepCount, respacing).length
+}
+
+/** The slots that a configuration holds as edges. */
+export function slotsFromEdges(edges: readonly number[]): Slot[] {
+  return edges.slice(1).map((end, k) => ({ begin: edges[k] as number, end }))
+}
+
+/** The sampler that a run's options ask for, weighting included, and its plan where it has slots. */
+export function timestepSampler(config: TimestepConfig): { sampler: TimestepSampler; plan?: SlotPlan } {
+  const isTimeOnly =
+    config.weighting === undefined && !isLaw(config.sampler) && config.sampler !== 'adaptive-density' // and needs no schedule
+  const alphaBar = isTimeOnly ? new Float64Array(trainedTimestepCount(config)) : runAlphaBar(config)
+  const { law, ...drawn } = samplerAlone(config, alphaBar)
+  const { weighting, weightingNumbers = [], sigmaData = 0.5, importanceWeights = false } = config
+  if (weighting === undefined) return drawn
+  if (weighting === 'uncertainty') {
+    return { ...drawn, sampler: uncertaintySampler(drawn.sampler, { alphaBar, seed: config.seed }) }
+  }
+  const names = Object.keys(WEIGHTINGS[weighting].numbers)
+  const factors = weightingFactors({
+    ...{ alphaBar, weighting, sigmaData, space: weightingSpace('timestepSampler', config) },
+    numbers: Object.fromEntries(names.map((name, i) => [name, weightingNumbers[i] as number])),
+    ...(law && !importanceWeights && weighting === 'sigmoid' && { probabilities: law.at(0) }),
+  })
+  return { ...drawn, sampler: weightedSampler(drawn.sampler, factors) }
+}
+
+function samplerAlone(
+  config: TimestepConfig,
+  alphaBar: Float64Array,
+): { sampler: TimestepSampler; plan?: SlotPlan; law?: TimestepLaw } {
+  const { sampler: word, seed, slotEdges, slotPlan = 'round-robin', importanceWeights = false } = config
+  const timestepCount = alphaBar.length
+  const shared = { timestepCount, seed }
+  const stream = config.stream ?? 'iid'
+  if (isLaw(word)) {
+    const { uniformShare, samplerNumbers = Object.values(LAWS[word].numbers(timestepCount)) } = config
+    const law = LAWS[word].create(samplerNumbers as [number, number, number], timestepCount, alphaBar)
+    const share = uniformShare === undefined ? {} : { uniformShare }
+    return { law, sampler: lawSampler({ ...{ law, stream, seed, importanceWeights }, ...share }) }
+  }
+  switch (word) {
+    case 'loss-second-moment':
+      return { sampler: lossSecondMomentSampler({ ...shared, stream }) }
+    case 'slots': {
+      const slots = slotsFromEdges(slotEdges ?? [])
+      const plan = parsePlan(slotPlan, slots, { seed })
+      const options = { slots, plan, seed, importanceWeights, stream }
+      const { slotRefresh: every, slotRefreshRule: rule = 'loss' } = config
+      if (every === undefined) return { sampler: slotSampler(options), plan }
+      return { sampler: refreshedSlotSampler({ ...options, rule, every }), plan }
+    }
+    case 'adaptive-density': {
+      const [binCount = 50, decay = 0.99] = config.samplerNumbers ?? []
+      const share = config.uniformShare === undefined ? {} : { uniformShare: config.uniformShare }
+      return {
+        sampler: adaptiveDensitySampler({ ...{ alphaBar, binCount, decay, stream, seed }, ...share }),
+      }
+    }
+    case 'curriculum': {
+      const [clusterCount = 20, patience = 200] = config.samplerNumbers ?? []
+      return { sampler: curriculumSampler({ ...shared, clusterCount, patience, stream }) }
+    }
+    case 'uniform':
+      return { sampler: UNIFORM[stream](shared) }
+    default:
+      return { sampler: UNIFORM[word](shared) }
+  }
+}
+
+const UNIFORM = {
+  iid: uniformSampler,
+  stratified: stratifiedSampler,
+  systematic: systematicSampler,
+  golden: goldenSampler,
+}

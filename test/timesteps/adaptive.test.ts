@@ -1,0 +1,275 @@
+import { expect } from 'chai'
+import { partitionEvenly } from '../../lib/curriculum/partition.ts'
+import { roundRobin } from '../../lib/curriculum/plan.ts'
+import { adaptiveDensitySampler } from '../../lib/timesteps/adaptive-density.ts'
+import { curriculumSampler } from '../../lib/timesteps/curriculum.ts'
+import { lossBins, quadraticBins } from '../../lib/timesteps/loss-bins.ts'
+import { type RefreshedSlotOptions, refreshedSlotSampler } from '../../lib/timesteps/refreshed-slots.ts'
+import type { TimestepSampler } from '../../lib/timesteps/sampler.ts'
+import { goldenSampler, systematicSampler } from '../../lib/timesteps/stratified.ts'
+import { uncertaintySampler } from '../../lib/timesteps/uncertainty.ts'
+import { uniformSampler } from '../../lib/timesteps/uniform.ts'
+import { fulfilsTheContract } from './contract.ts'
+import { linearAlphaBar } from './schedules.ts'
+
+const short = Float64Array.from({ length: 12 }, (_, t) => 1 / (1 + Math.exp(-(5 - t))))
+
+/** Trains `steps` steps of a network whose loss at t is f(t). */
+function teach(
+  sampler: TimestepSampler,
+  f: (t: number, step: number) => number,
+  steps: number,
+  count = 8,
+): void {
+  for (let step = 0; step < steps; step++) {
+    const { t } = sampler.draw(count, step)
+    const loss = Float32Array.from(t, (value) => f(value, step))
+    sampler.observe?.({ t, loss, perHead: loss, heads: ['v'] })
+  }
+}
+
+describe('lossBins', () => {
+  it('begin as plain means, forget later, and leave out what is not finite', () => {
+    const bins = lossBins('test', Int32Array.of(0, 0, 5), 0.75)
+    expect([...bins.binOf]).to.deep.equal([0, 0, 1])
+    const see = (t: number, loss: number) =>
+      bins.observe({ t: Int32Array.of(t), loss: Float32Array.of(loss) })
+    for (const loss of [4, 2, 6, 4]) see(0, loss)
+    expect(bins.mean[0]).to.equal(4)
+    expect(bins.meanSquare[0]).to.equal(18)
+    see(1, 8) // 4 + (8 - 4) / 4
+    expect(bins.mean[0]).to.equal(5)
+    see(1, Number.NaN)
+    expect([...bins.counts]).to.deep.equal([5, 0])
+    expect([...bins.best]).to.deep.equal([4, 0])
+  })
+
+  it('are of one to three timesteps at little noise, and 31 at the other end', () => {
+    const binOf = quadraticBins(1000, 64)
+    expect([...binOf.slice(0, 7)]).to.deep.equal([0, 2, 2, 3, 4, 4, 4])
+    const last = binOf.filter((k) => k === 63)
+    expect(last.length).to.be.closeTo(1000 * (1 - (63 / 64) ** 2), 1)
+  })
+})
+
+describe('adaptiveDensitySampler', () => {
+  fulfilsTheContract((seed) => adaptiveDensitySampler({ alphaBar: short, seed, binCount: 4 }), {
+    timestepCount: 12,
+    steps: 2000,
+  })
+
+  const loss = (t: number): number => 3 / (1 + t)
+  const learned = (seed: number) => {
+    const sampler = adaptiveDensitySampler({ alphaBar: short, seed, binCount: 12, uniformShare: 0.01 })
+    teach(sampler, loss, 300)
+    return sampler
+  }
+
+  describe('when it has learned', () => {
+    fulfilsTheContract((seed) => learned(seed), { timestepCount: 12, steps: 3000 })
+  })
+
+  it('draws in proportion to the loss, with weights that make every draw contribute the same', () => {
+    const sampler = learned(1)
+    const p = sampler.probabilities()
+    const total = short.reduce((sum, _, t) => sum + loss(t), 0)
+    for (const [t, value] of p.entries())
+      expect(value).to.be.closeTo((0.99 * loss(t)) / total + 0.01 / 12, 1e-6)
+    const { t, weight } = sampler.draw(64, 999)
+    const contributions = [...t].map((value, i) => weight[i]! * loss(value))
+    expect(Math.max(...contributions) / Math.min(...contributions)).to.be.below(1.1)
+  })
+
+  it('lets p times weight be 1 / T for each timestep', () => {
+    const sampler = learned(2)
+    const p = sampler.probabilities()
+    const { t, weight } = sampler.draw(64, 5)
+    for (const [i, value] of t.entries()) expect(p[value]! * weight[i]! * 12).to.be.closeTo(1, 1e-6)
+  })
+
+  it('lends a bin without losses those of its neighbour', () => {
+    const sampler = adaptiveDensitySampler({ alphaBar: short, binCount: 12 })
+    const t = new Int32Array(5).fill(3)
+    const see = (at: number, value: number): void => {
+      const losses = new Float32Array(5).fill(value)
+      sampler.observe!({ t: t.fill(at), loss: losses, perHead: losses, heads: ['v'] })
+    }
+    expect(sampler.probabilities()[0]).to.be.closeTo(1 / 12, 1e-12)
+    see(3, 2)
+    expect(sampler.probabilities()[0]).to.be.closeTo(1 / 12, 1e-12)
+    see(9, 1)
+    const p = sampler.probabilities()
+    expect(p[0]).to.equal(p[3])
+    expect(p[11]).to.equal(p[9])
+    expect(p[0]!).to.be.above(1.9 * p[11]!)
+  })
+
+  it('refuses a state of other bins', () => {
+    const sampler = adaptiveDensitySampler({ alphaBar: short, binCount: 3 })
+    expect(() =>
+      sampler.restore!(adaptiveDensitySampler({ alphaBar: short, binCount: 4 }).state!()),
+    ).to.throw(
+      RangeError,
+      'adaptiveDensitySampler.restore: expected state.counts to be 3 numbers, of a sampler with the same options, got [0, 0, 0, 0]',
+    )
+  })
+})
+
+describe('uncertaintySampler', () => {
+  const alphaBar = linearAlphaBar(100)
+  const create = (seed: number) =>
+    uncertaintySampler(uniformSampler({ timestepCount: 100, seed }), { alphaBar, seed })
+  fulfilsTheContract(
+    (seed) => uncertaintySampler(uniformSampler({ timestepCount: 12, seed }), { alphaBar: short }),
+    {
+      timestepCount: 12,
+      steps: 200,
+    },
+  )
+
+  it('learns the logarithm of the loss, so that every timestep contributes the same', () => {
+    const sampler = uncertaintySampler(systematicSampler({ timestepCount: 100 }), { alphaBar })
+    const loss = (t: number): number => Math.exp(1 - t / 20)
+    teach(sampler, loss, 1500)
+    const u = sampler.uncertainty()
+    for (let t = 2; t < 100; t += 7) expect(u[t]!, `t = ${t}`).to.be.closeTo(1 - t / 20, 0.1)
+    const { t, weight } = sampler.draw(16, 1)
+    for (const [i, value] of t.entries()) expect(weight[i]! * loss(value)).to.be.closeTo(1, 0.15)
+  })
+
+  it('moves every coefficient by the learning rate at its first step, as Adam does', () => {
+    const sampler = create(1)
+    expect(sampler.uncertainty().every((u) => u === 0)).to.equal(true)
+    teach(sampler, () => 3, 1)
+    const { slope } = sampler.state!() as { slope: number[] }
+    for (const value of slope) expect(Math.abs(value)).to.be.closeTo(0.01, 1e-6)
+    expect(slope.at(-1)).to.be.above(0) // losses above e^u raise u
+  })
+
+  it('goes on from a restored state bit for bit, that of the sampler inside included', () => {
+    const nested = () =>
+      uncertaintySampler(adaptiveDensitySampler({ alphaBar: short, binCount: 5 }), { alphaBar: short })
+    const [once, twice, resumed] = [nested(), nested(), nested()]
+    const f = (t: number): number => 1 / (2 + t)
+    teach(once, f, 50)
+    teach(twice, f, 25)
+    resumed.restore!(JSON.parse(JSON.stringify(twice.state!())))
+    for (let step = 25; step < 50; step++) {
+      const { t } = resumed.draw(8, step)
+      const loss = Float32Array.from(t, f)
+      resumed.observe!({ t, loss, perHead: loss, heads: ['v'] })
+    }
+    expect(resumed.state!()).to.deep.equal(once.state!())
+    expect(resumed.draw(8, 50)).to.deep.equal(once.draw(8, 50))
+  })
+})
+
+describe('curriculumSampler', () => {
+  const options = { timestepCount: 12, clusterCount: 3, patience: 5, decay: 0.5 }
+  fulfilsTheContract((seed) => curriculumSampler({ ...options, seed }), { timestepCount: 12, steps: 100 })
+
+  it('draws from the noisiest cluster until its loss stops falling, then from two, at last from all', () => {
+    const sampler = curriculumSampler(options)
+    const least = (): number => Math.min(...sampler.draw(200, 1).t)
+    expect(least()).to.equal(8)
+    teach(sampler, (_, step) => 1 / (1 + step), 20)
+    expect(sampler.openCount).to.equal(1)
+    teach(sampler, () => 1, 10)
+    expect(sampler.openCount).to.equal(2)
+    expect(least()).to.equal(4)
+    teach(sampler, () => 1, 6)
+    expect(sampler.openCount).to.equal(3)
+    expect(least()).to.equal(0)
+    const state = sampler.state!()
+    teach(sampler, () => 1, 50)
+    expect(sampler.state!()).to.deep.equal(state)
+  })
+
+  it('goes on from a state in the middle of its patience', () => {
+    const [once, resumed] = [curriculumSampler(options), curriculumSampler(options)]
+    teach(once, () => 1, 3)
+    resumed.restore!(JSON.parse(JSON.stringify(once.state!())))
+    for (const sampler of [once, resumed]) teach(sampler, () => 1, 2)
+    expect([once.openCount, resumed.openCount]).to.deep.equal([1, 1])
+    for (const sampler of [once, resumed]) teach(sampler, () => 1, 1)
+    expect([once.openCount, resumed.openCount]).to.deep.equal([2, 2])
+  })
+
+  it('refuses a state with other clusters', () => {
+    expect(() => curriculumSampler(options).restore!({ curriculum: [4, 0, 0, 0, 0] })).to.throw(
+      RangeError,
+      'curriculumSampler.restore: expected the number of open clusters to be an integer in [1, 3], got 4',
+    )
+  })
+})
+
+describe('refreshedSlotSampler', () => {
+  const options: RefreshedSlotOptions = {
+    slots: partitionEvenly(100, 4),
+    plan: roundRobin(4),
+    rule: 'loss',
+    every: 50,
+    binCount: 10,
+  }
+  const ends = (sampler: ReturnType<typeof refreshedSlotSampler>) => sampler.slots().map(({ end }) => end)
+  for (const importanceWeights of [false, true]) {
+    describe(importanceWeights ? 'with importance weights' : 'without', () => {
+      fulfilsTheContract((seed) => refreshedSlotSampler({ ...options, seed, importanceWeights }), {
+        timestepCount: 100,
+        steps: 2000,
+      })
+    })
+  }
+
+  it('cuts slots of equal loss from the losses of training, at the step that was asked for', () => {
+    const sampler = refreshedSlotSampler(options)
+    const loss = (t: number): number => (t < 9 ? 9 : 1) // bins end at 1, 4, 9, 16, …
+    teach(sampler, loss, 49, 16)
+    expect(ends(sampler)).to.deep.equal([25, 50, 75, 100])
+    teach(sampler, loss, 51, 16)
+    // 172 in all: 43 a slot
+    expect(ends(sampler)).to.deep.equal([5, 14, 57, 100])
+  })
+
+  it('cuts by the loss above its best, or by its square, when told so', () => {
+    const excess = refreshedSlotSampler({ ...options, rule: 'excess', decay: 0.5 })
+    teach(excess, () => 1, 50, 16)
+    expect(ends(excess)).to.deep.equal([25, 50, 75, 100]) // nothing above the best
+    teach(excess, (t) => (t >= 64 ? 2 : 1), 50, 16)
+    expect(ends(excess)[0]).to.be.within(64, 73)
+    const moment = refreshedSlotSampler({ ...options, rule: 'loss-moment' })
+    teach(moment, (t) => (t < 9 ? 3 : 1), 100, 16)
+    expect(ends(moment)).to.deep.equal([5, 14, 57, 100])
+  })
+
+  it('weighs refreshed slots by their new lengths', () => {
+    const sampler = refreshedSlotSampler({ ...options, importanceWeights: true })
+    teach(sampler, (t) => (t < 9 ? 9 : 1), 100, 16)
+    const weights = [0, 1, 2, 3].map((step) => sampler.draw(1, step).weight[0])
+    for (const [k, length] of [5, 9, 43, 43].entries()) expect(weights[k]).to.be.closeTo(length / 25, 1e-6)
+  })
+
+  it('waits for a loss in every bin', () => {
+    const sampler = refreshedSlotSampler({ ...options, every: 1 })
+    teach(sampler, () => 1, 1, 2)
+    expect(ends(sampler)).to.deep.equal([25, 50, 75, 100])
+  })
+
+  it('refuses slots with gaps and states of other slots', () => {
+    expect(() =>
+      refreshedSlotSampler({ ...options, slots: [{ begin: 1, end: 2 }], plan: roundRobin(1) }),
+    ).to.throw(RangeError, 'refreshedSlotSampler: expected slots to be slots that cover [0, 2)')
+    expect(() => refreshedSlotSampler(options).restore!({ ends: [1, 2, 3, 4] })).to.throw(
+      RangeError,
+      'refreshedSlotSampler.restore: expected state.ends to be slots of 100 timesteps, got [1, 2, 3, 4]',
+    )
+  })
+})
+
+describe('Samplers that learn', () => {
+  it('draw on any stream', () => {
+    const golden = adaptiveDensitySampler({ alphaBar: linearAlphaBar(), stream: 'golden', seed: 3 })
+    const plain = goldenSampler({ timestepCount: 1000, seed: 3 })
+    expect(golden.draw(8, 2).t).to.deep.equal(plain.draw(8, 2).t)
+  })
+})

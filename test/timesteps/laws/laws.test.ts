@@ -1,0 +1,218 @@
+import { expect } from 'chai'
+import { normalCdf } from '../../../lib/timesteps/distributions.ts'
+import { clippedSnr, logSnrDensity, logSnrEdges, type TimestepLaw } from '../../../lib/timesteps/law.ts'
+import { lawSampler } from '../../../lib/timesteps/law-sampler.ts'
+import { betaLaw } from '../../../lib/timesteps/laws/beta.ts'
+import { cltsLaw } from '../../../lib/timesteps/laws/clts.ts'
+import { cauchyLaw, edmLaw, laplaceLaw } from '../../../lib/timesteps/laws/log-snr.ts'
+import { logitNormalLaw } from '../../../lib/timesteps/laws/logit-normal.ts'
+import { modeLaw } from '../../../lib/timesteps/laws/mode.ts'
+import { speedLaw } from '../../../lib/timesteps/laws/speed.ts'
+import { uniformLaw } from '../../../lib/timesteps/laws/uniform.ts'
+import { fulfilsTheContract } from '../contract.ts'
+import { cosineAlphaBar, linearAlphaBar } from '../schedules.ts'
+
+const sum = (values: Float64Array, from = 0, to = values.length): number =>
+  values.slice(from, to).reduce((a, b) => a + b, 0)
+
+const linear = linearAlphaBar()
+const laws: [name: string, law: TimestepLaw][] = [
+  ['uniform', uniformLaw(1000)],
+  ['logit-normal', logitNormalLaw(1000, -0.8, 1)],
+  ['mode', modeLaw(1000, 1.29)],
+  ['mode below 0', modeLaw(1000, -1)],
+  ['beta', betaLaw(1000, 0.7, 2)],
+  ['laplace', laplaceLaw(linear, 0, 0.5)],
+  ['cauchy', cauchyLaw(linear, 0, 1)],
+  ['edm', edmLaw(linear)],
+  ['speed', speedLaw(linear)],
+  ['clts', cltsLaw(1000)],
+]
+
+describe('A timestep law', () => {
+  for (const [name, law] of laws) {
+    it(`${name} has probabilities that add up to 1`, () => {
+      for (const step of [0, 25_000, 90_000]) {
+        const p = law.at(step)
+        expect(p).to.have.length(law.timestepCount)
+        expect(sum(p)).to.be.closeTo(1, 1e-12)
+        expect(p.every((value) => value >= 0)).to.equal(true)
+      }
+    })
+  }
+
+  it('logit-normal puts half of the mass below the timestep of its mean, and 68.27 % within one deviation', () => {
+    const sigmoid = (z: number): number => 1 / (1 + Math.exp(-z))
+    const p = logitNormalLaw(10_000, -0.8, 0.5).at(0)
+    const at = (z: number): number => Math.round(10_000 * sigmoid(-0.8 + 0.5 * z))
+    expect(sum(p, 0, at(0))).to.be.closeTo(0.5, 1e-4)
+    expect(sum(p, at(-1), at(1))).to.be.closeTo(0.682689, 2e-4)
+  })
+
+  it('logit-normal (0, 1) of four timesteps has the masses of the normal law', () => {
+    const [a, b, c, d] = logitNormalLaw(4).at(0)
+    expect(a).to.be.closeTo(normalCdf(-Math.log(3)), 1e-15)
+    expect(a).to.be.closeTo(0.13596861, 1e-8)
+    expect(b).to.be.closeTo(0.36403139, 1e-8)
+    expect([c, d]).to.deep.equal([b, a])
+  })
+
+  it('mode is uniform at kappa 0, and has the masses of its map at kappa 1', () => {
+    for (const p of modeLaw(50, 0).at(0)) expect(p).to.be.closeTo(0.02, 1e-14)
+    // kappa = 1: t / T = 1 - u - cos^2(pi u / 2) + 1 - u; at u = 3/4 it is 0.5 - 0.14644661.
+    const p = modeLaw(100_000, 1).at(0)
+    expect(sum(p, 0, 35_355)).to.be.closeTo(0.25, 1e-5)
+    expect(sum(p, 0, 50_000)).to.be.closeTo(0.5, 1e-12)
+  })
+
+  it('beta (1, 2) and (2, 1) have the masses of their polynomials, and (0.5, 0.5) of the arcsine', () => {
+    for (const [t, p] of betaLaw(8, 1, 2).at(0).entries()) expect(p).to.be.closeTo((15 - 2 * t) / 64, 1e-14)
+    for (const [t, p] of betaLaw(8, 2, 1).at(0).entries()) expect(p).to.be.closeTo((1 + 2 * t) / 64, 1e-14)
+    const arcsine = (x: number): number => (2 / Math.PI) * Math.asin(Math.sqrt(x))
+    for (const [t, p] of betaLaw(8, 0.5, 0.5).at(0).entries())
+      expect(p).to.be.closeTo(arcsine((t + 1) / 8) - arcsine(t / 8), 1e-13)
+  })
+
+  it('laplace, cauchy and edm have their densities on log snr', () => {
+    const edges = logSnrEdges('test', linear)
+    const middle = (t: number): number => (edges[t]! + edges[t + 1]!) / 2
+    const inside = (mass: (x: number) => number): number => mass(edges[0]!) - mass(edges[1000]!)
+    const cases: [law: TimestepLaw, density: (x: number) => number, kept: number][] = [
+      [laplaceLaw(linear, 1, 2), (x) => Math.exp(-Math.abs(x - 1) / 2) / 4, inside((x) => (x > 1 ? 1 - Math.exp((1 - x) / 2) / 2 : Math.exp((x - 1) / 2) / 2))],
+      [cauchyLaw(linear, 1, 2), (x) => 2 / (Math.PI * ((x - 1) ** 2 + 4)), inside((x) => Math.atan((x - 1) / 2) / Math.PI)],
+      [edmLaw(linear), (x) => Math.exp(-((x - 2.4) ** 2) / (2 * 2.4 ** 2)) / (2.4 * Math.sqrt(2 * Math.PI)), inside((x) => normalCdf((x - 2.4) / 2.4))],
+    ] // biome-ignore format: one case a line
+    for (const [law, density, kept] of cases) {
+      const measured = logSnrDensity(law.at(0), linear)
+      for (let t = 100; t < 1000; t += 50)
+        expect(measured[t]! / (density(middle(t)) / kept), `${law.name} ${t}`).to.be.closeTo(1, 1e-3)
+    }
+  })
+
+  it('uniform draws on the cosine schedule have the density sech(log snr / 2) / (2 pi)', () => {
+    const alphaBar = cosineAlphaBar()
+    const snr = clippedSnr('test', alphaBar)
+    const density = logSnrDensity(uniformLaw(1000).at(0), alphaBar)
+    for (let t = 100; t <= 900; t += 100) {
+      const expected = 1 / (2 * Math.PI * Math.cosh(Math.log(snr[t]!) / 2))
+      expect(density[t]! / expected, `t = ${t}`).to.be.closeTo(1, 0.03) // the schedule's offset of 0.008 is left out
+    }
+  })
+
+  it('edm has mean 2.4 and deviation 2.4 on log snr where the schedule reaches', () => {
+    const wide = Float64Array.from({ length: 4000 }, (_, t) => 1 / (1 + Math.exp(-(13 - (26 * t) / 3999))))
+    const p = edmLaw(wide).at(0)
+    const logSnr = clippedSnr('test', wide).map(Math.log)
+    const mean = sum(p.map((value, t) => value * logSnr[t]!))
+    const variance = sum(p.map((value, t) => value * (logSnr[t]! - mean) ** 2))
+    expect(mean).to.be.closeTo(2.4, 1e-3)
+    expect(Math.sqrt(variance)).to.be.closeTo(2.4, 2e-3)
+  })
+
+  it('on log snr is finite for a schedule that ends without signal or begins without noise', () => {
+    const ends = Float64Array.of(1, 0.999, 0.5, 0.001, 0)
+    for (const law of [laplaceLaw(ends), cauchyLaw(ends), edmLaw(ends)]) {
+      expect(sum(law.at(0))).to.be.closeTo(1, 1e-14)
+    }
+    expect(clippedSnr('test', ends)[0]).to.equal(1e6)
+    expect(clippedSnr('test', ends)[4]).to.equal(1e-6)
+  })
+
+  it('speed draws the first 70 % twice as often and mirrors the rest of the batch', () => {
+    const law = speedLaw(linear)
+    const p = law.at(0)
+    expect(p[0]! / p[999]!).to.be.closeTo(2, 1e-12)
+    expect(p[699]).to.equal(p[0])
+    expect(p[700]).to.equal(p[999])
+    const { t } = lawSampler({ law, seed: 2 }).draw(9, 4)
+    const mirror = t[0]! + t[5]!
+    const others = [...t.slice(5)].map((value, i) => Math.abs(value - law.partner!(t[i]!)))
+    expect(others).to.deep.equal([0, 0, 0, 0])
+    expect(law.partner!(law.partner!(0))).to.equal(0)
+    expect(mirror).to.be.below(2000)
+    // From timestep 693 on sqrt(1 - alphaBar) grows by less than 1e-4 a step on the linear schedule.
+    const noise = Float64Array.from(linear, (signal) => Math.sqrt(1 - signal))
+    const m = law.partner!(0)
+    expect((noise[m]! - noise[m - 2]!) / 2).to.be.below(1e-4)
+    expect((noise[m - 1]! - noise[m - 3]!) / 2).to.be.at.least(1e-4)
+  })
+
+  it('clts goes from uniform to normal around 0.3 T', () => {
+    const law = cltsLaw(1000)
+    expect(law.at(0)[700]).to.be.closeTo(1e-3, 1e-15)
+    const p = law.at(50_000)
+    expect(p.indexOf(Math.max(...p))).to.equal(300)
+    expect(p[450]! / p[300]!).to.be.closeTo(Math.exp(-0.5), 1e-4)
+    expect(law.at(1e6)).to.deep.equal(p)
+    expect(law.at(25_000)[700]).to.be.closeTo((1e-3 + p[700]!) / 2, 1e-15)
+  })
+
+  it('refuses numbers that make no law', () => {
+    for (const [make, message] of [
+      [() => logitNormalLaw(10, 0, 0), 'logitNormalLaw: expected deviation to be a number > 0, got 0'],
+      [() => modeLaw(10, 2), /modeLaw: expected kappa to be a number in \[-1, 1.75/],
+      [() => betaLaw(10, 1, -1), 'betaLaw: expected b to be a number > 0, got -1'],
+      [() => cauchyLaw(linear, 0, 0), 'cauchyLaw: expected gamma to be a number > 0, got 0'],
+      [() => edmLaw(Float64Array.of(0.5, 2)), 'edmLaw: expected alphaBar[1] to be in [0, 1], got 2'],
+      [() => speedLaw(linear, 2, 1001), 'speedLaw: expected tau to be an integer in [0, 1000], got 1001'],
+    ] as const) {
+      expect(make).to.throw(RangeError, message as string)
+    }
+  })
+})
+
+describe('lawSampler', () => {
+  const law = betaLaw(12, 1.5, 2)
+  describe('with importance weights', () => {
+    fulfilsTheContract((seed) => lawSampler({ law, seed, importanceWeights: true }), {
+      timestepCount: 12,
+      steps: 3000,
+    })
+  })
+  for (const stream of ['iid', 'stratified', 'systematic', 'golden'] as const) {
+    describe(`on the ${stream} stream`, () => {
+      fulfilsTheContract((seed) => lawSampler({ law, seed, stream }), { timestepCount: 12, steps: 200 })
+    })
+  }
+
+  it('draws each timestep as often as its mass says, to one of a systematic batch', () => {
+    for (const [name, each] of laws.filter(([, { partner }]) => !partner)) {
+      const p = each.at(7)
+      const counts = new Float64Array(1000)
+      for (const t of lawSampler({ law: each, stream: 'systematic' }).draw(100_000, 7).t) counts[t]!++
+      for (const [t, count] of counts.entries())
+        expect(count, `${name} ${t}`).to.be.closeTo(100_000 * p[t]!, 1.0001)
+    }
+  })
+
+  it('has weights 1 / (T p), so that p times weight is 1 / T for every timestep', () => {
+    for (const [name, each] of laws.filter(([, { partner }]) => !partner)) {
+      const p = each.at(0).map((value) => 0.999 * value + 1e-6)
+      const { t, weight } = lawSampler({ law: each, importanceWeights: true }).draw(64, 0)
+      for (const [i, value] of t.entries()) expect(p[value]! * weight[i]! * 1000, name).to.be.closeTo(1, 1e-6)
+    }
+  })
+
+  it('counts partners of a mirrored law in its weights', () => {
+    const count = 20_000
+    const law = speedLaw(linear)
+    const { t, weight } = lawSampler({ law, stream: 'systematic', importanceWeights: true }).draw(count, 0)
+    const mass = new Float64Array(10)
+    for (const [i, value] of t.entries()) mass[Math.floor(value / 100)]! += weight[i]! / count
+    for (const [k, value] of mass.entries()) expect(value, `tenth ${k}`).to.be.closeTo(0.1, 0.001)
+  })
+
+  it('claims nothing and weighs nothing without importance weights', () => {
+    const sampler = lawSampler({ law })
+    expect(sampler.unbiased).to.equal(false)
+    expect([...sampler.draw(3, 0).weight]).to.deep.equal([1, 1, 1])
+  })
+
+  it('refuses importance weights where a timestep has no chance', () => {
+    const never = { name: 'half', timestepCount: 2, at: () => Float64Array.of(1, 0) }
+    expect(() => lawSampler({ law: never, importanceWeights: true, uniformShare: 0 }).draw(1, 0)).to.throw(
+      RangeError,
+      'lawSampler: expected law to be one that gives every timestep a chance, for importanceWeights, got "half"; give a uniformShare',
+    )
+  })
+})

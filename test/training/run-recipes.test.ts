@@ -1,0 +1,103 @@
+import { expect } from 'chai'
+import { type RunOptions, runConfig } from '../../lib/training/run-config.ts'
+import { RUN_RECIPES, rateOfHalfLife } from '../../lib/training/run-recipes.ts'
+import { rejection } from '../support/rejection.ts'
+
+const base = { data: 'digits', steps: 6000 } as const
+
+describe('Recipes of a run', () => {
+  it('guided-diffusion is one eps head, uniform timesteps, and averages per step without warm-up or clipping', async () => {
+    const config = await runConfig({ ...base, recipe: 'guided-diffusion', batchSize: 4 })
+    expect(config).to.deep.include({
+      ...{ heads: ['eps'], sampler: 'uniform', choose: 'mean', space: 'own', lr: 1e-4, batchSize: 4 },
+      ...{ emaRates: [0.9999], emaWarmsUp: false, clipNorm: 0, weightDecay: 0, beta2: 0.999, warmupSteps: 0 },
+    })
+  })
+
+  it('paper is three heads, the smallest raw error, and ten slots of equal loss of Gaussian images in turn', async () => {
+    const config = await runConfig({ ...base, recipe: 'paper' })
+    expect(config).to.deep.include({
+      ...{ heads: ['xStart', 'v', 'eps'], choose: 'min', compare: 'own', space: 'own' },
+      ...{ sampler: 'slots', slots: 10, slotPlan: 'round-robin', importanceWeights: false },
+      slotEdges: [0, 12, 26, 40, 57, 78, 104, 138, 189, 275, 1000], // of 28 x 28 pixels; math.md has those of 32 and 64
+    })
+  })
+
+  it('small-batch is one v head with the F error, golden timesteps and half-lives in images', async () => {
+    const config = await runConfig({ ...base, recipe: 'small-batch', batchSize: 4 })
+    expect(config).to.deep.include({
+      heads: ['v'],
+      space: 'F',
+      sampler: 'golden',
+      clipNorm: 1,
+      emaHalfLife: [1200],
+    })
+    expect(config.emaRates).to.deep.equal([0.5 ** (4 / 1200)])
+    expect(config.beta2).to.equal(0.5 ** (4 / config.beta2HalfLife!))
+    const long = await runConfig({ ...base, steps: 10_000_000, recipe: 'small-batch' })
+    expect(long.emaHalfLife).to.deep.equal([500_000])
+  })
+
+  it('give way to options, and their half-lives to rates', async () => {
+    const config = await runConfig({
+      ...{ ...base, recipe: 'small-batch', lr: 3e-4, sampler: 'systematic' },
+      ...{ emaRates: [0.99], beta2: 0.9 },
+    })
+    expect(config).to.deep.include({
+      lr: 3e-4,
+      sampler: 'systematic',
+      emaRates: [0.99],
+      beta2: 0.9,
+      space: 'F',
+    })
+    expect(config.emaHalfLife).to.equal(undefined)
+    const images = await runConfig({ ...base, recipe: 'guided-diffusion', emaHalfLife: [2000] })
+    expect(images.emaRates).to.deep.equal([rateOfHalfLife(2000, 32)])
+    const unslotted = await runConfig({ ...base, recipe: 'paper', sampler: 'uniform' })
+    expect(unslotted.slots).to.equal(undefined)
+    const edges = await runConfig({ ...base, recipe: 'paper', slotEdges: [0, 100, 1000] })
+    expect(edges.slots).to.equal(2)
+  })
+
+  it('combine with a preset: the preset is the network, the recipe the training', async () => {
+    const config = await runConfig({ ...base, recipe: 'small-batch', preset: 'tiny' })
+    const network = await runConfig({ ...base, preset: 'tiny' })
+    expect(config.modelChannels).to.equal(network.modelChannels)
+    expect(config.heads).to.deep.equal(['v'])
+  })
+
+  it('give the same configuration when it is read back', async () => {
+    for (const recipe of RUN_RECIPES) {
+      const config = await runConfig({ ...base, recipe })
+      expect(await runConfig(config as RunOptions)).to.deep.equal(config)
+    }
+  })
+
+  it('are refused by name, and rates beside half-lives', async () => {
+    for (const [options, message] of [
+      [
+        { recipe: 'smallbatch' },
+        'recipe to be one of small-batch, paper, guided-diffusion, got "smallbatch"',
+      ],
+      [
+        { emaHalfLife: [9], emaRates: [0.5] },
+        'emaRates to be absent when emaHalfLife is given, which makes it, got [0.5]',
+      ],
+      [
+        { beta2HalfLife: 9, beta2: 0.5 },
+        'beta2 to be absent when beta2HalfLife is given, which makes it, got 0.5',
+      ],
+      [{ emaHalfLife: [0] }, 'emaHalfLife[0] to be a number > 0, got 0'],
+    ] as const) {
+      const error = await rejection(runConfig({ ...base, ...options } as unknown as RunOptions))
+      expect(error.message).to.equal(`run: expected ${message}`)
+    }
+  })
+})
+
+describe('rateOfHalfLife', () => {
+  it('halves what is left after as many images', () => {
+    expect(rateOfHalfLife(1000, 4) ** 250).to.be.closeTo(0.5, 1e-12)
+    expect(rateOfHalfLife(4, 4)).to.equal(0.5)
+  })
+})

@@ -1,0 +1,218 @@
+import { join } from 'node:path'
+import { expect } from 'chai'
+import { NoiseSchedule } from '../../lib/schedule/noise-schedule.ts'
+import { STREAMS } from '../../lib/timesteps/stream.ts'
+import { WEIGHTING_NAMES } from '../../lib/timesteps/weighting.ts'
+import { readCheckpoint } from '../../lib/training/checkpoint.ts'
+import { run } from '../../lib/training/run.ts'
+import { type RunOptions, runConfig, runWarnings } from '../../lib/training/run-config.ts'
+import { SAMPLER_NAMES, timestepSampler } from '../../lib/training/timestep-options.ts'
+import { rejection } from '../support/rejection.ts'
+import { SMALL, smallData } from '../support/small-run.ts'
+
+const config = (options: Partial<RunOptions>) =>
+  runConfig({ data: 'digits', steps: 10, heads: ['v'], ...options })
+
+describe('Timestep options of a run', () => {
+  it('draw with every sampler on every stream', async () => {
+    const isStream = (name: string): boolean => (STREAMS as readonly string[]).includes(name)
+    for (const sampler of SAMPLER_NAMES)
+      for (const stream of isStream(sampler) ? [undefined] : STREAMS) {
+        const drawn = timestepSampler(await config({ sampler, stream })).sampler.draw(4, 2)
+        expect(
+          [...drawn.t].every((t) => t >= 0 && t < 1000),
+          `${sampler} ${stream}`,
+        ).to.equal(true)
+      }
+  })
+
+  it('show the numbers of samplers and weightings, filled in', async () => {
+    expect((await config({ sampler: 'clts', timestepCount: 100 })).samplerNumbers).to.deep.equal([
+      30, 15, 50_000,
+    ])
+    expect((await config({ weighting: 'edm', sigmaData: 0.25 })).weightingNumbers).to.deep.equal([0.25])
+    expect((await config({ weighting: 'soft-min-snr' })).weightingNumbers).to.deep.equal([4])
+    expect((await config({ weighting: 'min-snr', weightingNumbers: [7] })).weightingNumbers).to.deep.equal([
+      7,
+    ])
+  })
+
+  it('are the same when the configuration is read back', async () => {
+    const first = await config({
+      sampler: 'edm',
+      weighting: 'sigmoid',
+      stream: 'golden',
+      importanceWeights: true,
+    })
+    expect(await runConfig(first as RunOptions)).to.deep.equal(first)
+  })
+
+  it('weigh with every weighting in the space of the loss, of the only head, or of the chosen head', async () => {
+    const schedule = NoiseSchedule.create({ name: 'linear', timestepCount: 1000 })
+    const { snr } = schedule.tables
+    schedule.dispose()
+    for (const weighting of WEIGHTING_NAMES) {
+      const { weight } = timestepSampler(await config({ weighting, space: 'F' })).sampler.draw(4, 0)
+      expect(
+        [...weight].every((value) => value > 0),
+        weighting,
+      ).to.equal(true)
+    }
+    const head = timestepSampler(await config({ weighting: 'constant' })).sampler.draw(4, 0)
+    for (const [i, t] of head.t.entries()) expect(head.weight[i]! * (1 + snr[t]!)).to.be.closeTo(1, 1e-5)
+    const eps = timestepSampler(
+      await config({ weighting: 'constant', heads: ['xStart', 'eps'], choose: 'eps' }),
+    ).sampler.draw(4, 0)
+    for (const [i, t] of eps.t.entries()) expect(eps.weight[i]! * snr[t]!).to.be.closeTo(1, 1e-5)
+  })
+
+  it('are refused where they mean nothing', async () => {
+    for (const [options, message] of [
+      [{ sampler: 'golden', stream: 'iid' }, 'stream to be absent when sampler is golden, which is a stream, got "iid"'],
+      [{ sampler: 'mode', samplerNumbers: [1, 2] }, 'samplerNumbers to be 1 numbers (kappa), got [1, 2]'],
+      [{ samplerNumbers: [1] }, 'samplerNumbers to be absent unless sampler is one of logit-normal, mode, beta, laplace, cauchy, edm, speed, clts, adaptive-density, curriculum, got [1]'],
+      [{ uniformShare: 0.5, sampler: 'slots' }, 'uniformShare to be absent unless sampler is one of logit-normal, mode, beta, laplace, cauchy, edm, speed, clts, adaptive-density, got 0.5'],
+      [{ weightingNumbers: [1] }, 'weightingNumbers to be absent without weighting, got [1]'],
+      [{ weighting: 'debias', weightingNumbers: [1] }, 'weightingNumbers to be absent, got [1]'],
+      [{ weighting: 'debias', heads: ['xStart', 'v'] }, 'space to be one of xStart, v, eps, F when weighting is given and several heads, or xPrev, are trained, got "own"'],
+      [{ weighting: 'debias', heads: ['xPrev'] }, 'space to be one of xStart, v, eps, F when weighting is given and several heads, or xPrev, are trained, got "own"'],
+      [{ weighting: 'debias', loss: 'kl' }, 'weighting to be absent with loss kl, which weighs timesteps itself, got "debias"'],
+      [{ weighting: 'sigmoid', sampler: 'slots' }, 'weighting to be one that needs no density of the timesteps, because sampler is slots, got "sigmoid"; give importanceWeights, or a law that is the same at every step'],
+      [{ slotRefreshRule: 'loss', sampler: 'slots' }, 'slotRefreshRule to be absent without slotRefresh, got "loss"'],
+      [{ slotRefresh: 9 }, 'slotRefresh to be absent unless sampler is slots, got 9'],
+      [{ weighting: 'uncertainty', weightingNumbers: [1] }, 'weightingNumbers to be absent with weighting uncertainty, got [1]'],
+      [{ slotRule: 'even' }, 'slotRule to be absent unless sampler is slots, got "even"'],
+      [{ slotRule: 'even', sampler: 'slots', slotEdges: [0, 1000] }, 'slotRule to be absent when slotEdges is given, got "even"'],
+    ] as const) {
+      const error = await rejection(config(options as unknown as Partial<RunOptions>))
+      expect(error.message).to.equal(`run: expected ${message}`)
+    }
+  }) // biome-ignore format: one case a line
+})
+
+describe('Numbers of a sampler', () => {
+  it('are checked before a run begins', async () => {
+    for (const [options, message] of [
+      [{ sampler: 'mode', samplerNumbers: [9] }, /^modeLaw: expected kappa to be a number in/],
+      [
+        { sampler: 'curriculum', samplerNumbers: [2.5, 1] },
+        /^curriculumSampler: expected clusterCount to be an integer/,
+      ],
+      [
+        { weighting: 'p2', weightingNumbers: [1, -1] },
+        /^weightingOf: expected gamma to be a number > 0, got -1/,
+      ],
+    ] as const)
+      expect((await rejection(config(options as unknown as Partial<RunOptions>))).message).to.match(message)
+  })
+})
+
+describe('A run that learns its timesteps', () => {
+  let small: Awaited<ReturnType<typeof smallData>>
+  before(async () => {
+    small = await smallData()
+  })
+  after(() => small.remove())
+
+  const learners: [name: string, options: Partial<RunOptions>][] = [
+    ['adaptive density', { sampler: 'adaptive-density', weighting: 'min-snr' }],
+    ['learned uncertainty', { weighting: 'uncertainty', sampler: 'golden' }],
+    ['a curriculum', { sampler: 'curriculum', samplerNumbers: [4, 2] }],
+    ['refreshed slots', { sampler: 'slots', slots: 2, slotRefresh: 2, slotRefreshRule: 'loss-moment', importanceWeights: true }],
+  ] // biome-ignore format: one case a line
+  for (const [name, own] of learners) {
+    it(`continues bit for bit with ${name}`, async () => {
+      const options = (folder: string, steps: number): RunOptions => ({
+        ...{ ...SMALL, data: small.data, run: join(small.folder, name + folder), steps },
+        ...{ space: 'F', timestepCount: 12, ...own },
+      })
+      await run(options('twice', 5))
+      const twice = await run(options('twice', 11))
+      const once = await run(options('once', 11))
+      const [a, b] = [
+        await readCheckpoint(twice.checkpoint as string),
+        await readCheckpoint(once.checkpoint as string),
+      ]
+      expect(a.files).to.deep.equal(b.files)
+      expect(a.sampler).to.deep.equal(b.sampler)
+      expect(a.sampler?.state).not.to.equal(null)
+    })
+  }
+
+  it('trains on with more steps when what its recipe derived from them is given', async () => {
+    const { emaRates: _, warmupSteps: __, ...rest } = SMALL
+    const options = (steps: number): RunOptions => ({
+      ...{ ...rest, data: small.data, run: join(small.folder, 'longer'), steps },
+      ...{ recipe: 'small-batch', choose: undefined },
+    })
+    await run(options(40))
+    const error = await rejection(run(options(80)))
+    expect(error.message).to.match(
+      /expected warmupSteps to be 2, as when .* began, got 4; .*emaHalfLife to be \[8\]/,
+    )
+    expect(error.message).to.include(
+      'a recipe derives emaHalfLife and warmupSteps from steps; give them as they were',
+    )
+    const longer = await run({ ...options(42), emaHalfLife: [8], warmupSteps: 2 })
+    expect(longer.step).to.equal(42)
+  })
+
+  it('says what counts twice, and trains', async () => {
+    const lines: string[] = []
+    const { emaRates: _, ...rest } = SMALL
+    await run(
+      {
+        ...{ ...rest, data: small.data, run: join(small.folder, 'paper'), steps: 1 },
+        ...{ sampler: undefined, recipe: 'paper', timestepCount: 20 },
+      },
+      { log: (line) => lines.push(line) },
+    )
+    expect(lines.filter((line) => line.startsWith('warning:'))).to.deep.equal([
+      'warning: slots of equal loss without importance weights: timesteps count in proportion to their loss, ' +
+        'the objective of the paper; importanceWeights makes them count the same',
+    ])
+  })
+})
+
+describe('Double counting', () => {
+  it('is refused where it is certain', async () => {
+    for (const [options, message] of [
+      [
+        { sampler: 'loss-second-moment', importanceWeights: true },
+        'importanceWeights to be absent with a sampler whose weights are 1 / (T p) already, got true; its weights would be applied twice',
+      ],
+      [
+        { sampler: 'golden', importanceWeights: true },
+        'importanceWeights to be absent unless sampler is slots or a law that is not uniform, got true; they would all be 1',
+      ],
+    ] as const) {
+      const error = await rejection(config(options))
+      expect(error.message).to.equal(`run: expected ${message}`)
+    }
+  })
+
+  it('is warned of where it may be meant', async () => {
+    const warnings = async (options: Partial<RunOptions>): Promise<string[]> =>
+      runWarnings(await config(options)).map((text) => text.split(':')[0]!)
+    const byLoss = { sampler: 'slots', slotRule: 'gaussian' } as const
+    const slots = 'slots of equal loss without importance weights'
+    const law = 'a law that is part of the objective, and a weighting'
+    expect(await warnings(byLoss)).to.deep.equal([slots])
+    expect(await warnings({ ...byLoss, weighting: 'min-snr' })).to.deep.equal([
+      `${slots}, and a weighting that evens timesteps out`,
+      slots,
+    ])
+    expect(await warnings({ ...byLoss, weighting: 'lsimple' })).to.deep.equal([slots])
+    expect(await warnings({ ...byLoss, importanceWeights: true, weighting: 'p2' })).to.deep.equal([])
+    expect(await warnings({ sampler: 'slots', slotRefresh: 10 })).to.deep.equal([slots])
+    expect(await warnings({ sampler: 'adaptive-density', weighting: 'uncertainty' })).to.deep.equal([
+      'learned uncertainty, and draws by the size of the loss',
+    ])
+    expect(await warnings({ sampler: 'slots' })).to.deep.equal([])
+    expect(await warnings({ sampler: 'edm', weighting: 'edm' })).to.deep.equal([])
+    expect(await warnings({ sampler: 'edm', weighting: 'p2' })).to.deep.equal([law])
+    expect(await warnings({ sampler: 'laplace', weighting: 'sigmoid' })).to.deep.equal([])
+    expect(await warnings({ sampler: 'laplace', weighting: 'p2', importanceWeights: true })).to.deep.equal([])
+    expect(await warnings({ sampler: 'golden', weighting: 'p2' })).to.deep.equal([])
+  })
+})
