@@ -44,6 +44,10 @@ const COMMANDS: Record<string, { readonly about: string; readonly load: () => Pr
     about: 'train a declared grid of runs and compare them',
     load: async () => (await import('./study.ts')).studyCommand,
   },
+  sweep: {
+    about: 'compare batch sizes, samplers, loss spaces and half-lives',
+    load: async () => (await import('./sweep.ts')).sweepCommand,
+  },
   bench: {
     about: 'time training, and estimate what fits into memory',
     load: async () => (await import('./bench.ts')).benchCommand,

@@ -4,6 +4,7 @@ import { imagesInOrder } from '../data/batches.ts'
 import { CheckpointError } from '../errors.ts'
 import type { Head } from '../prediction/heads.ts'
 import { parseCombine } from '../sampling/combine.ts'
+import { type Alternation, alternation } from '../statistics/alternation.ts'
 import type { ImageBatch } from '../tensor.ts'
 import {
   latestCheckpoint,
@@ -51,7 +52,11 @@ export interface PerTimestep {
 
 /** Held-out errors of one set of weights. */
 export interface HeldOutResult extends HeldOutMeans {
-  readonly perTimestep: PerTimestep & { readonly 'F.clipped': readonly number[] }
+  readonly perTimestep: PerTimestep & {
+    readonly 'F.clipped': readonly number[]
+    /** Standard deviation of F.clipped over the images. */
+    readonly deviation: readonly number[]
+  }
   /** Each head's own errors. */
   readonly heads: Readonly<Partial<Record<Head, PerTimestep>>>
   /** [K][H * H] mean products of the heads' errors in v space. */
@@ -89,6 +94,8 @@ export interface CellResult {
     readonly raw: HeldOutResult
   }
   readonly curve: readonly CurvePoint[]
+  /** How the loss went from step to step after the first tenth; only where every step was logged (logEvery 1). */
+  readonly alternation?: Alternation
   readonly samples?: SampleResult
 }
 
@@ -195,6 +202,7 @@ export async function runCell(
       imagesPerSecond: batchSize / secondsPerStep,
       heldOut,
       curve: inOrder(points),
+      ...(config.logEvery === 1 && { alternation: await stepAlternation(folder) }),
     } // biome-ignore format: one subject a line
     await writeDurably(join(folder, RESULT), `${JSON.stringify(measured, undefined, 1)}\n`)
     return measured
@@ -284,7 +292,11 @@ class Evaluator {
         v: Array.from(combinedError(measured, 'v', options)),
       })
       const clipped = Array.from(clippedError(measured, 'F', { sigmaData }))
-      const perTimestep = { ...both({ combine }), 'F.clipped': clipped }
+      const perTimestep = {
+        ...both({ combine }),
+        'F.clipped': clipped,
+        deviation: deviations(measured, clipped),
+      }
       const own = Object.fromEntries(heads.map((head) => [head, both({ combine: head })]))
       const result: HeldOutResult = {
         F: mean(perTimestep.F),
@@ -331,6 +343,16 @@ function firstImages({ data, shape, labels, lowRes }: ImageBatch, count: number)
   }
 }
 
+/** Of the clipped error over images, as a share of its mean times the mean in F space. */
+function deviations({ clipped, imageCount }: HeldOutError, means: readonly number[]): number[] {
+  return means.map((inF, k) => {
+    const values = Array.from(clipped.subarray(k * imageCount, (k + 1) * imageCount))
+    const center = mean(values)
+    const squares = values.reduce((sum, value) => sum + (value - center) ** 2, 0)
+    return center === 0 ? 0 : (inF * Math.sqrt(squares / Math.max(1, imageCount - 1))) / center
+  })
+}
+
 function meanProducts({ t, heads, imageCount, products }: HeldOutError): number[][] {
   const square = heads.length ** 2
   return Array.from(t, (_, k) =>
@@ -361,12 +383,19 @@ function evaluationHash({ samples: _, weights: __, ...settings }: EvaluationSett
 
 /** Seconds a step, from the lines of timing.jsonl; those of a run that was continued count alike. */
 async function meanStepSeconds(folder: string): Promise<number> {
-  const text = await readFile(join(folder, 'timing.jsonl'), 'utf8')
-  const rows = text
-    .split('\n')
-    .filter((line) => line !== '')
-    .map((line) => JSON.parse(line) as { stepMs: number; waitMs: number })
+  const rows = await jsonLines<{ stepMs: number; waitMs: number }>(join(folder, 'timing.jsonl'))
   return mean(rows.map(({ stepMs, waitMs }) => stepMs + waitMs)) / 1000
+}
+
+/** How the logged losses alternate after the first tenth of them. */
+async function stepAlternation(folder: string): Promise<Alternation> {
+  const losses = (await jsonLines<{ loss: number }>(join(folder, 'stats.jsonl'))).map(({ loss }) => loss)
+  return alternation(losses.slice(Math.floor(losses.length / 10)))
+}
+
+async function jsonLines<T>(file: string): Promise<T[]> {
+  const lines = (await readFile(file, 'utf8')).split('\n')
+  return lines.filter((line) => line !== '').map((line) => JSON.parse(line) as T)
 }
 
 async function newest(folder: string): Promise<string> {

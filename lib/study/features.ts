@@ -14,7 +14,7 @@ import type { RunConfig } from '../training/run-config.ts'
 import { settingsHash } from './study-file.ts'
 
 const HELD_OUT = 512
-const LAST_LAYER = 'out.3'
+const LAST_LAYER = 'out.2.c_proj'
 
 /** What features.json holds. */
 export interface FeatureDescription {
@@ -62,7 +62,7 @@ export async function featureClassifier(
   const { checkpoint, wasStopped } = await runClassifier(
     {
       ...{ data, size, channels, crop, badFiles, steps, heldOut: Math.min(HELD_OUT, dataset.length >> 2) },
-      ...{ modelChannels: 32, channelMult: [1, 2, 2], resBlockCount: 1, pool: 'adaptive', headChannels: 32 },
+      ...{ modelChannels: 32, channelMult: [1, 2, 2], resBlockCount: 1, pool: 'attention', headChannels: 32 },
       ...{ noised: false, batchSize: 32, lr: 1e-3, lrSchedule: 'cosine', weightDecay: 0.05, flip: false },
       ...{ evalEvery: 0, keep: 1, run: join(folder, 'run') },
     },
@@ -73,7 +73,7 @@ export async function featureClassifier(
   try {
     const held = holdOut(dataset, Math.min(HELD_OUT, dataset.length >> 2), 0).heldOut
     const accuracy = await accuracyOn(classifier, held)
-    // The mean of the last feature maps, read through the same network: its last layer becomes the identity.
+    // What attention pools, read through the same network: the layer that makes classes of it becomes the identity.
     const { tensors } = await readTensors(join(checkpoint, 'model.safetensors'))
     const last = tensors.get(`${LAST_LAYER}.weight`)
     if (!last)

@@ -31,7 +31,7 @@ export async function writeStudyReport(study: Study, results: readonly CellResul
     arms,
   }
   await writeDurably(join(out, 'study.json'), `${JSON.stringify(file, undefined, 1)}\n`)
-  const text = studyTables(study, arms)
+  const text = [studyTables(study, arms), ...alternationTable(study, results)].join('\n\n')
   const heading = [`# ${title}`, ...(about ? [about] : [])].join('\n\n')
   await writeFile(join(out, 'study.md'), `${heading}\n\n${text}\n`)
   for (const [plot, svg] of Object.entries(studyPlots(study, results))) await writeFile(join(out, plot), svg)
@@ -76,6 +76,30 @@ export function studyTables(study: Pick<Study, 'compare'>, arms: readonly ArmCom
     return [table(titles, cells)]
   })
   return blocks.length > 0 ? blocks.join('\n\n') : 'no cell is finished yet'
+}
+
+/** How step losses alternate, by arm: means over seeds; empty unless every step was logged. */
+function alternationTable(study: Study, results: readonly CellResult[]): string[] {
+  const rows = study.arms.flatMap(({ name }) => {
+    const cells = results.filter(({ arm }) => arm === name).flatMap((cell) => cell.alternation ?? [])
+    if (cells.length === 0) return []
+    const mean = (of: (cell: (typeof cells)[number]) => number) =>
+      cells.reduce((sum, cell) => sum + of(cell), 0) / cells.length
+    const found = [
+      mean(({ coefficientOfVariation }) => coefficientOfVariation),
+      mean(({ autocorrelation }) => autocorrelation),
+      mean(({ consecutiveRatio }) => consecutiveRatio),
+    ]
+    return [[name, String(cells.length), ...found.map((value) => value.toFixed(3))]]
+  })
+  const titles = [
+    'arm',
+    'n',
+    'deviation / mean of step losses',
+    'lag-1 autocorrelation',
+    'ratio of consecutive',
+  ]
+  return rows.length > 0 ? [table(titles, rows)] : []
 }
 
 function reachText({ reach }: ArmComparison): string {

@@ -1,0 +1,118 @@
+import { expect } from 'chai'
+import type { CellResult, HeldOutResult } from '../../lib/study/cell.ts'
+import { compareArms, firstBelow } from '../../lib/study/comparison.ts'
+import { metricValue, parseMetric } from '../../lib/study/metric.ts'
+import type { EvaluationSettings } from '../../lib/study/study-file.ts'
+import { studyTables } from '../../lib/study/study-report.ts'
+
+const SETTINGS = { weights: 'ema', sigmaData: 0.5 } as EvaluationSettings
+
+function heldOut(F: number): HeldOutResult {
+  const means = { F, v: F / 2, 'F.clipped': F, 'v.clipped': F / 2, 'F.geometric': F }
+  const perTimestep = { F: [F], v: [F / 2], 'F.clipped': [F], deviation: [0] }
+  return { ...means, perTimestep, heads: {}, products: [[4, 0, 0, 1]] }
+}
+
+/** A cell whose loss falls as 1 / sqrt(images), times `factor`. */
+function cell(arm: string, seed: number, factor: number): CellResult {
+  const at = (images: number) => ({ step: images, imagesSeen: images, raw: heldOut(9), ema: heldOut(factor / Math.sqrt(images)) }) // biome-ignore format: one point
+  return {
+    ...{ format: 1, arm, seed, options: '', evaluation: '', settings: SETTINGS, step: 400, imagesSeen: 400 },
+    ...{ trainSeconds: 10, imagesPerSecond: 40 },
+    heldOut: {
+      ...{ t: [0], logSnr: [0], heads: ['v', 'eps'], combine: 'signal' },
+      ...{ ema: heldOut(factor / 20), raw: heldOut(9) },
+    },
+    curve: [25, 50, 100, 200, 400].map(at),
+  } as CellResult
+}
+
+describe('compareArms', () => {
+  const arms = ['plain', 'fast', 'same'].map((name) => ({ name })) as never
+  const compare = { control: 'plain', metrics: ['F', 'F.raw', 'F@blue'] }
+  const results = [0, 1, 2, 3].flatMap((seed) => [
+    cell('plain', seed, 1 + 0.1 * seed),
+    cell('fast', seed, (1 + 0.1 * seed) * 0.5),
+    ...(seed < 3 ? [cell('same', seed, (1 + 0.1 * seed) * [1.01, 0.99, 1][seed]!)] : []),
+  ])
+
+  it('compares seed by seed, so that what a seed changes for all cancels', () => {
+    const [plain, fast, same] = compareArms({ arms, compare }, results)
+    expect(plain).to.include({ arm: 'plain', isControl: true, n: 4 })
+    expect(fast?.metrics[0]?.relative.mean).to.be.closeTo(-0.5, 1e-12)
+    expect(fast?.metrics[0]?.relative.high).to.be.closeTo(-0.5, 1e-9)
+    expect(same?.metrics[0]).to.include({ n: 3 })
+    expect(same?.metrics[0]?.relative.low).to.be.below(0)
+    expect(same?.metrics[0]?.relative.high).to.be.above(0)
+    expect(same?.metrics[0]?.holmP).to.be.at.least(same?.metrics[0]?.p as number)
+  })
+
+  it('says how many fewer images bring an arm to the control’s loss', () => {
+    const [plain, fast, same] = compareArms({ arms, compare }, results)
+    expect(fast?.reach).to.include({ reached: 4 })
+    expect(fast?.reach?.ratio.mean).to.be.closeTo(4, 1e-9) // half the loss everywhere, and loss falls as 1 / sqrt(images)
+    expect(plain?.reach?.ratio.mean).to.be.closeTo(1, 1e-9)
+    expect(same?.reach?.reached).to.equal(2) // one per cent more is not reached
+    expect(same?.reach?.ratio.mean).to.be.NaN
+  })
+
+  it('prints a table for each metric', () => {
+    const lines = studyTables({ compare }, compareArms({ arms, compare }, results)).split('\n')
+    expect(lines[0]).to.match(/^\| arm +\| n \| +F \| +against plain, 95 % \|/)
+    expect(lines[3]).to.match(/^\| fast +\| 4 \| 0.028750 \| -50.0 % \[-50.0 %, -50.0 %\] \|/)
+    expect(lines[3]).to.contain(' 4.00 [4.00, 4.00] ')
+    expect(lines[4]).to.contain('2 of 3 reach it')
+  })
+
+  it('says nothing about arms without a finished cell', () => {
+    const named = compareArms({ arms, compare }, results.filter(({ arm }) => arm === 'fast')) // biome-ignore format: short
+    expect(named.map(({ arm }) => arm)).to.deep.equal(['fast'])
+    expect(named[0]?.metrics[0]?.n).to.equal(0)
+    expect(studyTables({ compare }, [])).to.equal('no cell is finished yet')
+  })
+})
+
+describe('firstBelow', () => {
+  const points = [
+    { images: 100, value: 1 },
+    { images: 400, value: 0.25 },
+    { images: 800, value: 0.3 },
+  ]
+  it('interpolates between logarithms', () => {
+    expect(firstBelow(points, 0.5).images).to.be.closeTo(200, 1e-9)
+    expect(firstBelow(points, 0.25).images).to.be.closeTo(400, 1e-9)
+  })
+  it('says when the first point is below already, and when none is', () => {
+    expect(firstBelow(points, 2)).to.deep.equal({ images: 100, isUpperBound: true })
+    expect(firstBelow(points, 0.1)).to.deep.equal({ images: null, isUpperBound: false })
+  })
+})
+
+describe('parseMetric', () => {
+  it('reads the weights that it names, else those of the settings', () => {
+    const one = cell('a', 0, 2)
+    expect(metricValue(one, parseMetric('x', 'F'))).to.equal(0.1)
+    expect(metricValue(one, parseMetric('x', 'F.raw'))).to.equal(9)
+  })
+
+  it('combines heads from the products of their errors', () => {
+    const one = cell('a', 0, 2)
+    const value = (name: string) => metricValue(one, parseMetric('x', name))
+    expect(value('v@v')).to.equal(4)
+    expect(value('v@eps')).to.equal(1)
+    expect(value('v@table')).to.equal(1)
+    expect(value('v@mean')).to.equal(1.25)
+    expect(value('v@blue')).to.be.closeTo(0.8, 1e-6) // 1 / (1/4 + 1)
+    expect(value('F@v')).to.be.closeTo(4 * 2.5, 1e-12) // snr is 1: (1 + 4) / 2
+    expect(value('v@xStart')).to.equal(undefined)
+  })
+
+  it('refuses names that mean nothing', () => {
+    for (const name of ['G', 'F@nobody', 'frechet', 'F.raw.clipped', 'v.geometric']) {
+      expect(() => parseMetric('runStudy', name)).to.throw(
+        RangeError,
+        /^runStudy: expected compare.metrics to be F, v, F.clipped/,
+      )
+    }
+  })
+})

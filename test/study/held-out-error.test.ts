@@ -1,0 +1,129 @@
+import { expect } from 'chai'
+import { measureTimestepLoss } from '../../lib/analysis/timestep-loss.ts'
+import { UNet } from '../../lib/model/unet.ts'
+import { keyedRandom } from '../../lib/random.ts'
+import { NoiseSchedule } from '../../lib/schedule/noise-schedule.ts'
+import {
+  clippedError,
+  combinedError,
+  comparedTimesteps,
+  heldOutError,
+} from '../../lib/study/held-out-error.ts'
+import { blueWeights } from '../../lib/study/metric.ts'
+
+describe('heldOutError', () => {
+  const schedule = NoiseSchedule.create({ timestepCount: 100 })
+  const stream = keyedRandom(3, 'probe').at(0)
+  const shape = [5, 1, 8, 8] as const
+  const images = { data: Uint8Array.from({ length: 5 * 64 }, () => stream.integer(0, 256)), shape }
+  let unet: UNet
+  before(async () => {
+    const network = { modelChannels: 16, channelMult: [1, 2], resBlockCount: 1, normGroups: 8 }
+    unet = await UNet.create({ ...network, imageChannels: 1, heads: ['xStart', 'v', 'eps'] }, { seed: 4 })
+  })
+  after(() => {
+    unet.dispose()
+    schedule.dispose()
+  })
+  const timesteps = Int32Array.of(0, 33, 66, 99)
+
+  it('agrees with the native loss of every head, which has the same noise', async () => {
+    const measured = await heldOutError(unet, schedule, { images, timesteps, seed: 7, batchSize: 2 })
+    const native = await measureTimestepLoss(unet, schedule, { images, timestepStride: 33, seed: 7 })
+    expect(Array.from(native.t)).to.deep.equal(Array.from(timesteps))
+    for (const [h, head] of measured.heads.entries()) {
+      const v = combinedError(measured, 'v', { combine: head })
+      const F = combinedError(measured, 'F', { combine: head, sigmaData: 0.4 })
+      for (let k = 0; k < timesteps.length; k++) {
+        const snr = measured.snr[k]!
+        const own = native.perHead[k * 3 + h]!
+        const inXStart = own / { xStart: 1, v: 1 + snr, eps: snr, xPrev: 0 }[head]
+        expect(v[k]! / (inXStart * (1 + snr))).to.be.closeTo(1, 1e-4)
+        expect(F[k]! / (inXStart * (snr + 1 / 0.16))).to.be.closeTo(1, 1e-4)
+      }
+    }
+  })
+
+  it('is the same whatever the batches, and for the first images alone', async () => {
+    const whole = await heldOutError(unet, schedule, { images, timesteps })
+    const parts = await heldOutError(unet, schedule, { images, timesteps, batchSize: 3 })
+    const first = { data: images.data.subarray(0, 2 * 64), shape: [2, 1, 8, 8] as const }
+    const two = await heldOutError(unet, schedule, { images: first, timesteps })
+    const v = combinedError(whole, 'v')
+    combinedError(parts, 'v').forEach((value, k) => {
+      expect(value).to.be.closeTo(v[k]!, 1e-5 * v[k]!)
+    })
+    const some = combinedError(whole, 'v', { imageCount: 2 })
+    combinedError(two, 'v').forEach((value, k) => {
+      expect(value).to.be.closeTo(some[k]!, 1e-5 * some[k]!)
+    })
+  })
+
+  it('knows the error of a mixture that was measured directly', async () => {
+    const combine = { xStart: 0.2, v: 0.5, eps: 0.3 }
+    const measured = await heldOutError(unet, schedule, {
+      images,
+      timesteps: timesteps.subarray(0, 1),
+      combine,
+    })
+    const P = (g: number, h: number) => {
+      let sum = 0
+      for (let i = 0; i < 5; i++) sum += measured.products[i * 9 + g * 3 + h]!
+      return sum / 5
+    }
+    const w = [0.2, 0.5, 0.3]
+    let expected = 0
+    for (let g = 0; g < 3; g++) for (let h = 0; h < 3; h++) expected += w[g]! * w[h]! * P(g, h)
+    expect(combinedError(measured, 'v', { combine })[0]).to.be.closeTo(expected, 1e-9 * expected)
+  })
+
+  it('never counts more than the squared distance between -1 and 1 once clipped', async () => {
+    const measured = await heldOutError(unet, schedule, { images, timesteps, combine: 'eps' })
+    clippedError(measured, 'v').forEach((value, k) => {
+      expect(value / (1 + measured.snr[k]!)).to.be.at.most(4)
+    })
+    expect(combinedError(measured, 'v', { combine: 'eps' })[3]).to.be.above(clippedError(measured, 'v')[3]!)
+  })
+
+  it('refuses timesteps that the process does not have', async () => {
+    let message = ''
+    await heldOutError(unet, schedule, { images, timesteps: Int32Array.of(100) }).catch((error: Error) => {
+      message = error.message
+    })
+    expect(message).to.equal('heldOutError: expected timesteps[0] to be an integer in [0, 99], got 100')
+  })
+})
+
+describe('comparedTimesteps', () => {
+  const schedule = NoiseSchedule.create()
+  after(() => schedule.dispose())
+
+  it('takes both ends and even quantiles of uniform timesteps', () => {
+    const t = comparedTimesteps(schedule, 17)
+    expect([t[0], t[8], t[16], t.length]).to.deep.equal([0, 500, 999, 17])
+  })
+
+  it('takes steps of equal log snr, strictly ascending', () => {
+    const t = comparedTimesteps(schedule, 17, 'logSnr')
+    const logSnr = Array.from(t, (k) => Math.log(schedule.tables.snr[k]!))
+    expect([t[0], t[16]]).to.deep.equal([0, 999])
+    const step = (logSnr[0]! - logSnr[16]!) / 16
+    for (let i = 4; i < 16; i++) expect(logSnr[i - 1]! - logSnr[i]!).to.be.closeTo(step, 0.2)
+    for (let i = 1; i < 17; i++) expect(t[i]).to.be.above(t[i - 1]!)
+  })
+})
+
+describe('blueWeights', () => {
+  it('weighs independent errors by their precision', () => {
+    blueWeights([1, 0, 0, 4], 2).forEach((weight, h) => {
+      expect(weight).to.be.closeTo([0.8, 0.2][h]!, 1e-7)
+    })
+  })
+
+  it('may go beyond the heads where their errors go together', () => {
+    // P = [[1, 1.5], [1.5, 4]]: (4 - 1.5, 1 - 1.5) / 2
+    blueWeights([1, 1.5, 1.5, 4], 2).forEach((weight, h) => {
+      expect(weight).to.be.closeTo([1.25, -0.25][h]!, 1e-6)
+    })
+  })
+})

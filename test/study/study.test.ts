@@ -1,0 +1,200 @@
+import { existsSync, readFileSync, statSync } from 'node:fs'
+import { readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { expect } from 'chai'
+import type { CellResult } from '../../lib/study/cell.ts'
+import { runStudy } from '../../lib/study/study.ts'
+import type { StudyOptions } from '../../lib/study/study-file.ts'
+import { latestCheckpoint } from '../../lib/training/checkpoint.ts'
+import { run } from '../../lib/training/run.ts'
+import { command, start, until } from '../support/command.ts'
+import { SMALL, smallData } from '../support/small-run.ts'
+
+describe('runStudy', function () {
+  this.timeout(180_000)
+  let small: Awaited<ReturnType<typeof smallData>>
+  let given: StudyOptions
+  let file: string
+  const { batchSize, ...base } = SMALL
+  before(async () => {
+    small = await smallData()
+    given = {
+      name: 'small',
+      out: join(small.folder, 'study'),
+      images: 120,
+      stopAt: [20, 60],
+      base: { ...base, batchSize, data: small.data, saveEvery: 3, heldOut: 6 },
+      arms: { min: {}, mean: { choose: 'mean', batchSize: 8, evaluate: { combine: 'v' } } },
+      seeds: [0, 1],
+      evaluate: { images: 6, curveImages: 4, timesteps: 3, samples: { count: 4, steps: [2] } },
+      compare: { metrics: ['F.clipped', 'F@blue', 'slicedWasserstein@2'] },
+    }
+    file = join(small.folder, 'study.json')
+    await writeFile(file, JSON.stringify(given))
+  })
+  after(() => small.remove())
+
+  const inOut = (...names: string[]) => join(given.out as string, ...names)
+  const result = (cell: string) => JSON.parse(readFileSync(inOut(cell, 'result.json'), 'utf8')) as CellResult
+
+  it('goes on after kill -9 of the study and of a cell, bit for bit, and repeats nothing', async () => {
+    const { child, ended } = start(['study', file, '--jobs', '1'])
+    const second = inOut('mean', 'seed-0')
+    await until(
+      () => existsSync(join(second, 'checkpoints', 'step-00000003')),
+      'a checkpoint of the second cell',
+    )
+    const { pid } = JSON.parse(readFileSync(join(second, 'lock.json'), 'utf8')) as { pid: number }
+    child.kill('SIGKILL')
+    process.kill(pid, 'SIGKILL')
+    await ended
+    expect(existsSync(inOut('mean', 'seed-0', 'result.json'))).to.equal(false)
+    const before = statSync(inOut('min', 'seed-0', 'result.json')).mtimeMs
+
+    const lines: string[] = []
+    const progress: number[] = []
+    const { results, failures, wasStopped, table } = await runStudy(given, {
+      jobs: 2,
+      log: (line) => lines.push(line),
+      onProgress: ({ finishedCells }) => progress.push(finishedCells),
+    })
+    expect(failures).to.deep.equal([])
+    expect(wasStopped).to.equal(false)
+    expect(results.map(({ arm, seed }) => `${arm} ${seed}`)).to.deep.equal([
+      'min 0',
+      'mean 0',
+      'min 1',
+      'mean 1',
+    ])
+    expect(lines[0]).to.contain('4 cells, 1 finished before')
+    expect(lines).to.not.include('min/seed-0 begins')
+    expect(progress.at(-1)).to.equal(4)
+    expect(statSync(inOut('min', 'seed-0', 'result.json')).mtimeMs).to.equal(before)
+    expect(table).to.match(/\| mean +\| 2 \|/)
+
+    const alone = join(small.folder, 'alone')
+    const config = JSON.parse(await readFile(inOut('mean', 'seed-0', 'config.json'), 'utf8'))
+    const { data, choose, heldOut, splitSeed, seed } = config
+    await run({
+      ...SMALL,
+      batchSize: 8,
+      data,
+      choose,
+      heldOut,
+      splitSeed,
+      seed,
+      steps: 15,
+      saveEvery: 3,
+      run: alone,
+    })
+    for (const name of ['model.safetensors', 'ema-0.9.safetensors']) {
+      const [a, b] = await Promise.all(
+        [second, alone].map(async (folder) =>
+          readFile(join((await latestCheckpoint(folder)) as string, name)),
+        ),
+      )
+      expect(a?.equals(b as Buffer), name).to.equal(true)
+    }
+  })
+
+  it('measures all cells alike: the same images held out for every seed, at the stops and at the end', () => {
+    for (const cell of ['min/seed-0', 'mean/seed-0', 'min/seed-1', 'mean/seed-1']) {
+      const { curve, heldOut, samples, alternation, settings } = result(cell)
+      expect(curve.map(({ imagesSeen }) => imagesSeen)).to.deep.equal(
+        cell.startsWith('min') ? [20, 60, 120] : [24, 64, 120],
+      )
+      expect(heldOut.t).to.deep.equal([0, 2, 3])
+      expect(heldOut.ema?.products[0]).to.have.length(9)
+      expect(heldOut.combine).to.equal(cell.startsWith('min') ? 'signal' : 'v')
+      expect(settings.images).to.equal(6)
+      expect(samples?.rows.map(({ steps }) => steps)).to.deep.equal([2])
+      expect(samples?.rows[0]?.slicedWasserstein).to.be.above(0)
+      expect(alternation?.count).to.be.above(10)
+      const { v, heads } = heldOut.raw.perTimestep ? heldOut.raw : expect.fail()
+      if (heldOut.combine === 'v') {
+        const own = heads.v?.v as number[]
+        expect(own.reduce((a, b) => a + b, 0) / 3).to.be.closeTo(v, 1e-9)
+      }
+    }
+    const configs = ['min/seed-0', 'min/seed-1'].map((cell) => JSON.parse(readFileSync(inOut(cell, 'config.json'), 'utf8'))) // biome-ignore format: short
+    expect(configs.map(({ splitSeed, seed, heldOut }) => [splitSeed, seed, heldOut])).to.deep.equal([
+      [0, 0, 6],
+      [0, 1, 6],
+    ])
+  })
+
+  it('writes statistics, tables and plots', () => {
+    const study = JSON.parse(readFileSync(inOut('study.json'), 'utf8'))
+    expect(study.arms.map(({ arm, n }: { arm: string; n: number }) => [arm, n])).to.deep.equal([
+      ['min', 2],
+      ['mean', 2],
+    ])
+    const [, mean] = study.arms
+    const [first] = mean.metrics
+    const shares = [0, 1].map(
+      (seed) =>
+        (result(`mean/seed-${seed}`).heldOut.ema?.['F.clipped'] as number) /
+          (result(`min/seed-${seed}`).heldOut.ema?.['F.clipped'] as number) -
+        1,
+    )
+    expect(first).to.include({ metric: 'F.clipped', n: 2 })
+    expect(first.relative.mean).to.be.closeTo((shares[0]! + shares[1]!) / 2, 1e-12)
+    expect(readFileSync(inOut('study.md'), 'utf8')).to.match(/^# small\n\n\| arm/)
+    expect(readFileSync(inOut('learning-curves.svg'), 'utf8')).to.contain('images seen')
+    for (const plot of ['timesteps.svg', 'timesteps-relative.svg'])
+      expect(existsSync(inOut(plot))).to.equal(true)
+  })
+
+  it('evaluates anew, without training, when the evaluation changes', async () => {
+    const trained = statSync(inOut('min', 'seed-0', 'stats.jsonl')).mtimeMs
+    const lines: string[] = []
+    const { results, failures } = await runStudy(
+      { ...given, evaluate: { ...given.evaluate, images: 5 } },
+      { jobs: 1, arms: ['min'], seeds: [0], log: (line) => lines.push(line) },
+    )
+    expect(failures).to.deep.equal([])
+    expect(lines[0]).to.contain('1 cells, 0 finished before')
+    expect(results[0]?.settings.images).to.equal(5)
+    expect(results[0]?.curve.map(({ imagesSeen }) => imagesSeen)).to.include(120)
+    expect(readFileSync(inOut('min', 'seed-0', 'stats.jsonl'), 'utf8').split('\n').length).to.equal(31)
+    expect(statSync(inOut('min', 'seed-0', 'stats.jsonl')).mtimeMs).to.equal(trained)
+  })
+
+  it('reports a cell that fails and finishes the others; the exit code says so', async () => {
+    const out = join(small.folder, 'failing')
+    const failing = join(small.folder, 'failing.json')
+    const options = {
+      ...given,
+      out,
+      seeds: [0],
+      images: 16,
+      stopAt: [],
+      evaluate: { images: 4, timesteps: 2 },
+    }
+    await writeFile(failing, JSON.stringify(options))
+    const first = await command('study', failing, '--jobs', '1', '--arms', 'min')
+    expect(first.code).to.equal(0)
+    // Another option than its run began with: refused by the run, not trained over.
+    await writeFile(failing, JSON.stringify({ ...options, base: { ...options.base, lr: 0.5 } }))
+    const { code, out: text } = await command('study', failing, '--jobs', '1')
+    expect(code).to.equal(1)
+    expect(text).to.match(/\| mean +\| 1 \|/)
+    const { failures } = await runStudy({ ...options, base: { ...options.base, lr: 0.5 } }, { jobs: 1 })
+    expect(failures.map(({ cell }) => cell)).to.deep.equal(['min/seed-0'])
+    expect(failures[0]?.message).to.contain('expected lr to be 0.001, as when')
+  })
+
+  it('refuses a file that is wrong before it trains', async () => {
+    const wrong = join(small.folder, 'wrong.json')
+    await writeFile(wrong, JSON.stringify({ ...given, armz: {} }))
+    const { code, err } = await command('study', wrong)
+    expect(code).to.equal(2)
+    expect(err).to.contain('unknown armz (did you mean arms?)')
+    expect((await command('study', join(small.folder, 'absent.json'))).err).to.contain(
+      'expected FILE to be a JSON file',
+    )
+    expect((await command('study', file, '--arms', 'nobody')).err).to.contain(
+      'expected arms to be among min, mean',
+    )
+  })
+})
