@@ -28,6 +28,14 @@ const COMMANDS: Record<string, { readonly about: string; readonly load: () => Pr
     about: 'bits per dimension of images under a trained network',
     load: async () => (await import('./nll.ts')).nllCommand,
   },
+  report: {
+    about: 'write a page about runs: curves, timesteps, heads, samples',
+    load: async () => (await import('./report.ts')).reportCommand,
+  },
+  watch: {
+    about: 'show that page live while a run trains',
+    load: async () => (await import('./watch.ts')).watchCommand,
+  },
   bench: {
     about: 'time training, and estimate what fits into memory',
     load: async () => (await import('./bench.ts')).benchCommand,

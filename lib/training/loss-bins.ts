@@ -41,7 +41,12 @@ export class LossBins {
   }
 
   /** Adds the examples of a step, but for those whose loss is not finite. */
-  add({ t, exampleLoss, perHead, chosen }: Pick<StepReport, 't' | 'exampleLoss' | 'perHead' | 'chosen'>): void {
+  add({
+    t,
+    exampleLoss,
+    perHead,
+    chosen,
+  }: Pick<StepReport, 't' | 'exampleLoss' | 'perHead' | 'chosen'>): void {
     const headCount = this.#heads.length
     for (let i = 0; i < t.length; i++) {
       const loss = exampleLoss[i] as number
@@ -62,7 +67,9 @@ export class LossBins {
     const column = (k: number) => Array.from({ length: BIN_COUNT }, (_, bin) => sums[bin * this.#width + k]!)
     const count = column(0)
     const mean = (k: number) =>
-      column(k).map((sum, bin) => (count[bin] === 0 || !Number.isFinite(sum) ? null : rounded(sum / count[bin]!)))
+      column(k).map((sum, bin) =>
+        count[bin] === 0 || !Number.isFinite(sum) ? null : rounded(sum / count[bin]!),
+      )
     const headCount = this.#heads.length
     const perName = <V>(of: (k: number) => V) =>
       Object.fromEntries(this.#heads.map((name, h) => [name, of(2 + h)])) as Record<Head, V>

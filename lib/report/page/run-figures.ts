@@ -1,0 +1,256 @@
+import { ALL_HEADS, type Head } from '../../prediction/heads.ts'
+import { smoothed } from '../run-plots.ts'
+import type { FigureSeries, LineFigure } from './figure.ts'
+import type { Row, RunFolder } from './run-folder.ts'
+
+/** Colours of the heads, everywhere the same. */
+export const HEAD_COLOUR: Readonly<Record<Head, number>> = { xStart: 0, v: 2, eps: 1, xPrev: 3 }
+
+const STEP = { label: 'step' } as const
+
+/** The heads for which rows have a field. */
+export function headsIn(rows: readonly Row[], field: 'perHead' | 'chosen'): Head[] {
+  return ALL_HEADS.filter((head) => rows.some((row) => Number.isFinite(row[field]?.[head])))
+}
+
+/** Distance, in rows, at which a neighbour counts half in smoothed curves. */
+export function halfLifeOf(rows: readonly unknown[]): number {
+  return Math.max(1, rows.length / 60)
+}
+
+function smooth(values: readonly number[]): (number | null)[] {
+  return Array.from(smoothed(values, halfLifeOf(values)), (value) => (Number.isFinite(value) ? value : null))
+}
+
+/** A raw curve, faint, and its smoothed twin, which has the name. */
+function rawAndSmooth(
+  rows: readonly Row[],
+  of: (row: Row) => number | undefined,
+  name: string,
+  color: number,
+): FigureSeries[] {
+  const x = rows.map(({ step }) => step)
+  const y = rows.map((row) => of(row) ?? Number.NaN)
+  return [
+    { name: '', x, y, color, opacity: 0.3 },
+    { name, x, y: smooth(y), color },
+  ]
+}
+
+/** Curves over the steps: loss, each head's error, norm of the gradient, learning rate where it changes. */
+export function trainingFigures({ rows }: RunFolder): LineFigure[] {
+  const figures: LineFigure[] = [
+    {
+      title: 'Training loss',
+      x: STEP,
+      y: {
+        label: 'mean squared error, weighted as trained',
+        scale: rows.some(({ loss }) => loss < 0) ? 'linear' : 'log',
+      },
+      series: rawAndSmooth(rows, ({ loss }) => loss, 'loss', 0),
+      note: 'Faint: logged steps. Bold: mean of neighbours.',
+    },
+  ]
+  const heads = headsIn(rows, 'perHead')
+  if (heads.length > 1)
+    figures.push({
+      title: 'Error of each head',
+      x: STEP,
+      y: { label: 'mean squared error in the head’s own unit', scale: 'log' },
+      series: heads.flatMap((head) =>
+        rawAndSmooth(rows, (row) => row.perHead?.[head], head, HEAD_COLOUR[head]),
+      ),
+    })
+  if (rows.some(({ gradNorm = 0 }) => gradNorm > 0))
+    figures.push({
+      title: 'Gradient norm',
+      x: STEP,
+      y: { label: 'L2 norm before clipping', scale: 'log' },
+      series: rawAndSmooth(rows, ({ gradNorm }) => gradNorm, 'gradient norm', 6),
+    })
+  if (new Set(rows.map(({ lr }) => lr)).size > 1)
+    figures.push({
+      title: 'Learning rate',
+      x: STEP,
+      y: { label: 'learning rate' },
+      series: [
+        {
+          name: 'learning rate',
+          x: rows.map(({ step }) => step),
+          y: rows.map(({ lr }) => lr ?? null),
+          color: 6,
+        },
+      ],
+    })
+  return figures
+}
+
+/** How often each head was chosen, over training and by timestep; empty where no head is chosen. */
+export function choiceFigures(run: RunFolder): LineFigure[] {
+  const { rows } = run
+  const heads = headsIn(rows, 'chosen')
+  if (heads.length === 0) return []
+  const over: LineFigure = {
+    title: 'Which head is chosen, over training',
+    x: STEP,
+    y: { label: 'share of examples', min: 0, max: 1 },
+    series: heads.map((head) => ({
+      ...{ name: head, color: HEAD_COLOUR[head], x: rows.map(({ step }) => step) },
+      y: smooth(rows.map((row) => row.chosen?.[head] ?? Number.NaN)),
+    })),
+  }
+  const late = lateRows(rows).filter(({ byBin }) => byBin?.chosen)
+  if (late.length === 0) return [over]
+  const counts = (head: Head, bin: number) => sum(late.map(({ byBin }) => byBin?.chosen?.[head]?.[bin] ?? 0))
+  const centres = binCentres(late[0]!, timestepCount(run))
+  const totals = centres.map((_, bin) => sum(heads.map((head) => counts(head, bin))))
+  return [
+    over,
+    {
+      title: 'Which head is chosen, by timestep',
+      x: timestepAxis(run),
+      y: { label: `share of examples, ${stepsOf(late)}`, min: 0, max: 1 },
+      series: heads.map((head) => {
+        const share = centres.map((_, bin) => (totals[bin]! > 0 ? counts(head, bin) / totals[bin]! : null))
+        return { name: head, color: HEAD_COLOUR[head], x: centres, y: share }
+      }),
+      ...slotBands(run),
+    },
+  ]
+}
+
+/** The loss over the timesteps: at several stages of training, and of each head at its end. */
+export function timestepFigures(run: RunFolder): LineFigure[] {
+  const rows = run.rows.filter(({ byBin }) => byBin?.count && byBin.loss)
+  if (rows.length === 0) return []
+  const centres = binCentres(rows[0]!, timestepCount(run))
+  const stages = stagesOf(rows)
+  const figures: LineFigure[] = [
+    {
+      title: 'Loss over the timesteps as training goes on',
+      x: timestepAxis(run),
+      y: { label: 'loss before its weight', scale: 'log' },
+      series: stages.map((stage, i) => ({
+        ...{ name: stepsOf(stage), color: 0, opacity: 0.3 + (0.7 * (i + 1)) / stages.length },
+        ...{ x: centres, y: binMeans(stage, ({ loss }) => loss) },
+      })),
+      ...slotBands(run),
+      note: 'Mean over tenths of the timesteps; darker lines are later in training. Timestep 0 has least noise.',
+    },
+  ]
+  const late = lateRows(rows)
+  const heads = ALL_HEADS.filter((head) => late.some(({ byBin }) => byBin?.perHead?.[head]))
+  if (heads.length > 1)
+    figures.push({
+      title: 'Error of each head over the timesteps',
+      x: timestepAxis(run),
+      y: { label: `in the head’s own unit, ${stepsOf(late)}`, scale: 'log' },
+      series: heads.map((head) => ({
+        ...{ name: head, color: HEAD_COLOUR[head], x: centres },
+        y: binMeans(late, ({ perHead }) => perHead?.[head]),
+      })),
+      ...slotBands(run),
+    })
+  const edges = slotEdges(run)
+  const last = rows.at(-1)
+  if (edges && last) figures.push(slotFigure(run, edges))
+  return figures
+}
+
+/** Which slot is open at each logged step. */
+function slotFigure(run: RunFolder, edges: readonly number[]): LineFigure {
+  const rows = run.rows.filter(({ slot }) => slot !== undefined)
+  const open = rows.flatMap(({ step, slot = [] }) =>
+    slot
+      .filter((k) => edges[k + 1] !== undefined)
+      .map((k) => ({ step, middle: (edges[k]! + edges[k + 1]!) / 2 })),
+  )
+  return {
+    title: 'Slots that are open, at logged steps',
+    x: STEP,
+    y: { label: 'timesteps of the slot (its middle)', min: 0, max: edges.at(-1)! },
+    series: [
+      {
+        name: 'open slot',
+        kind: 'points',
+        x: open.map(({ step }) => step),
+        y: open.map(({ middle }) => middle),
+        opacity: 0.7,
+      },
+    ],
+  }
+}
+
+/** Slots of the run's options as edges 0, ..., T. */
+export function slotEdges({ config }: Pick<RunFolder, 'config'>): number[] | undefined {
+  const edges = config.slotEdges
+  const isEdges = Array.isArray(edges) && edges.length > 1 && edges.every((edge) => Number.isFinite(edge))
+  return isEdges ? (edges as number[]) : undefined
+}
+
+function slotBands(run: RunFolder): Pick<LineFigure, 'bands'> {
+  const edges = slotEdges(run)
+  if (!edges) return {}
+  return { bands: edges.slice(1).map((end, k) => ({ begin: edges[k]!, end, label: `slot ${k + 1}` })) }
+}
+
+function timestepCount({ config }: RunFolder): number {
+  const edges = slotEdges({ config })
+  return edges?.at(-1) ?? (typeof config.timestepCount === 'number' ? config.timestepCount : 1000)
+}
+
+function timestepAxis(run: RunFolder) {
+  return { label: 'timestep', min: 0, max: timestepCount(run) }
+}
+
+function binCentres({ byBin }: Row, count: number): number[] {
+  const bins = byBin?.count.length ?? 0
+  return Array.from({ length: bins }, (_, bin) => ((bin + 0.5) / bins) * count)
+}
+
+type Bins = NonNullable<Row['byBin']>
+
+/** Means of a field over rows, each counting its examples. */
+function binMeans(
+  rows: readonly Row[],
+  field: (bins: Bins) => readonly (number | null)[] | undefined,
+): (number | null)[] {
+  const bins = rows[0]?.byBin?.count.length ?? 0
+  return Array.from({ length: bins }, (_, bin) => {
+    let [total, count] = [0, 0]
+    for (const { byBin } of rows) {
+      const value = byBin && field(byBin)?.[bin]
+      const examples = byBin?.count?.[bin] ?? 0
+      if (typeof value !== 'number' || examples === 0) continue
+      total += examples * value
+      count += examples
+    }
+    return count === 0 ? null : total / count
+  })
+}
+
+/** The last two fifths of the steps, as far as rows have losses by timestep. */
+function lateRows(rows: readonly Row[]): Row[] {
+  const withBins = rows.filter(({ byBin }) => byBin)
+  const end = withBins.at(-1)?.step ?? 0
+  return withBins.filter(({ step }) => step > 0.6 * end)
+}
+
+/** Rows in stages, the early ones shorter, because most happens there. */
+function stagesOf(rows: readonly Row[]): Row[][] {
+  const end = rows.at(-1)!.step
+  const edges = [0, 0.04, 0.12, 0.3, 0.6, 1].map((share) => share * end)
+  return edges
+    .slice(1)
+    .map((to, k) => rows.filter(({ step }) => step > edges[k]! && step <= to))
+    .filter((stage) => stage.length > 0)
+}
+
+function stepsOf(rows: readonly Row[]): string {
+  const [first, last] = [rows[0]!.step, rows.at(-1)!.step]
+  return first === last ? `step ${first}` : `steps ${first}–${last}`
+}
+
+function sum(values: readonly number[]): number {
+  return values.reduce((a, b) => a + b, 0)
+}
