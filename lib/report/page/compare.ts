@@ -1,7 +1,7 @@
 import { smoothed } from '../run-plots.ts'
 import type { FigureSeries, LineFigure } from './figure.ts'
 import { meanInterval } from './interval.ts'
-import { HEAD_COLOUR, halfLifeOf, headsIn } from './run-figures.ts'
+import { binCentres, binMeans, halfLifeOf, headsIn, lateRows, timestepCount } from './run-figures.ts'
 import type { Fields, Row, RunFolder, Table } from './run-folder.ts'
 
 /** Options that say nothing about what is learned. */
@@ -39,7 +39,10 @@ export function groupRuns(runs: readonly RunFolder[]): RunGroup[] {
   )
   return lists.map((list) => {
     const { config, name } = list[0]!
-    const told = keys.slice(0, 3).map((key) => `${key} ${valueText(config[key])}`)
+    const told = keys
+      .filter((key) => config[key] !== undefined)
+      .map((key) => (typeof config[key] === 'string' ? config[key] : `${key} ${valueText(config[key])}`))
+      .slice(0, 3)
     return { name: list.length === 1 || told.length === 0 ? name : told.join(', '), runs: list }
   })
 }
@@ -74,28 +77,67 @@ export function comparisonFigures(groups: readonly RunGroup[]): LineFigure[] {
     x: { label: axis.label },
     y: { label, scale: isNegative ? 'linear' : 'log' },
     series: groups.map((group) => groupCurve(group, axis.of, of)),
-    note,
   })
   const heads = headsIn(
     runs.flatMap(({ rows }) => rows),
     'perHead',
   )
+  const hasGradients = runs.every(({ rows }) => rows.some(({ gradNorm = 0 }) => gradNorm > 0))
+  const byTimestep = timestepComparison(groups)
   return [
-    figure(
-      'Training loss of the runs',
-      'mean squared error, weighted as each run trains',
-      ({ loss }) => loss,
+    {
+      ...figure('Training loss', 'mean squared error, weighted as each run trains', ({ loss }) => loss),
+      note,
+    },
+    ...heads.map((head) =>
+      figure(`Error of ${head}`, `mean squared error of ${head}`, (row) => row.perHead?.[head]),
     ),
-    ...(heads.length > 1 || (heads.length === 1 && groups.length > 1)
-      ? heads.map((head) =>
-          figure(`Error of ${head}`, `mean squared error of ${head}`, (row) => row.perHead?.[head]),
-        )
-      : []),
-    ...(heads.some((head) => HEAD_COLOUR[head] !== undefined) &&
-    runs.every(({ rows }) => rows.some((row) => row.gradNorm))
-      ? [figure('Gradient norm of the runs', 'L2 norm before clipping', ({ gradNorm }) => gradNorm)]
-      : []),
+    ...(hasGradients ? [figure('Gradient norm', 'L2 norm before clipping', ({ gradNorm }) => gradNorm)] : []),
+    ...(byTimestep ? [byTimestep] : []),
   ]
+}
+
+/** Losses over the timesteps late in training; undefined where runs did not log them, or have other timesteps. */
+function timestepComparison(groups: readonly RunGroup[]): LineFigure | undefined {
+  const runs = groups.flatMap((group) => group.runs)
+  const late = new Map(runs.map((run) => [run, lateRows(run.rows)]))
+  const counts = new Set(runs.map(timestepCount))
+  if (counts.size > 1 || [...late.values()].some((rows) => rows.length === 0)) return undefined
+  const x = binCentres(late.get(runs[0]!)![0]!, timestepCount(runs[0]!))
+  const series = groups.map(({ name, runs: members }) => {
+    const curves = members.map((run) => binMeans(late.get(run)!, ({ loss }) => loss))
+    const points = x.map((_, bin) => {
+      const values = curves.map((curve) => curve[bin]).filter((value) => typeof value === 'number')
+      return values.length === members.length ? meanInterval(values) : undefined
+    })
+    return { ...seriesOf(points, members.length), name: groupName(name, members.length), x }
+  })
+  const y = { label: 'loss before its weight, last two fifths of the steps', scale: 'log' } as const
+  return {
+    title: 'Loss over the timesteps',
+    x: { label: 'timestep', min: 0, max: timestepCount(runs[0]!) },
+    y,
+    series,
+  }
+}
+
+type Interval = ReturnType<typeof meanInterval>
+
+function seriesOf(
+  points: readonly (Interval | undefined)[],
+  runCount: number,
+): Pick<FigureSeries, 'y' | 'low' | 'high'> {
+  const y = points.map((point) => point?.mean ?? null)
+  if (runCount < 2) return { y }
+  return {
+    y,
+    low: points.map((point) => point?.low ?? null),
+    high: points.map((point) => point?.high ?? null),
+  }
+}
+
+function groupName(name: string, runCount: number): string {
+  return runCount > 1 ? `${name} (${runCount} seeds)` : name
 }
 
 /** Loss at the end of training, group by group. */
@@ -140,15 +182,5 @@ function groupCurve(
     curves.every((curve) => Number.isFinite(curve.get(place))),
   )
   const points = x.map((place) => meanInterval(curves.map((curve) => curve.get(place)!)))
-  return {
-    ...{
-      name: runs.length > 1 ? `${name} (${runs.length} seeds)` : name,
-      x,
-      y: points.map(({ mean }) => mean),
-    },
-    ...(runs.length > 1 && {
-      low: points.map(({ low }) => low ?? null),
-      high: points.map(({ high }) => high ?? null),
-    }),
-  }
+  return { ...seriesOf(points, runs.length), name: groupName(name, runs.length), x }
 }

@@ -1,6 +1,6 @@
 import type { Mark, Spec } from 'vega'
 import { type HeatmapFigure, seriesColour } from './figure.ts'
-import { text } from './line-spec.ts'
+import { text } from './line-marks.ts'
 
 const MOST_SHADE = 0.72 // ink stays readable on it in both themes
 

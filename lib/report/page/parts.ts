@@ -21,24 +21,25 @@ ${present}</section>
 `
 }
 
-/** Figures: the first across the page, the others two abreast where there is room, heatmaps across. */
+/** Figures: heatmaps across the page, others two abreast where there is room. */
 export async function figures(list: readonly Figure[]): Promise<Html | undefined> {
   if (list.length === 0) return undefined
-  const halves = list.length % 2 === 0 && list.every(({ kind }) => kind !== 'heatmap') && list.length === 2
+  // Lines stand two abreast; of an odd number the first goes across.
+  const lines = list.filter(({ kind }) => kind !== 'heatmap')
   const drawn = await Promise.all(
-    list.map((figure, i) => {
-      const isWide =
-        figure.kind === 'heatmap' || (!halves && (i === 0 || (i === list.length - 1 && i % 2 === 1)))
-      return figurePart(figure, isWide)
+    list.map((figure) => {
+      const isAlone = lines.length % 2 === 1 && figure === lines[0]
+      return figurePart(figure, figure.kind === 'heatmap' || isAlone)
     }),
   )
   return html`<div class="figures">${drawn}</div>`
 }
 
 async function figurePart(figure: Figure, isWide: boolean): Promise<Html> {
-  const svg = await figureSvg(figure, isWide ? { width: 1040, height: 360 } : { width: 510, height: 300 })
+  const size = isWide ? { width: 1040, height: 360 } : { width: 510, height: 300 }
+  const svg = await figureSvg(figure, size)
   const title = html`<figcaption>${figure.title}</figcaption>`
-  const legend = figure.kind !== 'heatmap' && svg !== undefined && legendOf(figure)
+  const legend = figure.kind !== 'heatmap' && svg !== undefined && legendOf(figure, size.width)
   const label = figure.kind === 'heatmap' && html`<p class="note">${figure.label}</p>`
   const note = figure.note !== undefined && html`<p class="note">${figure.note}</p>`
   return html`<figure class="${isWide ? 'wide' : 'half'}">${title}${legend}
@@ -46,11 +47,11 @@ ${svg === undefined ? html`<p class="note">Nothing to draw yet.</p>` : new RawHt
 `
 }
 
-function legendOf(figure: LineFigure): Html | false {
+function legendOf(figure: LineFigure, width: number): Html | false {
   const named = figure.series
     .map(({ name, color }, i) => ({ name, colour: seriesColour(color ?? i) }))
     .filter(({ name }) => name !== '')
-  if (named.length < 2 || namesLines(figure)) return false
+  if (named.length < 2 || namesLines(figure, width)) return false
   return html`<ul class="legend">${named.map(({ name, colour }) => html`<li><i style="background:${colour}"></i>${name}</li>`)}</ul>`
 }
 

@@ -19,8 +19,8 @@ export function points(series: FigureSeries, xIsLog: boolean, yIsLog: boolean): 
     const [a, b] = [x[i], y[i]]
     if (!isShown(a, xIsLog) || !isShown(b, yIsLog)) return undefined
     const [from, to] = [low?.[i], high?.[i]]
-    // Below zero there is nothing on a log axis; the interval goes on to a hundredth of the value.
-    const bottom = yIsLog && typeof from === 'number' && from <= 0 ? b / 100 : from
+    // Zero is infinitely far on a log axis: an interval goes down to a quarter of its value, at most.
+    const bottom = yIsLog && typeof from === 'number' ? Math.max(from, b / 4) : from
     const hasInterval = isShown(bottom, yIsLog) && isShown(to, yIsLog)
     return { x: a, y: b, ...(hasInterval && { low: bottom, high: to }) }
   })

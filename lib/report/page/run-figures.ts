@@ -1,6 +1,6 @@
 import { ALL_HEADS, type Head } from '../../prediction/heads.ts'
 import { smoothed } from '../run-plots.ts'
-import type { FigureSeries, LineFigure } from './figure.ts'
+import type { FigureSeries, HeatmapFigure, LineFigure } from './figure.ts'
 import type { Row, RunFolder } from './run-folder.ts'
 
 /** Colours of the heads, everywhere the same. */
@@ -121,7 +121,7 @@ export function choiceFigures(run: RunFolder): LineFigure[] {
 
 /** The loss over the timesteps: at several stages of training, and of each head at its end. */
 export function timestepFigures(run: RunFolder): LineFigure[] {
-  const rows = run.rows.filter(({ byBin }) => byBin?.count && byBin.loss)
+  const rows = binnedRows(run)
   if (rows.length === 0) return []
   const centres = binCentres(rows[0]!, timestepCount(run))
   const stages = stagesOf(rows)
@@ -151,33 +151,30 @@ export function timestepFigures(run: RunFolder): LineFigure[] {
       })),
       ...slotBands(run),
     })
-  const edges = slotEdges(run)
-  const last = rows.at(-1)
-  if (edges && last) figures.push(slotFigure(run, edges))
   return figures
 }
 
-/** Which slot is open at each logged step. */
-function slotFigure(run: RunFolder, edges: readonly number[]): LineFigure {
-  const rows = run.rows.filter(({ slot }) => slot !== undefined)
-  const open = rows.flatMap(({ step, slot = [] }) =>
-    slot
-      .filter((k) => edges[k + 1] !== undefined)
-      .map((k) => ({ step, middle: (edges[k]! + edges[k + 1]!) / 2 })),
-  )
+/** Where training spends its examples, stage by stage; undefined where all timesteps are drawn alike. */
+export function examplesFigure(run: RunFolder): HeatmapFigure | undefined {
+  const rows = binnedRows(run)
+  const drawsAlike = ['uniform', 'stratified', 'systematic'].includes(String(run.config.sampler ?? 'uniform'))
+  if (rows.length === 0 || drawsAlike) return undefined
+  const stages = stagesOf(rows)
+  const bins = rows[0]!.byBin?.count.length ?? 0
+  const edge = (bin: number) => Math.round((bin / bins) * timestepCount(run))
   return {
-    title: 'Slots that are open, at logged steps',
-    x: STEP,
-    y: { label: 'timesteps of the slot (its middle)', min: 0, max: edges.at(-1)! },
-    series: [
-      {
-        name: 'open slot',
-        kind: 'points',
-        x: open.map(({ step }) => step),
-        y: open.map(({ middle }) => middle),
-        opacity: 0.7,
-      },
-    ],
+    kind: 'heatmap',
+    title: 'Where training spends its examples',
+    rows: stages.map(stepsOf),
+    columns: Array.from({ length: bins }, (_, bin) => `${edge(bin)}–${edge(bin + 1) - 1}`),
+    values: stages.map((stage) => {
+      const counts = Array.from({ length: bins }, (_, bin) =>
+        sum(stage.map(({ byBin }) => byBin?.count[bin] ?? 0)),
+      )
+      const total = sum(counts)
+      return counts.map((count) => (total > 0 ? (100 * count) / total : null))
+    }),
+    label: 'Percent of the examples of these steps, by timestep.',
   }
 }
 
@@ -194,7 +191,8 @@ function slotBands(run: RunFolder): Pick<LineFigure, 'bands'> {
   return { bands: edges.slice(1).map((end, k) => ({ begin: edges[k]!, end, label: `slot ${k + 1}` })) }
 }
 
-function timestepCount({ config }: RunFolder): number {
+/** Timesteps of the process that a run trains. */
+export function timestepCount({ config }: RunFolder): number {
   const edges = slotEdges({ config })
   return edges?.at(-1) ?? (typeof config.timestepCount === 'number' ? config.timestepCount : 1000)
 }
@@ -203,7 +201,8 @@ function timestepAxis(run: RunFolder) {
   return { label: 'timestep', min: 0, max: timestepCount(run) }
 }
 
-function binCentres({ byBin }: Row, count: number): number[] {
+/** Middles of the bins, as timesteps. */
+export function binCentres({ byBin }: Row, count: number): number[] {
   const bins = byBin?.count.length ?? 0
   return Array.from({ length: bins }, (_, bin) => ((bin + 0.5) / bins) * count)
 }
@@ -211,7 +210,7 @@ function binCentres({ byBin }: Row, count: number): number[] {
 type Bins = NonNullable<Row['byBin']>
 
 /** Means of a field over rows, each counting its examples. */
-function binMeans(
+export function binMeans(
   rows: readonly Row[],
   field: (bins: Bins) => readonly (number | null)[] | undefined,
 ): (number | null)[] {
@@ -230,20 +229,28 @@ function binMeans(
 }
 
 /** The last two fifths of the steps, as far as rows have losses by timestep. */
-function lateRows(rows: readonly Row[]): Row[] {
+export function lateRows(rows: readonly Row[]): Row[] {
   const withBins = rows.filter(({ byBin }) => byBin)
   const end = withBins.at(-1)?.step ?? 0
   return withBins.filter(({ step }) => step > 0.6 * end)
+}
+
+function binnedRows({ rows }: RunFolder): Row[] {
+  return rows.filter(({ byBin }) => Array.isArray(byBin?.count) && Array.isArray(byBin.loss))
 }
 
 /** Rows in stages, the early ones shorter, because most happens there. */
 function stagesOf(rows: readonly Row[]): Row[][] {
   const end = rows.at(-1)!.step
   const edges = [0, 0.04, 0.12, 0.3, 0.6, 1].map((share) => share * end)
-  return edges
-    .slice(1)
-    .map((to, k) => rows.filter(({ step }) => step > edges[k]! && step <= to))
-    .filter((stage) => stage.length > 0)
+  const stages: Row[][] = []
+  let waiting: Row[] = []
+  for (const [k, to] of edges.slice(1).entries()) {
+    const stage = [...waiting, ...rows.filter(({ step }) => step > edges[k]! && step <= to)]
+    waiting = stage.length < 2 ? stage : [] // one row shows little but its noise: it goes into the next stage
+    if (stage.length >= 2) stages.push(stage)
+  }
+  return waiting.length > 0 ? [...stages, waiting] : stages
 }
 
 function stepsOf(rows: readonly Row[]): string {

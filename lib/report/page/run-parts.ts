@@ -4,7 +4,7 @@ import { valueText } from './compare.ts'
 import { headFigures } from './head-figures.ts'
 import { type Html, html } from './html.ts'
 import { figures, section, table } from './parts.ts'
-import { choiceFigures, slotEdges, timestepFigures, trainingFigures } from './run-figures.ts'
+import { choiceFigures, examplesFigure, slotEdges, timestepFigures, trainingFigures } from './run-figures.ts'
 import type { InstrumentPage, RunFolder } from './run-folder.ts'
 import { samplesPart } from './samples.ts'
 
@@ -45,7 +45,8 @@ export function factsPart(run: RunFolder): Html | undefined {
 export async function runParts(run: RunFolder, level: 2 | 3): Promise<Html[]> {
   const isEmpty = run.rows.length === 0
   const slots = slotEdges(run)
-  const timesteps = await figures(timestepFigures(run))
+  const examples = examplesFigure(run)
+  const timesteps = await figures([...timestepFigures(run), ...(examples ? [examples] : [])])
   const parts = [
     isEmpty
       ? section('Training', level, [html`<p>No step is logged yet.</p>`])

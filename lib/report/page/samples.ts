@@ -68,7 +68,12 @@ async function embedded(
   if (!preview) return undefined
   const sharp = await loadSharp('writeReport')
   try {
-    const inside = { width: MOST_PIXELS, height: MOST_PIXELS, fit: 'inside', withoutEnlargement: true } as const
+    const inside = {
+      width: MOST_PIXELS,
+      height: MOST_PIXELS,
+      fit: 'inside',
+      withoutEnlargement: true,
+    } as const
     const picture = sharp(await readFile(preview.file), { failOn: 'error' }).resize(inside)
     // Small images are enlarged by whole pixels, which costs nothing without loss.
     const [exact, close] = await Promise.all([

@@ -41,7 +41,7 @@ table { border-collapse: collapse; font-size: 0.88rem; line-height: 1.4; }
 caption { text-align: left; font-size: 0.95rem; font-weight: 600; padding: 0 0 8px; }
 th, td { text-align: left; vertical-align: baseline; padding: 5px 24px 5px 0; border-bottom: 1px solid var(--grid); max-width: 44ch; overflow-wrap: anywhere; }
 thead th { font-weight: 500; color: var(--muted); border-bottom-color: var(--rule); }
-tbody th { font-weight: 500; }
+tbody th { font-weight: 500; min-width: 9em; }
 .number { text-align: right; white-space: nowrap; }
 details { margin: 20px 0 0; }
 summary { cursor: pointer; font-weight: 550; }
