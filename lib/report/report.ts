@@ -3,6 +3,7 @@ import { dirname, join } from 'node:path'
 import { argumentError } from '../check.ts'
 import { type PageContents, reportPage } from './page/page.ts'
 import { readRunFolder } from './page/run-folder.ts'
+import { readStudyFolder, STUDY_FILES } from './page/study-folder.ts'
 
 /** Where the page goes. */
 export interface ReportOptions {
@@ -39,19 +40,28 @@ export async function writeReport(folders: readonly string[], options: ReportOpt
 
 /** Reads everything that a page about these folders shows. */
 export async function readFolders(folders: readonly string[]): Promise<PageContents> {
-  return { runs: await Promise.all(folders.map(readRunFolder)), studies: [] }
+  const isStudy = await Promise.all(folders.map((folder) => holdsAny(folder, STUDY_FILES)))
+  const [runs, studies] = await Promise.all([
+    Promise.all(folders.filter((_, i) => !isStudy[i]).map(readRunFolder)),
+    Promise.all(folders.filter((_, i) => isStudy[i]).map(readStudyFolder)),
+  ])
+  return { runs, studies }
 }
 
 async function checkFolder(call: string, folder: string): Promise<void> {
   const signs = ['config.json', 'stats.jsonl', 'study.json']
+  if (!(await holdsAny(folder, [...signs, ...STUDY_FILES])))
+    throw argumentError(call, 'folders', `folders of runs or studies, which hold ${signs.join(', ')}`, folder)
+}
+
+async function holdsAny(folder: string, names: readonly string[]): Promise<boolean> {
   const found = await Promise.all(
-    signs.map((name) =>
+    names.map((name) =>
       stat(join(folder, name)).then(
         () => true,
         () => false,
       ),
     ),
   )
-  if (!found.includes(true))
-    throw argumentError(call, 'folders', `folders of runs or studies, which hold ${signs.join(', ')}`, folder)
+  return found.includes(true)
 }

@@ -123,7 +123,8 @@ function timestepComparison(groups: readonly RunGroup[]): LineFigure | undefined
 
 type Interval = ReturnType<typeof meanInterval>
 
-function seriesOf(
+/** Means, and intervals where there are several runs. */
+export function seriesOf(
   points: readonly (Interval | undefined)[],
   runCount: number,
 ): Pick<FigureSeries, 'y' | 'low' | 'high'> {

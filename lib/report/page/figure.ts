@@ -63,3 +63,8 @@ export const SERIES_COLOURS = 7
 export function seriesColour(index: number): string {
   return `var(--series-${index % SERIES_COLOURS})`
 }
+
+/** How a line is drawn whose colour another one has already. */
+export function seriesPen(index: number): 'solid' | 'dashed' | 'dotted' {
+  return (['solid', 'dashed', 'dotted'] as const)[Math.floor(index / SERIES_COLOURS) % 3]!
+}

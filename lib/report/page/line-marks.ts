@@ -1,6 +1,6 @@
 // The marks of a line figure.
 import type { Mark } from 'vega'
-import type { FigureSeries, LineFigure } from './figure.ts'
+import { type FigureSeries, type LineFigure, seriesColour, seriesPen } from './figure.ts'
 import type { Point } from './points.ts'
 
 /** Pixels of a letter at 12 px, generously. */
@@ -68,12 +68,14 @@ export function seriesData(one: FigureSeries, name: string, drawn: readonly (Poi
 export function seriesMarks(
   one: FigureSeries,
   name: string,
-  color: string,
+  index: number,
   drawn: readonly (Point | undefined)[],
   bar: { readonly base: number; readonly index: number; readonly count: number; readonly room: number },
 ): Mark[] {
   const { kind = 'line', low, high, opacity = 1 } = one
   const as = drawnAs(one, drawn)
+  const color = seriesColour(index)
+  const dash = { solid: [], dashed: [7, 4], dotted: [2, 3] }[seriesPen(index)]
   const x = { scale: 'x', field: 'x' }
   const y = { scale: 'y', field: 'y' }
   const bounds = { y: { scale: 'y', field: 'low' }, y2: { scale: 'y', field: 'high' } }
@@ -93,7 +95,11 @@ export function seriesMarks(
   const offset = as === 'bars' ? -0.4 * bar.room + bar.index * width : 0
 
   if (as === 'line') {
-    const stroke = { stroke: { value: color }, strokeOpacity: { value: opacity } }
+    const stroke = {
+      stroke: { value: color },
+      strokeOpacity: { value: opacity },
+      ...(dash.length > 0 && { strokeDash: { value: dash } }),
+    }
     const pen = {
       strokeWidth: { value: opacity < 0.5 ? 1 : 1.9 },
       strokeJoin: { value: 'round' },

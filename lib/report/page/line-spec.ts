@@ -61,7 +61,7 @@ export function lineSpec(figure: LineFigure, { width, height }: LinePlace): Spec
         count: bars.length,
         room: barRoom * Math.abs(xAt(x[0] + 1) - xAt(x[0])),
       }
-      return seriesMarks(one, `series-${i}`, colour(i), drawn[i]!, {
+      return seriesMarks(one, `series-${i}`, one.color ?? i, drawn[i]!, {
         base: figure.y.scale === 'log' ? y[0] : 0,
         ...place,
       })

@@ -5,7 +5,8 @@ import { figures, section, table } from './parts.ts'
 import type { RunFolder } from './run-folder.ts'
 import { facts, factsPart, optionsPart, runParts } from './run-parts.ts'
 import { LIVE_SCRIPT, SAMPLES_SCRIPT } from './script.ts'
-import { type StudyFolder, studyParts } from './study.ts'
+import { studyParts } from './study.ts'
+import type { StudyFolder } from './study-folder.ts'
 import { STYLE } from './style.ts'
 
 /** Runs with more than this many beside them are only compared. */
@@ -25,13 +26,10 @@ export interface PageContents {
 export async function reportPage({ runs, studies }: PageContents, version?: string): Promise<string> {
   const [only] = runs
   const isOne = runs.length === 1 && studies.length === 0 && only !== undefined
-  const title = isOne
-    ? only.name
-    : studies.length === 1 && runs.length === 0
-      ? studies[0]!.name
-      : `${runs.length + studies.length} runs compared`
+  const isOneStudy = studies.length === 1 && runs.length === 0
+  const title = isOne ? only.name : isOneStudy ? studies[0]!.name : counted(runs.length, studies.length)
   const parts = [
-    ...(await Promise.all(studies.map(studyParts))).flat(),
+    ...(isOneStudy ? await studyParts(studies[0]!) : await Promise.all(studies.map(namedStudy))),
     ...(isOne ? await oneRun(only) : runs.length > 0 ? await severalRuns(runs) : []),
   ]
   const policy = `default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'${version === undefined ? '' : "; connect-src 'self'"}`
@@ -55,6 +53,19 @@ ${parts}
 </body>
 </html>
 `.text
+}
+
+function counted(runs: number, studies: number): string {
+  const words = [
+    ...(runs > 0 ? [`${runs} run${runs === 1 ? '' : 's'}`] : []),
+    ...(studies > 0 ? [`${studies} stud${studies === 1 ? 'y' : 'ies'}`] : []),
+  ]
+  return words.length === 1 && runs > 0 ? `${words[0]} compared` : words.join(' and ')
+}
+
+async function namedStudy(study: StudyFolder): Promise<Html> {
+  return html`<section><h2>${study.name}</h2>${await studyParts(study)}</section>
+`
 }
 
 async function oneRun(run: RunFolder): Promise<(Html | undefined)[]> {

@@ -1,10 +1,10 @@
 // Pieces of the page: figures, tables, sections.
 import type { Figure, LineFigure } from './figure.ts'
-import { seriesColour } from './figure.ts'
+import { seriesColour, seriesPen } from './figure.ts'
 import { figureSvg } from './figure-svg.ts'
 import { type Content, type Html, html, Html as RawHtml } from './html.ts'
 import { namesLines } from './line-spec.ts'
-import type { Table } from './run-folder.ts'
+import type { InstrumentPage, Table } from './run-folder.ts'
 
 /** A section with its heading; undefined when it would be empty. */
 export function section(
@@ -49,10 +49,27 @@ ${svg === undefined ? html`<p class="note">Nothing to draw yet.</p>` : new RawHt
 
 function legendOf(figure: LineFigure, width: number): Html | false {
   const named = figure.series
-    .map(({ name, color }, i) => ({ name, colour: seriesColour(color ?? i) }))
+    .map(({ name, color }, i) => ({ name, colour: seriesColour(color ?? i), pen: seriesPen(color ?? i) }))
     .filter(({ name }) => name !== '')
   if (named.length < 2 || namesLines(figure, width)) return false
-  return html`<ul class="legend">${named.map(({ name, colour }) => html`<li><i style="background:${colour}"></i>${name}</li>`)}</ul>`
+  return html`<ul class="legend">${named.map(({ name, colour, pen }) => html`<li><i style="border-top:3px ${pen} ${colour}"></i>${name}</li>`)}</ul>`
+}
+
+/** A section for each instrument; undefined when there is none. */
+export async function instrumentSections(
+  instruments: readonly InstrumentPage[],
+  level: 2 | 3,
+): Promise<Html | undefined> {
+  if (instruments.length === 0) return undefined
+  const parts = instruments.map(async ({ title, command, summary, plots, tables }) =>
+    section(title, level, [
+      ...summary.map((sentence) => html`<p>${sentence}</p>`),
+      await figures(plots),
+      ...tables.map(table),
+      command === undefined ? undefined : html`<p class="note command"><code>${command}</code></p>`,
+    ]),
+  )
+  return html`${await Promise.all(parts)}`
 }
 
 /** A table whose numbers stand right. */

@@ -125,24 +125,31 @@ async function findPreviews(folder: string): Promise<PreviewFile[]> {
 async function readInstruments(folder: string): Promise<InstrumentPage[]> {
   const files = (await names(folder)).filter((name) => name.endsWith('.json'))
   const values = await Promise.all(files.map((name) => readJson(join(folder, name))))
-  return files.flatMap((file, i) => {
-    const value = values[i]
-    if (!isFields(value)) return []
-    const list = <T>(of: unknown): T[] => (Array.isArray(of) ? of.filter(isFields) : []) as T[]
-    const name = file.slice(0, -'.json'.length)
-    return [
-      {
-        name,
-        title: typeof value.title === 'string' ? value.title : name,
-        ...(typeof value.command === 'string' && { command: value.command }),
-        summary: Array.isArray(value.summary) ? value.summary.map(String) : [],
-        plots: list<unknown>(value.plots).filter(isFigure),
-        tables: list<Table>(value.tables).filter(
-          ({ columns, rows }) => Array.isArray(columns) && Array.isArray(rows),
-        ),
-      },
-    ]
-  })
+  return files.flatMap((file, i) => instrumentPage(file.slice(0, -'.json'.length), values[i]) ?? [])
+}
+
+/** What a file with an instrument's fields has to show; undefined when that is nothing. */
+export function instrumentPage(name: string, value: unknown): InstrumentPage | undefined {
+  if (!isFields(value)) return undefined
+  const list = (of: unknown): unknown[] => (Array.isArray(of) ? of : [])
+  const page = {
+    name,
+    title: typeof value.title === 'string' ? value.title : name,
+    ...(typeof value.command === 'string' && { command: value.command }),
+    summary: list(value.summary).map(String),
+    plots: list(value.plots).filter(isFigure),
+    tables: list(value.tables).filter(isTable),
+  }
+  return page.summary.length + page.plots.length + page.tables.length === 0 ? undefined : page
+}
+
+function isTable(value: unknown): value is Table {
+  return (
+    isFields(value) &&
+    Array.isArray(value.columns) &&
+    Array.isArray(value.rows) &&
+    value.rows.every(Array.isArray)
+  )
 }
 
 function isFigure(value: unknown): value is Figure {

@@ -3,9 +3,9 @@ import { HEADS } from '../../prediction/heads.ts'
 import { valueText } from './compare.ts'
 import { headFigures } from './head-figures.ts'
 import { type Html, html } from './html.ts'
-import { figures, section, table } from './parts.ts'
+import { figures, instrumentSections, section } from './parts.ts'
 import { choiceFigures, examplesFigure, slotEdges, timestepFigures, trainingFigures } from './run-figures.ts'
-import type { InstrumentPage, RunFolder } from './run-folder.ts'
+import type { RunFolder } from './run-folder.ts'
 import { samplesPart } from './samples.ts'
 
 /** Names and values that sum a run up. */
@@ -59,7 +59,7 @@ export async function runParts(run: RunFolder, level: 2 | 3): Promise<Html[]> {
     ),
     section('Heads', level, [await figures([...choiceFigures(run), ...headFigures(run)])]),
     section('Samples', level, [await samplesPart(run)]),
-    ...(await Promise.all(run.instruments.map((instrument) => instrumentPart(instrument, level)))),
+    await instrumentSections(run.instruments, level),
   ]
   return parts.filter((part) => part !== undefined)
 }
@@ -71,16 +71,6 @@ export function optionsPart({ config, name }: RunFolder): Html | undefined {
   return html`<details><summary>All ${entries.length} options of ${name}</summary>
 <dl class="options">${entries.map(([key, value]) => html`<div><dt>${key}</dt><dd>${valueText(value)}</dd></div>\n`)}</dl></details>
 `
-}
-
-async function instrumentPart(instrument: InstrumentPage, level: 2 | 3): Promise<Html | undefined> {
-  const { title, command, summary, plots, tables } = instrument
-  return section(title, level, [
-    ...summary.map((sentence) => html`<p>${sentence}</p>`),
-    await figures(plots),
-    ...tables.map(table),
-    command === undefined ? undefined : html`<p class="note command"><code>${command}</code></p>`,
-  ])
 }
 
 function headNames(heads: unknown): string {

@@ -40,7 +40,7 @@ ${shown.map(
   ({ weights, images }) =>
     html`<div class="film" role="group" aria-label="${nameOf(weights)}">${images.map(
       ({ uri, step }) =>
-        html`<figure><img loading="lazy" data-weights="${weights}" data-step="${step}" src="${uri}" alt="step ${step}, ${nameOf(weights)}"><figcaption>${step}</figcaption></figure>`,
+        html`<figure><img data-weights="${weights}" data-step="${step}" src="${uri}" alt="step ${step}, ${nameOf(weights)}"><figcaption>${step}</figcaption></figure>`,
     )}</div>`,
 )}`
 }

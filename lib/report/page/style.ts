@@ -35,7 +35,7 @@ svg.plot { display: block; width: 100%; height: auto; overflow: visible; }
 code { font: 0.875em ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; overflow-wrap: anywhere; }
 p.command { background: var(--panel); padding: 8px 12px; border-radius: 6px; max-width: none; }
 .legend { display: flex; flex-wrap: wrap; gap: 2px 18px; list-style: none; margin: 0 0 6px; padding: 0; font-size: 0.82rem; }
-.legend i { display: inline-block; width: 16px; height: 4px; border-radius: 2px; margin-right: 7px; vertical-align: middle; }
+.legend i { display: inline-block; width: 18px; height: 0; margin-right: 7px; vertical-align: middle; }
 .table { overflow-x: auto; margin: 20px 0 0; }
 table { border-collapse: collapse; font-size: 0.88rem; line-height: 1.4; }
 caption { text-align: left; font-size: 0.95rem; font-weight: 600; padding: 0 0 8px; }
