@@ -2,7 +2,7 @@ import { readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect } from 'chai'
 import { writeReport } from '../../lib/report/report.ts'
-import { INSTRUMENT, makeRun, makeStudy, reportFolder } from '../support/report-runs.ts'
+import { makeRun, makeStudy, reportFolder } from '../support/report-runs.ts'
 
 describe('writeReport of a study', () => {
   let work: Awaited<ReturnType<typeof reportFolder>>
@@ -52,11 +52,43 @@ describe('writeReport of a study', () => {
     expect(cells(html, 'better')).to.deep.equal(['1', '0.09000', '–', '-10.00 %', '–'])
   })
 
-  it('shows the plots and tables of study.json', async () => {
-    await writeFile(join(study, 'study.json'), JSON.stringify({ ...INSTRUMENT, title: 'Statistics' }))
+  it('shows the statistics of study.json, a table for each metric', async () => {
+    const found = (mean: number, low: number | null) => ({
+      ...{ metric: 'F', n: 3, mean, values: [{}, {}, {}], relative: { mean: -0.1, low, high: 0.02 } },
+      ...{ p: 0.00001, holmP: 0.04, detectable: 0.011 },
+    })
+    const ratio = { mean: 2.5, low: 2, high: null }
+    const arms = [
+      { arm: 'plain', isControl: true, metrics: [found(0.1, 0)] },
+      {
+        arm: 'better',
+        isControl: false,
+        metrics: [found(0.09, -0.2)],
+        reach: { metric: 'F', seeds: [{}], reached: 1, ratio },
+      },
+    ]
+    await writeFile(
+      join(study, 'study.json'),
+      JSON.stringify({ format: 1, title: 'Rates', compare: { control: 'plain' }, arms }),
+    )
     const html = await page(study)
-    expect(headings(html)).to.include('Statistics')
-    expect(html).to.include('The loss spans a factor of 100.')
+    expect(headings(html).slice(0, 3)).to.deep.equal([
+      'Rates',
+      'Held-out error',
+      'Comparison with the control',
+    ])
+    const table = html.slice(html.indexOf('Comparison with'))
+    expect(cells(table, 'plain')).to.deep.equal(['3', '0.10000', 'control', '–', '–', '–', '–', '–'])
+    expect(cells(table, 'better')).to.deep.equal([
+      '3',
+      '0.090000',
+      '-10.0 %',
+      '-20.0 % to +2.00 %',
+      '&lt; 0.0001',
+      '0.0400',
+      '1.10 %',
+      '2.50',
+    ])
   })
 
   it('stands beside runs', async () => {

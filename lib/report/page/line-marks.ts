@@ -130,7 +130,7 @@ export function seriesMarks(
   return [drawing, mark('rule', `interval-of-${name}`, { x: middle, ...bounds, ...whisker })]
 }
 
-/** Names beside the last points of the lines, pushed apart until none covers another. */
+/** Names beside the right ends of the lines, pushed apart until none covers another. */
 export function endLabels(
   series: readonly FigureSeries[],
   drawn: readonly (readonly (Point | undefined)[])[],
@@ -141,7 +141,8 @@ export function endLabels(
 ): Mark[] {
   const labels = series
     .flatMap(({ name }, i) => {
-      const last = drawn[i]!.findLast((point) => point !== undefined)
+      const shown = drawn[i]!.filter((point) => point !== undefined)
+      const last = shown.length > 0 && shown.reduce((a, b) => (b.x >= a.x ? b : a))
       return name === '' || !last ? [] : [{ name, i, y: yAt(last.y) }]
     })
     .sort((a, b) => a.y - b.y)

@@ -57,7 +57,7 @@ export async function runParts(run: RunFolder, level: 2 | 3): Promise<Html[]> {
       [timesteps],
       slots && `Stripes are the ${slots.length - 1} slots of timesteps.`,
     ),
-    section('Heads', level, [await figures([...choiceFigures(run), ...headFigures(run)])]),
+    section('Heads', level, [await figures(choiceFigures(run)), await figures(headFigures(run))]),
     section('Samples', level, [await samplesPart(run)]),
     await instrumentSections(run.instruments, level),
   ]

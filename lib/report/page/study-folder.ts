@@ -1,15 +1,7 @@
 // What a study's folder holds: OUT/ARM/seed-K are runs with result.json, study.json has statistics.
 import { readdir } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
-import {
-  type Fields,
-  type InstrumentPage,
-  instrumentPage,
-  isFields,
-  type RunFolder,
-  readJson,
-  readRunFolder,
-} from './run-folder.ts'
+import { type Fields, isFields, type RunFolder, readJson, readRunFolder } from './run-folder.ts'
 
 /** One arm of a study with one seed. */
 export interface StudyCell {
@@ -28,8 +20,8 @@ export interface StudyFolder {
   readonly control?: string
   /** By arm, then by seed. */
   readonly cells: readonly StudyCell[]
-  /** Plots and tables of study.json, which has the shape of an instrument's file where it has any. */
-  readonly statistics?: InstrumentPage
+  /** Arms of study.json, each with its metrics; undefined until it is written. */
+  readonly arms?: readonly Fields[]
 }
 
 /** Files that make a folder a study. */
@@ -37,9 +29,11 @@ export const STUDY_FILES = ['study.json', 'study-file.json'] as const
 
 /** Reads a study's folder, finished or not. */
 export async function readStudyFolder(folder: string): Promise<StudyFolder> {
-  const [statistics, file] = await Promise.all(STUDY_FILES.map((name) => readJson(join(folder, name))))
-  const declared = isFields(file) ? file : {}
-  const order = isFields(declared.arms) ? Object.keys(declared.arms) : []
+  const [statistics, file] = (await Promise.all(STUDY_FILES.map((name) => readJson(join(folder, name))))).map(
+    (value) => (isFields(value) ? value : {}),
+  ) as [Fields, Fields]
+  const told: Fields = { ...file, ...statistics }
+  const order = isFields(file.arms) ? Object.keys(file.arms) : []
   const arms = (await folders(folder)).sort((a, b) => place(order, a) - place(order, b) || (a < b ? -1 : 1))
   const cells = await Promise.all(
     arms.map(async (arm) => {
@@ -52,16 +46,15 @@ export async function readStudyFolder(folder: string): Promise<StudyFolder> {
       )
     }),
   )
-  const compare = isFields(declared.compare) ? declared.compare : {}
-  const page = instrumentPage('study', statistics)
+  const compare = isFields(told.compare) ? told.compare : {}
   const words = (value: unknown) => (typeof value === 'string' && value !== '' ? value : undefined)
-  const [about, control] = [words(declared.about), words(compare.control)]
+  const [about, control] = [words(told.about), words(compare.control)]
   return {
-    name: words(declared.title) ?? words(declared.name) ?? basename(resolve(folder)),
+    name: words(told.title) ?? words(told.name) ?? basename(resolve(folder)),
     ...(about !== undefined && { about }),
     ...(control !== undefined && { control }),
     cells: cells.flat(),
-    ...(page && { statistics: page }),
+    ...(Array.isArray(statistics.arms) && { arms: statistics.arms.filter(isFields) }),
   }
 }
 

@@ -3,9 +3,10 @@ import { comparisonFigures, differences, type RunGroup, seriesOf, valueText } fr
 import type { LineFigure } from './figure.ts'
 import { type Html, html } from './html.ts'
 import { meanInterval } from './interval.ts'
-import { figures, instrumentSections, section, table } from './parts.ts'
+import { figures, section, table } from './parts.ts'
 import { isFields, type Table } from './run-folder.ts'
 import type { StudyCell, StudyFolder } from './study-folder.ts'
+import { studyTables } from './study-tables.ts'
 
 /** Held-out errors of a finished cell: F-space means, of averaged weights where there are some. */
 interface HeldOut {
@@ -39,12 +40,17 @@ export async function studyParts(study: StudyFolder): Promise<(Html | undefined)
   return [
     html`<p class="lede">${study.about && `${study.about} `}${finished} of ${study.cells.length} runs finished.</p>
 `,
-    study.statistics && (await instrumentSections([study.statistics], 2)),
     control &&
       section('Held-out error', 2, [
         await figures(heldOutFigures(measured)),
-        table(heldOutTable(measured, control)),
+        study.arms ? undefined : table(heldOutTable(measured, control)),
       ]),
+    study.arms &&
+      section(
+        'Comparison with the control',
+        2,
+        studyTables(study.arms, study.control ?? 'the control').map(table),
+      ),
     options.length > 0
       ? section('Options that differ', 2, [
           table({ title: '', columns: ['option', ...names], rows: options }),

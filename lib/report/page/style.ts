@@ -28,6 +28,7 @@ dt { font-size: 0.8rem; color: var(--muted); }
 dd { margin: 0; font-size: 1.02rem; font-weight: 550; overflow-wrap: anywhere; }
 figure { margin: 0; min-width: 0; }
 .figures { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); gap: 36px 20px; margin: 20px 0 0; }
+.figures + .figures { margin-top: 36px; }
 .figures .wide { grid-column: 1 / -1; }
 figcaption { font-size: 0.95rem; font-weight: 600; margin: 0 0 6px; }
 svg.plot { display: block; width: 100%; height: auto; overflow: visible; }
@@ -37,6 +38,7 @@ p.command { background: var(--panel); padding: 8px 12px; border-radius: 6px; max
 .legend { display: flex; flex-wrap: wrap; gap: 2px 18px; list-style: none; margin: 0 0 6px; padding: 0; font-size: 0.82rem; }
 .legend i { display: inline-block; width: 18px; height: 0; margin-right: 7px; vertical-align: middle; }
 .table { overflow-x: auto; margin: 20px 0 0; }
+.figures + .table, .table + .table { margin-top: 40px; }
 table { border-collapse: collapse; font-size: 0.88rem; line-height: 1.4; }
 caption { text-align: left; font-size: 0.95rem; font-weight: 600; padding: 0 0 8px; }
 th, td { text-align: left; vertical-align: baseline; padding: 5px 24px 5px 0; border-bottom: 1px solid var(--grid); max-width: 44ch; overflow-wrap: anywhere; }

@@ -28,6 +28,14 @@ describe('figureSvg', () => {
     expect(Math.abs(places[0]! - places[1]!)).to.be.at.least(14)
   })
 
+  it('names lines at their right ends, whatever the order of their points', async () => {
+    const rising = { name: 'rising', x: [1, 0], y: [9, 0] }
+    const svg = await figureSvg(figure([rising, { name: 'falling', x: [0, 1], y: [9, 0] }]))
+    const place = (name: string) =>
+      Number(new RegExp(`translate\\(\\S+,(\\S+)\\)"[^>]*>${name}<`).exec(svg!)?.[1])
+    expect(place('rising')).to.be.below(place('falling'))
+  })
+
   it('leaves names to a legend where they are long, many, or of bars', () => {
     const two = [line('a', [1]), line('b', [2])]
     expect(namesLines(figure(two), 500)).to.equal(true)
