@@ -12,10 +12,20 @@ describe('trislot', () => {
   it('lists its commands, and explains each', async () => {
     const { code, out } = await command('help')
     expect(code).to.equal(0)
-    for (const name of ['quickstart', 'train', 'sample', 'measure', 'forward', 'setup', 'doctor']) {
+    for (const name of [
+      'quickstart',
+      'train',
+      'sample',
+      'measure',
+      'report',
+      'watch',
+      'forward',
+      'setup',
+      'doctor',
+    ]) {
       expect(out).to.match(new RegExp(`^  ${name} +\\S`, 'm'))
     }
-    for (const name of ['quickstart', 'train', 'sample', 'measure', 'forward']) {
+    for (const name of ['quickstart', 'train', 'sample', 'measure', 'report', 'watch', 'forward']) {
       const [first, second] = [await command('help', name), await command(name, '--help')]
       expect(first.code).to.equal(0)
       expect(first.out).to.contain(`trislot ${name}`)
@@ -35,7 +45,7 @@ describe('trislot', () => {
     const { code, err } = await command('trian')
     expect(code).to.equal(2)
     expect(err).to.equal(
-      'trislot: expected a command among quickstart, train, train-classifier, sample, evaluate, measure, nll, bench, forward, inspect, convert, setup, doctor, help, got "trian" (did you mean train?)',
+      'trislot: expected a command among quickstart, train, train-classifier, sample, evaluate, measure, nll, report, watch, bench, forward, inspect, convert, setup, doctor, help, got "trian" (did you mean train?)',
     )
   })
 

@@ -82,7 +82,7 @@ export function lineSpec(figure: LineFigure, { width, height }: LinePlace): Spec
       { name: 'y', type: figure.y.scale ?? 'linear', domain: y, range: [bottom, top], zero: false },
     ],
     axes: [
-      axis('left', 'y', yTicks, { offset: -left, grid: true }),
+      axis('left', 'y', yTicks, { offset: -left, grid: true, gridScale: 'x' }),
       axis('bottom', 'x', xTicks, { offset: bottom - height, title: figure.x.label }),
     ] as unknown as NonNullable<Spec['axes']>,
     marks,

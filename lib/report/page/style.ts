@@ -69,6 +69,8 @@ summary { cursor: pointer; font-weight: 550; }
 @media (max-width: 760px) {
   main { padding: 32px 16px 64px; }
   .figures { grid-template-columns: minmax(0, 1fr); }
+  .wide { overflow-x: auto; }
+  .wide svg.plot { min-width: 640px; }
 }
 @media print { main { padding: 0; } .slider, .live { display: none; } section { break-inside: avoid-page; } }
 `
