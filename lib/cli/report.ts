@@ -6,7 +6,7 @@ import { asUsage } from './usage.ts'
 
 const SHAPE = {
   runs: z
-    .array(text())
+    .array(text(), 'at least one folder of a run')
     .min(1, 'at least one folder of a run')
     .meta({ description: 'folders of runs or studies; the option’s name may be left out' }),
   out: text()
