@@ -1,7 +1,15 @@
 import { smoothed } from '../run-plots.ts'
 import type { FigureSeries, LineFigure } from './figure.ts'
 import { meanInterval } from './interval.ts'
-import { binCentres, binMeans, halfLifeOf, headsIn, lateRows, timestepCount } from './run-figures.ts'
+import {
+  binCentres,
+  binMeans,
+  halfLifeOf,
+  headError,
+  headsIn,
+  lateRows,
+  timestepCount,
+} from './run-figures.ts'
 import type { Fields, Row, RunFolder, Table } from './run-folder.ts'
 
 /** Options that say nothing about what is learned. */
@@ -90,7 +98,7 @@ export function comparisonFigures(groups: readonly RunGroup[]): LineFigure[] {
       note,
     },
     ...heads.map((head) =>
-      figure(`Error of ${head}`, `mean squared error of ${head}`, (row) => row.perHead?.[head]),
+      figure(`Error of ${head}`, `mean squared error of ${head}`, (row) => headError(row, head)),
     ),
     ...(hasGradients ? [figure('Gradient norm', 'L2 norm before clipping', ({ gradNorm }) => gradNorm)] : []),
     ...(byTimestep ? [byTimestep] : []),

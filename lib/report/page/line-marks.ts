@@ -38,7 +38,7 @@ export function bandMarks(
     }
     const fits = label !== '' && to - from > label.length * CHARACTER
     const look = { align: 'center', fill: 'var(--muted)', fontSize: 11 }
-    return [stripe as Mark, ...(fits ? [text(label, (from + to) / 2, top + 13, look)] : [])]
+    return [stripe as Mark, ...(fits ? [text(label, (from + to) / 2, top - 4, look)] : [])]
   })
 }
 

@@ -45,7 +45,7 @@ export function lineSpec(figure: LineFigure, { width, height }: LinePlace): Spec
   const longest = labels ? Math.max(...series.map(({ name }) => name.length)) : 0
   const left = 56
   const right = width - (labels ? 14 + longest * CHARACTER : 14)
-  const [top, bottom] = [26, height - 42]
+  const [top, bottom] = [bands.some(({ label = '' }) => label !== '') ? 38 : 26, height - 42]
   const yAt = pixel(y, figure.y, bottom, top)
   const xAt = pixel(x, figure.x, left, right)
   const xTicks = ticks(x, figure.x, Math.round((right - left) / 90))

@@ -15,7 +15,7 @@ export function headsIn(rows: readonly Row[], field: 'perHead' | 'chosen'): Head
 
 /** Distance, in rows, at which a neighbour counts half in smoothed curves. */
 export function halfLifeOf(rows: readonly unknown[]): number {
-  return Math.max(1, rows.length / 60)
+  return Math.max(1, rows.length / 40)
 }
 
 function smooth(values: readonly number[]): (number | null)[] {
@@ -35,6 +35,20 @@ function rawAndSmooth(
     { name: '', x, y, color, opacity: 0.3 },
     { name, x, y: smooth(y), color },
   ]
+}
+
+/** A head's error since the row before, of all steps where they are logged: one step may be of one slot. */
+export function headError(row: Row, head: Head): number | undefined {
+  const errors = row.byBin?.perHead?.[head]
+  if (!errors) return row.perHead?.[head]
+  const weighted = errors.map((error, bin) => (error ?? 0) * (row.byBin?.count[bin] ?? 0))
+  return sum(weighted) / sum(row.byBin?.count ?? [])
+}
+
+/** How often a head was chosen since the row before, of all steps where they are logged. */
+function chosenShare(row: Row, head: Head): number | undefined {
+  const times = row.byBin?.chosen?.[head]
+  return times ? sum(times) / sum(row.byBin?.count ?? []) : row.chosen?.[head]
 }
 
 /** Curves over the steps: loss, each head's error, norm of the gradient, learning rate where it changes. */
@@ -58,7 +72,7 @@ export function trainingFigures({ rows }: RunFolder): LineFigure[] {
       x: STEP,
       y: { label: 'mean squared error in the head’s own unit', scale: 'log' },
       series: heads.flatMap((head) =>
-        rawAndSmooth(rows, (row) => row.perHead?.[head], head, HEAD_COLOUR[head]),
+        rawAndSmooth(rows, (row) => headError(row, head), head, HEAD_COLOUR[head]),
       ),
     })
   if (rows.some(({ gradNorm = 0 }) => gradNorm > 0))
@@ -96,7 +110,7 @@ export function choiceFigures(run: RunFolder): LineFigure[] {
     y: { label: 'share of examples', min: 0, max: 1 },
     series: heads.map((head) => ({
       ...{ name: head, color: HEAD_COLOUR[head], x: rows.map(({ step }) => step) },
-      y: smooth(rows.map((row) => row.chosen?.[head] ?? Number.NaN)),
+      y: smooth(rows.map((row) => chosenShare(row, head) ?? Number.NaN)),
     })),
   }
   const late = lateRows(rows).filter(({ byBin }) => byBin?.chosen)
