@@ -177,8 +177,10 @@ export {
 } from './report/instrument-file.ts'
 export { type Axis, type Band, type Plot, plotSvg, type Series, svgToPng } from './report/plot.ts'
 export { encodePng, writePng } from './report/png.ts'
+export { type ReportOptions, writeReport } from './report/report.ts'
 export { type RunRow, timestepLossPlot, writeRunPlots } from './report/run-plots.ts'
 export { sideBySide } from './report/side-by-side.ts'
+export { type Watch, type WatchOptions, watchRun } from './report/watch.ts'
 export { combineBySignal, parseCombine, signalWeights } from './sampling/combine.ts'
 export {
   type ClassifierGuidance,

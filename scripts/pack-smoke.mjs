@@ -1,4 +1,5 @@
 // Run by pack-check in an empty project that has installed the tarball: trains and samples, as a first script would.
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import {
   batches,
@@ -10,6 +11,7 @@ import {
   train,
   UNet,
   uniformSampler,
+  writeReport,
 } from 'trislot'
 
 const schedule = NoiseSchedule.create({ name: 'cosine' })
@@ -31,3 +33,12 @@ if (pictures.length !== 2 * 28 * 28 || !pictures.every(Number.isFinite))
 
 const cjs = createRequire(import.meta.url)('trislot')
 if (cjs.NoiseSchedule.create().timestepCount !== 1000) throw new Error('require gives another library')
+
+mkdirSync('run')
+writeFileSync('run/stats.jsonl', '{"step":1,"loss":1}\n{"step":2,"loss":0.5}\n')
+const pages = [
+  await writeReport(['run'], { out: 'esm.html' }),
+  await cjs.writeReport(['run'], { out: 'cjs.html' }),
+]
+const [page, other] = pages.map((file) => readFileSync(file, 'utf8'))
+if (page !== other || !page.includes('<svg')) throw new Error('import and require write different pages')

@@ -48,6 +48,14 @@ const COMMANDS: Record<string, { readonly about: string; readonly load: () => Pr
     about: 'compare batch sizes, samplers, loss spaces and half-lives',
     load: async () => (await import('./sweep.ts')).sweepCommand,
   },
+  report: {
+    about: 'write a page about runs: curves, timesteps, heads, samples',
+    load: async () => (await import('./report.ts')).reportCommand,
+  },
+  watch: {
+    about: 'show that page live while a run trains',
+    load: async () => (await import('./watch.ts')).watchCommand,
+  },
   bench: {
     about: 'time training, and estimate what fits into memory',
     load: async () => (await import('./bench.ts')).benchCommand,

@@ -31,7 +31,7 @@ export interface Parsed<S extends OptionShape> {
  * Reads a command line by a schema. Lists are given with commas, switches as `--flip` or `--no-flip`.
  *
  * @param base - values that the command line overrides, from a configuration file
- * @param words - keys of the options that words without a name are taken for, in this order
+ * @param words - keys of the options that words without a name are taken for, in this order; a list takes all that follow
  * @throws UsageError that names everything that is wrong, with the nearest name for an unknown option
  */
 export function parseOptions<S extends OptionShape>(
@@ -63,8 +63,12 @@ export function parseOptions<S extends OptionShape>(
   for (const token of tokens) {
     // The word after an unknown option is most likely its value.
     if (token.kind === 'positional' && token.index === unknownAt + 1) continue
-    const word = words.find((key) => given[key] === undefined)
-    if (token.kind === 'positional' && word !== undefined) given[word] = token.value
+    const isList = (key: keyof S) => kindOf(shape[key] as z.ZodType).type === 'list'
+    const word = words.find((key) => given[key] === undefined || isList(key))
+    if (token.kind === 'positional' && word !== undefined)
+      given[word] = isList(word)
+        ? [...((given[word] as string[] | undefined) ?? []), token.value]
+        : token.value
     else if (token.kind === 'positional')
       problems.push(`expected options only, got ${JSON.stringify(token.value)}`)
     if (token.kind !== 'option') continue

@@ -3,6 +3,7 @@ import { open, readFile, truncate } from 'node:fs/promises'
 import type { Head } from '../prediction/heads.ts'
 import type { RunRow } from '../report/run-plots.ts'
 import type { StepReport } from './loop.ts'
+import type { LossByBin } from './loss-bins.ts'
 
 /** A line of stats.jsonl; a pure function of the run's options and the step, so that a resumed run writes the same bytes. */
 export interface StatsRow extends RunRow {
@@ -17,10 +18,17 @@ export interface StatsRow extends RunRow {
   readonly lossScaleLog2?: number
   /** The step was not finite, and nothing was changed. */
   readonly skipped?: true
+  /** Losses by timestep of all steps since the row before. */
+  readonly byBin?: LossByBin
 }
 
 /** The line of one step. */
-export function statsRow(report: StepReport, heads: readonly Head[], slot?: readonly number[]): StatsRow {
+export function statsRow(
+  report: StepReport,
+  heads: readonly Head[],
+  slot?: readonly number[],
+  byBin?: LossByBin,
+): StatsRow {
   const { step, loss, gradNorm, perHead, chosen, lr, t, bound, lossScale, skipped } = report
   const count = t.length
   const mean = (head: number): number => {
@@ -44,6 +52,7 @@ export function statsRow(report: StepReport, heads: readonly Head[], slot?: read
     ...(bound && { bound: bound.reduce((sum, bits) => sum + bits, 0) / count }),
     ...(lossScale !== 1 && { lossScaleLog2: Math.log2(lossScale) }),
     ...(skipped && { skipped }),
+    ...(byBin && { byBin }),
   }
 }
 

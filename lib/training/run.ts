@@ -21,6 +21,7 @@ import {
 import { loadInitialWeights } from './initial-weights.ts'
 import { learningRate } from './learning-rate.ts'
 import { type StepReport, train } from './loop.ts'
+import { LossBins } from './loss-bins.ts'
 import { writePreview } from './preview.ts'
 import {
   datasetOptions,
@@ -175,7 +176,11 @@ async function trainInto(
   }
   const average = emaRates.length > 0 ? await trainer.averaged() : undefined
 
-  if (resumed) await restoreCheckpoint(resumed, trainer, sampler)
+  const bins = new LossBins(heads, schedule.timestepCount)
+  if (resumed) {
+    const { extra } = await restoreCheckpoint(resumed, trainer, sampler)
+    bins.restore((extra as { lossBins?: JsonValue } | null)?.lossBins)
+  }
   await writeDurably(join(folder, 'config.json'), `${JSON.stringify(config, undefined, 2)}\n`)
   const { lines: stats, rows } = await JsonLines.open<StatsRow>(join(folder, 'stats.jsonl'), trainer.step)
   const { lines: timing } = await JsonLines.open(join(folder, 'timing.jsonl'), trainer.step)
@@ -191,7 +196,7 @@ async function trainInto(
     checkpoint = await saveCheckpoint(trainer, folder, {
       sampler,
       imagesSeen: trainer.step * batchSize,
-      extra: { run: config, images } as unknown as JsonValue,
+      extra: { run: config, images, lossBins: bins.state() } as unknown as JsonValue,
       keep: config.keep,
     })
     savedStep = trainer.step
@@ -232,10 +237,11 @@ async function trainInto(
     const loop = { trainer, sampler, batches: source, lr, stepCount: steps, ...(signal && { signal }) }
     for await (const report of train(loop)) {
       const done = report.step + 1
+      bins.add(report)
       const speed = (1000 * batchSize) / (report.waitMs + report.stepMs)
       imagesPerSecond = imagesPerSecond === 0 ? speed : 0.9 * imagesPerSecond + 0.1 * speed
       if (done === 1 || done % config.logEvery === 0) {
-        const row = statsRow(report, heads, plan?.openAt(report.step))
+        const row = statsRow(report, heads, plan?.openAt(report.step), bins.take())
         rows.push(row)
         await stats.write(row)
         await timing.write({

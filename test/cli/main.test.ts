@@ -12,10 +12,20 @@ describe('trislot', () => {
   it('lists its commands, and explains each', async () => {
     const { code, out } = await command('help')
     expect(code).to.equal(0)
-    for (const name of ['quickstart', 'train', 'sample', 'measure', 'forward', 'setup', 'doctor']) {
+    for (const name of [
+      'quickstart',
+      'train',
+      'sample',
+      'measure',
+      'report',
+      'watch',
+      'forward',
+      'setup',
+      'doctor',
+    ]) {
       expect(out).to.match(new RegExp(`^  ${name} +\\S`, 'm'))
     }
-    for (const name of ['quickstart', 'train', 'sample', 'measure', 'forward']) {
+    for (const name of ['quickstart', 'train', 'sample', 'measure', 'report', 'watch', 'forward']) {
       const [first, second] = [await command('help', name), await command(name, '--help')]
       expect(first.code).to.equal(0)
       expect(first.out).to.contain(`trislot ${name}`)

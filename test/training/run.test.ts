@@ -104,6 +104,7 @@ describe('run', () => {
       'perHead',
       'chosen',
       'lr',
+      'byBin',
     ])
     expect(row).to.include({ step: 1, imagesSeen: 4, lr: 2e-4 })
     expect(row.chosen.xStart + row.chosen.v + row.chosen.eps).to.equal(1)

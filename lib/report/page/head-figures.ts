@@ -1,0 +1,117 @@
+// Figures from heads.jsonl: what the errors of the heads have to do with each other at each noise level.
+import { ALL_HEADS, type Head } from '../../prediction/heads.ts'
+import type { FigureSeries, LineFigure } from './figure.ts'
+import { HEAD_COLOUR } from './run-figures.ts'
+import { type Fields, isFields, type RunFolder } from './run-folder.ts'
+
+/** A noise level of a line; errors are mean squares in v space. */
+interface Bin {
+  /** Timesteps [begin, end). */
+  readonly t: readonly [number, number]
+  readonly logSnr: number
+  readonly winRate: Fields
+  readonly error: Fields
+  readonly minimum: unknown
+  readonly table: unknown
+  readonly blueError: unknown
+  readonly correlation: Fields
+  readonly brightnessGap: Fields
+}
+
+const NOISE = { label: 'log snr (much noise left, little right)' } as const
+
+/** Win rates, errors with what choosing and mixing could reach, correlations, gaps in brightness; empty without heads.jsonl. */
+export function headFigures({ heads: lines }: Pick<RunFolder, 'heads'>): LineFigure[] {
+  const stages = lines
+    .map((line) => ({ step: Number(line.step), bins: binsOf(line) }))
+    .filter(({ bins }) => bins.length > 0)
+  const last = stages.at(-1)
+  if (!last) return []
+  const { bins, step } = last
+  const x = bins.map(({ logSnr }) => logSnr)
+  const heads = ALL_HEADS.filter((head) => bins.some(({ error }) => typeof error[head] === 'number'))
+  const curve = (name: string, color: number, of: (bin: Bin) => unknown): FigureSeries => ({
+    name,
+    color,
+    x,
+    y: bins.map(of).map(finite),
+  })
+  const perHead = (of: (bin: Bin) => Fields) =>
+    heads.map((head) => curve(head, HEAD_COLOUR[head], (bin) => of(bin)[head]))
+  const pairs = Object.keys(bins[0]!.correlation)
+  const perPair = (of: (bin: Bin) => Fields) =>
+    pairs.map((pair, k) => curve(pair.replace('-', ' and '), 3 + k, (bin) => of(bin)[pair]))
+  const share = { min: 0, max: 1 }
+  return [
+    {
+      title: 'Errors of the heads, and what choosing or mixing can reach',
+      x: NOISE,
+      y: { label: 'mean squared error in v space, in training', scale: 'log' },
+      series: [
+        ...perHead(({ error }) => error),
+        curve('best mixture', 4, ({ blueError }) => blueError),
+        curve('minimum (needs truth)', 6, ({ minimum }) => minimum),
+      ],
+      note: 'The minimum takes the best head of each image, which only the truth tells: what a loss of minima logs and no sampler has. The best mixture weighs the heads by their errors’ covariance.',
+    },
+    {
+      title: 'Which head has the smallest error, over training',
+      x: { label: 'step' },
+      y: { label: 'share of images, in v space, all timesteps alike', ...share },
+      series: heads.map((head) => ({
+        ...{ name: head, color: HEAD_COLOUR[head], x: stages.map((stage) => stage.step) },
+        y: stages.map((stage) => overTimesteps(stage.bins, head)),
+      })),
+    },
+    {
+      title: 'Which head has the smallest error, by noise level',
+      x: NOISE,
+      y: { label: `share of images, in v space, at step ${step}`, ...share },
+      series: perHead(({ winRate }) => winRate),
+    },
+    {
+      title: 'Correlation of the heads’ errors',
+      x: NOISE,
+      y: { label: 'correlation, in v space', max: 1 },
+      series: perPair(({ correlation }) => correlation),
+      note: 'Near 1 there is nothing to gain from mixing.',
+    },
+    {
+      title: 'Difference of brightness between heads',
+      x: NOISE,
+      y: { label: 'root mean square, of the mean pixel of xStart', min: 0 },
+      series: perPair(({ brightnessGap }) => brightnessGap),
+      note: 'Large where heads have become rival hypotheses.',
+    },
+  ]
+}
+
+function binsOf({ bins }: Fields): Bin[] {
+  const isBin = (bin: unknown) =>
+    isFields(bin) &&
+    Array.isArray(bin.t) &&
+    typeof bin.logSnr === 'number' &&
+    isFields(bin.winRate) &&
+    isFields(bin.error)
+  const withPairs = (bin: Bin): Bin => ({
+    ...bin,
+    correlation: bin.correlation ?? {},
+    brightnessGap: bin.brightnessGap ?? {},
+  })
+  return Array.isArray(bins) ? (bins.filter(isBin) as Bin[]).map(withPairs) : []
+}
+
+function overTimesteps(bins: readonly Bin[], head: Head): number | null {
+  let [sum, total] = [0, 0]
+  for (const { t, winRate } of bins) {
+    const rate = winRate[head]
+    if (typeof rate !== 'number') continue
+    sum += (t[1] - t[0]) * rate
+    total += t[1] - t[0]
+  }
+  return total > 0 ? sum / total : null
+}
+
+function finite(value: unknown): number | null {
+  return typeof value === 'number' && Number.isFinite(value) ? value : null
+}

@@ -1,0 +1,75 @@
+// What a study's folder holds: OUT/ARM/seed-K are runs with result.json, study.json has statistics.
+import { readdir } from 'node:fs/promises'
+import { basename, join, resolve } from 'node:path'
+import { type Fields, isFields, type RunFolder, readJson, readRunFolder } from './run-folder.ts'
+
+/** One arm of a study with one seed. */
+export interface StudyCell {
+  readonly arm: string
+  readonly seed: number
+  readonly run: RunFolder
+  /** result.json, once the cell is finished. */
+  readonly result?: Fields
+}
+
+/** A study's folder. */
+export interface StudyFolder {
+  readonly name: string
+  readonly about?: string
+  /** The arm that others are compared with. */
+  readonly control?: string
+  /** By arm, then by seed. */
+  readonly cells: readonly StudyCell[]
+  /** Arms of study.json, each with its metrics; undefined until it is written. */
+  readonly arms?: readonly Fields[]
+}
+
+/** Files that make a folder a study. */
+export const STUDY_FILES = ['study.json', 'study-file.json'] as const
+
+/** Reads a study's folder, finished or not. */
+export async function readStudyFolder(folder: string): Promise<StudyFolder> {
+  const [statistics, file] = (await Promise.all(STUDY_FILES.map((name) => readJson(join(folder, name))))).map(
+    (value) => (isFields(value) ? value : {}),
+  ) as [Fields, Fields]
+  const told: Fields = { ...file, ...statistics }
+  const order = isFields(file.arms) ? Object.keys(file.arms) : []
+  const arms = (await folders(folder)).sort((a, b) => place(order, a) - place(order, b) || (a < b ? -1 : 1))
+  const cells = await Promise.all(
+    arms.map(async (arm) => {
+      const seeds = (await folders(join(folder, arm))).flatMap((name) => /^seed-(\d+)$/.exec(name)?.[1] ?? [])
+      return Promise.all(
+        seeds
+          .map(Number)
+          .sort((a, b) => a - b)
+          .map((seed) => readCell(folder, arm, seed)),
+      )
+    }),
+  )
+  const compare = isFields(told.compare) ? told.compare : {}
+  const words = (value: unknown) => (typeof value === 'string' && value !== '' ? value : undefined)
+  const [about, control] = [words(told.about), words(compare.control)]
+  return {
+    name: words(told.title) ?? words(told.name) ?? basename(resolve(folder)),
+    ...(about !== undefined && { about }),
+    ...(control !== undefined && { control }),
+    cells: cells.flat(),
+    ...(Array.isArray(statistics.arms) && { arms: statistics.arms.filter(isFields) }),
+  }
+}
+
+async function readCell(folder: string, arm: string, seed: number): Promise<StudyCell> {
+  const cell = join(folder, arm, `seed-${seed}`)
+  const [run, result] = await Promise.all([readRunFolder(cell), readJson(join(cell, 'result.json'))])
+  return { arm, seed, run: { ...run, name: `${arm}, seed ${seed}` }, ...(isFields(result) && { result }) }
+}
+
+async function folders(folder: string): Promise<string[]> {
+  const entries = await readdir(folder, { withFileTypes: true }).catch(() => [])
+  return entries.filter((entry) => entry.isDirectory()).map(({ name }) => name)
+}
+
+function place(order: readonly string[], name: string): number {
+  const index = order.indexOf(name)
+  return index === -1 ? order.length : index
+}

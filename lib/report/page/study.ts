@@ -1,0 +1,154 @@
+// What the page says about a study.
+import { comparisonFigures, differences, type RunGroup, seriesOf, valueText } from './compare.ts'
+import type { LineFigure } from './figure.ts'
+import { type Html, html } from './html.ts'
+import { meanInterval } from './interval.ts'
+import { figures, section, table } from './parts.ts'
+import { isFields, type Table } from './run-folder.ts'
+import type { StudyCell, StudyFolder } from './study-folder.ts'
+import { studyTables } from './study-tables.ts'
+
+/** Held-out errors of a finished cell: F-space means, of averaged weights where there are some. */
+interface HeldOut {
+  readonly F: number
+  readonly v: number
+  readonly logSnr: readonly number[]
+  readonly byTimestep: readonly number[]
+  readonly curve: readonly { readonly imagesSeen: number; readonly F: number }[]
+}
+
+interface Arm {
+  readonly name: string
+  readonly cells: readonly StudyCell[]
+  readonly results: ReadonlyMap<number, HeldOut>
+}
+
+/** Held-out errors with intervals over seeds, differences from the control, and the runs' curves. */
+export async function studyParts(study: StudyFolder): Promise<(Html | undefined)[]> {
+  const names = [...new Set(study.cells.map(({ arm }) => arm))]
+  const arms = names.map((name): Arm => {
+    const cells = study.cells.filter(({ arm }) => arm === name)
+    return { name, cells, results: new Map(cells.flatMap((cell) => heldOut(cell) ?? [])) }
+  })
+  const finished = study.cells.filter(({ result }) => result).length
+  const groups: RunGroup[] = arms.map(({ name, cells }) => ({ name, runs: cells.map(({ run }) => run) }))
+  const begun = groups.filter(({ runs }) => runs.some(({ rows }) => rows.length > 0))
+  const keys = differences(arms.map(({ cells }) => cells[0]!.run.config)).filter((key) => key !== 'run')
+  const options = keys.map((key) => [key, ...arms.map(({ cells }) => valueText(cells[0]!.run.config[key]))])
+  const measured = arms.filter(({ results }) => results.size > 0)
+  const control = measured.find(({ name }) => name === study.control) ?? measured[0]
+  return [
+    html`<p class="lede">${study.about && `${study.about} `}${finished} of ${study.cells.length} runs finished.</p>
+`,
+    control &&
+      section('Held-out error', 2, [
+        await figures(heldOutFigures(measured)),
+        study.arms ? undefined : table(heldOutTable(measured, control)),
+      ]),
+    study.arms &&
+      section(
+        'Comparison with the control',
+        2,
+        studyTables(study.arms, study.control ?? 'the control').map(table),
+      ),
+    options.length > 0
+      ? section('Options that differ', 2, [
+          table({ title: '', columns: ['option', ...names], rows: options }),
+        ])
+      : undefined,
+    begun.length > 0 ? section('Training', 2, [await figures(comparisonFigures(begun))]) : undefined,
+  ]
+}
+
+/** Seed and errors of result.json; undefined where it has none. */
+function heldOut({ seed, result }: StudyCell): [[number, HeldOut]] | undefined {
+  const found = result?.heldOut
+  if (!isFields(found)) return undefined
+  const [errors, weights] = isFields(found.ema) ? [found.ema, 'ema'] : [found.raw, 'raw']
+  if (!isFields(errors) || typeof errors.F !== 'number') return undefined
+  const numbers = (value: unknown) => (Array.isArray(value) ? value.map(Number) : [])
+  const points = Array.isArray(result?.curve) ? result.curve.filter(isFields) : []
+  const curve = points.map((point) => {
+    const means = isFields(point[weights]) ? point[weights] : point.raw
+    return { imagesSeen: Number(point.imagesSeen), F: isFields(means) ? Number(means.F) : Number.NaN }
+  })
+  const byTimestep = isFields(errors.perTimestep) ? numbers(errors.perTimestep.F) : []
+  return [[seed, { F: errors.F, v: Number(errors.v), logSnr: numbers(found.logSnr), byTimestep, curve }]]
+}
+
+function heldOutFigures(arms: readonly Arm[]): LineFigure[] {
+  const note = arms.some(({ results }) => results.size > 1)
+    ? { note: 'Bands: 95 % intervals of the mean over seeds (Student’s t).' }
+    : {}
+  const over = (x: (result: HeldOut) => readonly number[], y: (result: HeldOut) => readonly number[]) =>
+    arms.map(({ name, results }) => {
+      const all = [...results.values()]
+      const places = x(all[0]!)
+      const points = places.map((_, i) => {
+        const values = all.map((result) => y(result)[i]).filter((value) => Number.isFinite(value)) as number[]
+        return values.length === all.length ? meanInterval(values) : undefined
+      })
+      return { name, x: places, ...seriesOf(points, all.length) }
+    })
+  const y = { label: 'mean squared error in F space', scale: 'log' } as const
+  return [
+    {
+      ...{ title: 'Held-out error while training', x: { label: 'images seen' }, y },
+      ...{
+        series: over(
+          ({ curve }) => curve.map(({ imagesSeen }) => imagesSeen),
+          ({ curve }) => curve.map(({ F }) => F),
+        ),
+        ...note,
+      },
+    },
+    {
+      ...{
+        title: 'Held-out error by noise level, at the end',
+        x: { label: 'log snr (much noise left, little right)' },
+        y,
+      },
+      series: over(
+        ({ logSnr }) => logSnr,
+        ({ byTimestep }) => byTimestep,
+      ),
+    },
+  ].filter(({ series }) => series.some(({ x }) => x.length > 1))
+}
+
+/** Mean errors of the arms and their paired difference from the control, seed by seed. */
+function heldOutTable(arms: readonly Arm[], control: Arm): Table {
+  return {
+    title: 'Held-out error at the end, F space',
+    columns: ['arm', 'seeds', 'mean', '95 % interval', `against ${control.name}`, '95 % interval '],
+    rows: arms.map((arm) => {
+      const errors = meanInterval([...arm.results.values()].map(({ F }) => F))
+      const pairs = [...arm.results].flatMap(([seed, { F }]) => {
+        const other = control.results.get(seed)
+        return other && arm !== control ? [Math.log(F / other.F)] : []
+      })
+      const ratio = pairs.length > 0 ? meanInterval(pairs) : undefined
+      return [
+        arm.name,
+        arm.results.size,
+        errors.mean.toPrecision(4),
+        range(errors, (value) => value.toPrecision(4)),
+        ratio ? percent(ratio.mean) : null,
+        ratio ? range(ratio, percent) : null,
+      ]
+    }),
+  }
+}
+
+function range(
+  { low, high }: ReturnType<typeof meanInterval>,
+  words: (value: number) => string,
+): string | null {
+  return low === undefined || high === undefined ? null : `${words(low)} to ${words(high)}`
+}
+
+/** A mean log ratio as a change in per cent. */
+function percent(logRatio: number): string {
+  const change = 100 * Math.expm1(logRatio)
+  return `${change > 0 ? '+' : ''}${change.toFixed(2)} %`
+}

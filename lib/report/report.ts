@@ -1,0 +1,67 @@
+import { mkdir, stat, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { argumentError } from '../check.ts'
+import { type PageContents, reportPage } from './page/page.ts'
+import { readRunFolder } from './page/run-folder.ts'
+import { readStudyFolder, STUDY_FILES } from './page/study-folder.ts'
+
+/** Where the page goes. */
+export interface ReportOptions {
+  /** `report.html` by default, in the run's folder if there is only one. */
+  readonly out?: string
+}
+
+/**
+ * Writes one self-contained HTML page about runs: options, curves, losses by timestep, choices among heads, samples over
+ * training, what instruments found, and the runs compared, with intervals over seeds. The same folders give the same bytes.
+ *
+ * @param folders - of runs, or of studies
+ * @returns the path of the page
+ * @throws RangeError for a folder that holds no run
+ *
+ * @example
+ * await writeReport(['runs/digits', 'runs/digits-min'], { out: 'report.html' })
+ */
+export async function writeReport(folders: readonly string[], options: ReportOptions = {}): Promise<string> {
+  const call = 'writeReport'
+  if (
+    !Array.isArray(folders) ||
+    folders.length === 0 ||
+    !folders.every((folder) => typeof folder === 'string')
+  )
+    throw argumentError(call, 'folders', 'a list of at least one folder of a run', folders)
+  for (const folder of folders) await checkFolder(call, folder)
+  const page = await reportPage(await readFolders(folders))
+  const { out = folders.length === 1 ? join(folders[0]!, 'report.html') : 'report.html' } = options
+  await mkdir(dirname(out), { recursive: true })
+  await writeFile(out, page)
+  return out
+}
+
+/** Reads everything that a page about these folders shows. */
+export async function readFolders(folders: readonly string[]): Promise<PageContents> {
+  const isStudy = await Promise.all(folders.map((folder) => holdsAny(folder, STUDY_FILES)))
+  const [runs, studies] = await Promise.all([
+    Promise.all(folders.filter((_, i) => !isStudy[i]).map(readRunFolder)),
+    Promise.all(folders.filter((_, i) => isStudy[i]).map(readStudyFolder)),
+  ])
+  return { runs, studies }
+}
+
+async function checkFolder(call: string, folder: string): Promise<void> {
+  const signs = ['config.json', 'stats.jsonl', 'study.json']
+  if (!(await holdsAny(folder, [...signs, ...STUDY_FILES])))
+    throw argumentError(call, 'folders', `folders of runs or studies, which hold ${signs.join(', ')}`, folder)
+}
+
+async function holdsAny(folder: string, names: readonly string[]): Promise<boolean> {
+  const found = await Promise.all(
+    names.map((name) =>
+      stat(join(folder, name)).then(
+        () => true,
+        () => false,
+      ),
+    ),
+  )
+  return found.includes(true)
+}

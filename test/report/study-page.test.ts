@@ -1,0 +1,102 @@
+import { readFile, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { expect } from 'chai'
+import { writeReport } from '../../lib/report/report.ts'
+import { makeRun, makeStudy, reportFolder } from '../support/report-runs.ts'
+
+describe('writeReport of a study', () => {
+  let work: Awaited<ReturnType<typeof reportFolder>>
+  let study: string
+  beforeEach(async () => {
+    work = await reportFolder()
+    study = await makeStudy(join(work.folder, 'study'))
+  })
+  afterEach(() => work.remove())
+
+  const page = async (...folders: string[]) =>
+    readFile(await writeReport(folders, { out: join(work.folder, 'page.html') }), 'utf8')
+  const headings = (html: string) => [...html.matchAll(/<h[12]>([^<]*)</g)].map((match) => match[1])
+  const cells = (html: string, row: string) => {
+    const found = html.slice(html.indexOf(`<th scope="row">${row}</th>`))
+    return [...found.slice(0, found.indexOf('</tr>')).matchAll(/<td[^>]*>([^<]*)</g)].map((match) => match[1])
+  }
+
+  it('shows arms in the order of the study, with intervals over seeds and paired differences from the control', async () => {
+    const html = await page(study)
+    expect(headings(html)).to.deep.equal([
+      'Learning rates',
+      'Held-out error',
+      'Options that differ',
+      'Training',
+    ])
+    expect(html).to.include('Which is better? 6 of 6 runs finished.')
+    // Means over seeds of 0.10, 0.11, 0.12; Student's t of two degrees of freedom; every pair differs by a tenth.
+    expect(cells(html, 'plain')).to.deep.equal(['3', '0.1100', '0.08516 to 0.1348', '–', '–'])
+    expect(cells(html, 'better')).to.deep.equal([
+      '3',
+      '0.09900',
+      '0.07664 to 0.1214',
+      '-10.00 %',
+      '-10.00 % to -10.00 %',
+    ])
+    expect(html)
+      .to.include('Held-out error while training')
+      .and.include('Held-out error by noise level, at the end')
+  })
+
+  it('shows what is there of a study that is not finished', async () => {
+    await rm(join(study, 'better', 'seed-1', 'result.json'))
+    await writeFile(join(study, 'better', 'seed-2', 'result.json'), '{"heldOut')
+    const html = await page(study)
+    expect(html).to.include('4 of 6 runs finished.')
+    expect(cells(html, 'better')).to.deep.equal(['1', '0.09000', '–', '-10.00 %', '–'])
+  })
+
+  it('shows the statistics of study.json, a table for each metric', async () => {
+    const found = (mean: number, low: number | null) => ({
+      ...{ metric: 'F', n: 3, mean, values: [{}, {}, {}], relative: { mean: -0.1, low, high: 0.02 } },
+      ...{ p: 0.00001, holmP: 0.04, detectable: 0.011 },
+    })
+    const ratio = { mean: 2.5, low: 2, high: null }
+    const arms = [
+      { arm: 'plain', isControl: true, metrics: [found(0.1, 0)] },
+      {
+        arm: 'better',
+        isControl: false,
+        metrics: [found(0.09, -0.2)],
+        reach: { metric: 'F', seeds: [{}], reached: 1, ratio },
+      },
+    ]
+    await writeFile(
+      join(study, 'study.json'),
+      JSON.stringify({ format: 1, title: 'Rates', compare: { control: 'plain' }, arms }),
+    )
+    const html = await page(study)
+    expect(headings(html).slice(0, 3)).to.deep.equal([
+      'Rates',
+      'Held-out error',
+      'Comparison with the control',
+    ])
+    const table = html.slice(html.indexOf('Comparison with'))
+    expect(cells(table, 'plain')).to.deep.equal(['3', '0.10000', 'control', '–', '–', '–', '–', '–'])
+    expect(cells(table, 'better')).to.deep.equal([
+      '3',
+      '0.090000',
+      '-10.0 %',
+      '-20.0 % to +2.00 %',
+      '&lt; 0.0001',
+      '0.0400',
+      '1.10 %',
+      '2.50',
+    ])
+  })
+
+  it('stands beside runs', async () => {
+    const html = await page(study, await makeRun(join(work.folder, 'run')))
+    expect(headings(html).slice(0, 3)).to.deep.equal([
+      '1 run and 1 study',
+      'Learning rates',
+      'Held-out error',
+    ])
+  })
+})
