@@ -88,6 +88,7 @@ export {
   POOLS,
   type RawClassifierOptions,
 } from './model/classifier.ts'
+export type { HeadDecision, HeadPolicy, MixtureLoss } from './mixing/policy.ts'
 export { NETWORK_PRESETS, type NetworkPreset } from './model/presets.ts'
 export {
   CLASSIFIER_RECIPES,

@@ -17,6 +17,10 @@ export interface TimestepLoss {
   readonly loss: Float64Array
   /** [t, heads] standard error of `perHead` over the images. */
   readonly standardError: Float64Array
+  /** [t, heads, heads] mean over pixels and images of two heads' errors of v, multiplied; of several heads only. */
+  readonly errorProducts?: Float64Array
+  /** [t, heads, heads] mean over images of two heads' errors of the brightness of xStart, multiplied; of several heads only. */
+  readonly brightnessProducts?: Float64Array
 }
 
 /**
@@ -51,6 +55,9 @@ export async function measureTimestepLoss(
   const perHead = new Float64Array(total * heads.length)
   const standardError = new Float64Array(total * heads.length)
   const loss = new Float64Array(total)
+  const products = heads.length > 1 ? heads.length ** 2 : 0
+  const errorProducts = new Float64Array(total * products)
+  const brightnessProducts = new Float64Array(total * products)
   const conditions = conditionsOf(images)
   unet.checkInput(call, { x: images, t: { data: t, shape: [count] }, ...conditions })
 
@@ -74,9 +81,25 @@ export async function measureTimestepLoss(
       perHead[row * heads.length + head] = mean
       standardError[row * heads.length + head] = Math.sqrt(variance / count)
     }
+    const { errorProducts: ofErrors, meanError } = losses
+    for (let i = 0; ofErrors && meanError && i < count * products; i++) {
+      const image = Math.floor(i / products)
+      const a = image * heads.length + Math.floor((i % products) / heads.length)
+      const b = image * heads.length + (i % heads.length)
+      const at = row * products + (i % products)
+      errorProducts[at]! += (ofErrors[i] as number) / count
+      brightnessProducts[at]! += ((meanError[a] as number) * (meanError[b] as number)) / count
+    }
     onTimestep?.(row + 1, total)
   }
-  return { heads, t, perHead, loss, standardError }
+  return {
+    heads,
+    t,
+    perHead,
+    loss,
+    standardError,
+    ...(products > 0 && { errorProducts, brightnessProducts }),
+  }
 }
 
 /**

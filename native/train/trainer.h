@@ -44,6 +44,7 @@ struct StepResult {
   at::Tensor per_head;      // [N, heads] float32
   at::Tensor chosen;        // [N] int64
   at::Tensor bound;         // [N] float32 bits per dimension; undefined where the bound takes no part
+  at::Tensor error_products, mean_error;  // as ThreeHeadLoss, float32
 };
 
 // A loss or gradient that is not a finite number; nothing was changed by the step.

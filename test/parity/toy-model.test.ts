@@ -227,9 +227,7 @@ describe('Diffusion of a model that is a formula, against the original', () => {
         process.handle,
         config,
         await put(out, learns ? 6 : 3),
-        await put(X_START),
-        await put(EPS),
-        T,
+        { images: { data: X_START, shape: SHAPE }, noise: { data: EPS, shape: SHAPE }, t: T },
       )
       const tolerance = { absolute: 1e-7, relative: 1e-5 }
       if (loss.length > 0) expectClose(said.loss, loss, { ...tolerance, what: 'loss' })
