@@ -27,7 +27,7 @@ Chosen choose_min_batch(const at::Tensor& compared, const ChoiceInputs&) {
 Chosen choose_min_pixel(const at::Tensor& compared, const ChoiceInputs&) {
   const auto winner = compared.argmin(/*dim=*/1, /*keepdim=*/true);  // [N, 1, pixels]
   const auto share = at::zeros_like(compared).scatter(/*dim=*/1, winner, 1.0);
-  return {share, share.sum(/*dim=*/2).argmax(/*dim=*/1)};
+  return {share, shares(share.sum(/*dim=*/2)).index};
 }
 
 Chosen choose_mean(const at::Tensor& compared, const ChoiceInputs&) {
