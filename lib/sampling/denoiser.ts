@@ -4,11 +4,8 @@ import type { Classifier } from '../model/classifier.ts'
 import type { UNet } from '../model/unet.ts'
 import { type DenoiseOptions, type HostData, native, type Precision, type VarianceType } from '../native.ts'
 import { ALL_HEADS, type Head } from '../prediction/heads.ts'
+import { type HeadWeights, signalWeights } from '../prediction/signal-weights.ts'
 import type { NoiseSchedule } from '../schedule/noise-schedule.ts'
-import { signalWeights } from './combine.ts'
-
-/** How much each head counts in the prediction of xStart; the weights add up to 1. */
-export type HeadWeights = Partial<Record<Head, number>>
 
 /**
  * Which prediction a sampler uses: one head everywhere, fixed weights, or a choice for each timestep t of the trained

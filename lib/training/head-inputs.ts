@@ -14,7 +14,12 @@ function rows(
   name: string,
   values: unknown,
   shape: readonly [count: number, heads: number],
-  rule: { readonly what: string; readonly min: number; readonly max: number; readonly sums?: readonly number[] },
+  rule: {
+    readonly what: string
+    readonly min: number
+    readonly max: number
+    readonly sums?: readonly number[]
+  },
 ): HostData {
   const [count, heads] = shape
   if (!(values instanceof Float32Array) || values.length !== count * heads) {

@@ -13,8 +13,9 @@ import { SCHEDULE_NAMES } from '../schedule/noise-schedule.ts'
 import { spaceTimesteps } from '../schedule/spacing.ts'
 import { initOptions } from './initial-weights.ts'
 import { LEARNING_RATE_KINDS } from './learning-rate.ts'
+import { MIXING_SHAPE, mixOptions } from './mixing-options.ts'
 import { presetOptions, RUN_PRESETS } from './run-presets.ts'
-import { LOSS_KINDS, PRECISIONS, SPACES, VARIANCE_TYPES } from './trainer.ts'
+import { CHOICES, LOSS_KINDS, PRECISIONS, SPACES, VARIANCE_TYPES } from './trainer.ts'
 
 /** Who draws the timesteps of a run. */
 export const SAMPLER_NAMES = ['uniform', 'stratified', 'systematic', 'loss-second-moment', 'slots'] as const
@@ -149,9 +150,10 @@ export const RUN_SHAPE = {
   ),
   choose: about(
     'loss',
-    'heads that enter the loss: min is the paper',
-    oneOf(['min', 'minBatch', 'mean', ...HEADS]).default('mean'),
+    'heads that enter the loss: min is the paper; given belongs to mix',
+    oneOf([...CHOICES, ...HEADS]).default('mean'),
   ),
+  ...MIXING_SHAPE,
   compare: about('loss', 'space in which heads are compared', oneOf(SPACES).default('own')),
   space: about('loss', 'space of the error that is minimised', oneOf(SPACES).default('own')),
   sigmaData: about('loss', 'standard deviation of pixels, for space F', decimal(1e-6).default(0.5)),
@@ -214,7 +216,7 @@ export const RUN_SHAPE = {
   logEvery: about('run', 'steps between lines of stats.jsonl', integer(1).default(10)),
   combine: about(
     'run',
-    'what predicts xStart in previews: signal, mean, a head, or weights such as xStart=0.3,v=0.7',
+    'what predicts xStart in previews: signal, table or blue (from the run’s statistics of the heads), mean, a head, or weights such as xStart=0.3,v=0.7',
     text().default('signal'),
   ),
 } as const satisfies Record<string, z.ZodType>
@@ -263,6 +265,7 @@ export async function runConfig(options: RunOptions, call = 'run'): Promise<RunC
   if (given.sumsMicroBatches && given.microBatch === 0) {
     throw argumentError(call, 'sumsMicroBatches', 'absent without microBatch', true)
   }
+  Object.assign(config, mixOptions(call, { ...options, steps: config.steps }))
   const slots = await slotsOf(given, call)
   if (slots) {
     config.slots = slots.length

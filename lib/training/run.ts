@@ -7,9 +7,10 @@ import { holdOut, type ImageDataset } from '../data/dataset.ts'
 import { type OpenOptions, openDataset } from '../data/open.ts'
 import { withLowRes } from '../data/super-resolution.ts'
 import { checkDevice, type Kernels, runtimeInfo, setKernels, setThreads } from '../device.ts'
+import { headRow } from '../mixing/head-row.ts'
 import { UNet } from '../model/unet.ts'
 import { writeRunPlots } from '../report/run-plots.ts'
-import { parseCombine } from '../sampling/combine.ts'
+import { openCombine } from '../sampling/combine.ts'
 import { NoiseSchedule } from '../schedule/noise-schedule.ts'
 import type { ImageBatch } from '../tensor.ts'
 import { lossSecondMomentSampler } from '../timesteps/loss-second-moment.ts'
@@ -27,6 +28,7 @@ import {
 import { loadInitialWeights } from './initial-weights.ts'
 import { learningRate } from './learning-rate.ts'
 import { type StepReport, train } from './loop.ts'
+import { runMixing } from './mixing-options.ts'
 import { writePreview } from './preview.ts'
 import {
   FREE_OPTIONS,
@@ -83,7 +85,7 @@ export interface RunImages {
 }
 
 /**
- * Trains into a folder: `config.json`, `stats.jsonl`, plots, `previews/` and `checkpoints/`. The same call continues a run
+ * Trains into a folder: `config.json`, `stats.jsonl`, `heads.jsonl` where there are several heads (`HeadRow`), plots, `previews/` and `checkpoints/`. The same call continues a run
  * that was stopped or killed, bit for bit as if it had never been; with more `steps` it goes on further.
  *
  * @throws RangeError for options that are wrong or differ from those that the run began with; DataError, CheckpointError
@@ -163,7 +165,9 @@ async function trainInto(
   if (config.init !== undefined && !resumed) await loadInitialWeights(unet, config, log)
   const trainer = await Trainer.create(unet, schedule, trainerOptions(config))
   const { heads } = unet.layout
-  const combine = parseCombine(config.combine, schedule, heads)
+  const mixing = runMixing(config, heads, schedule)
+  const sources = { statistics: mixing?.statistics, path: 'a run of one head' }
+  const combine = await openCombine(config.combine, schedule, heads, sources)
   const { sampler, plan } = timestepSampler(config)
   const lr = learningRate({
     kind: config.lrSchedule,
@@ -178,20 +182,30 @@ async function trainInto(
   }
   const average = emaRates.length > 0 ? await trainer.averaged() : undefined
 
-  if (resumed) await restoreCheckpoint(resumed, trainer, sampler)
+  if (resumed) await restoreCheckpoint(resumed, trainer, sampler, mixing?.policy)
   await writeDurably(join(folder, 'config.json'), `${JSON.stringify(config, undefined, 2)}\n`)
   const { lines: stats, rows } = await JsonLines.open<StatsRow>(join(folder, 'stats.jsonl'), trainer.step)
   const { lines: timing } = await JsonLines.open(join(folder, 'timing.jsonl'), trainer.step)
+  const headLines = mixing && (await JsonLines.open(join(folder, 'heads.jsonl'), trainer.step)).lines
   const from = resumed ? `, from step ${trainer.step}` : ''
   log(`${dataset.length} images of ${dataset.name}, ${unet.parameterCount} weights, ${steps} steps${from}`)
+  if (mixing?.about) log(mixing.about)
 
   let checkpoint = resumed
   let savedStep = resumed ? trainer.step : 0
   let imagesPerSecond = 0
+  let headStep = 0
+  const writeHeads = async (): Promise<void> => {
+    if (mixing && trainer.step > headStep) await headLines?.write(headRow(mixing.statistics, trainer.step))
+    headStep = trainer.step
+  }
   const save = async (): Promise<void> => {
+    await writeHeads()
     await stats.sync()
+    await headLines?.sync()
     checkpoint = await saveCheckpoint(trainer, folder, {
       sampler,
+      ...(mixing && { mixing: mixing.policy }),
       imagesSeen: trainer.step * batchSize,
       extra: { run: config, images } as unknown as JsonValue,
       keep: config.keep,
@@ -230,7 +244,11 @@ async function trainInto(
       flip: config.flip,
       withLabels: isConditional,
     })
-    const loop = { trainer, sampler, batches: source, lr, stepCount: steps, ...(signal && { signal }) }
+    const loop = {
+      ...{ trainer, sampler, batches: source, lr, stepCount: steps },
+      ...(mixing && { mixing: mixing.policy }),
+      ...(signal && { signal }),
+    }
     for await (const report of train(loop)) {
       const done = report.step + 1
       const speed = (1000 * batchSize) / (report.waitMs + report.stepMs)
@@ -247,6 +265,7 @@ async function trainInto(
           at: new Date(),
         })
       }
+      if (done % (10 * config.logEvery) === 0) await writeHeads()
       onReport?.({ ...report, done, total: steps, imagesPerSecond })
       if (done === steps || signal?.aborted) break
       if (config.saveEvery > 0 && done % config.saveEvery === 0) await save()
@@ -258,6 +277,7 @@ async function trainInto(
   } finally {
     await stats.close()
     await timing.close()
+    await headLines?.close()
     average?.dispose()
     trainer.dispose()
     unet.dispose()
@@ -386,13 +406,9 @@ export async function settleRuntime(
 }
 
 /** @internal A continued run must be the run that it continues. */
-export function refuseChanges<Config extends Runtime & { readonly lrSteps?: number | undefined }>(
-  call: string,
-  folder: string,
-  stored: Config,
-  wanted: Config,
-  free: readonly (keyof Config)[],
-): void {
+export function refuseChanges<
+  Config extends Runtime & { readonly lrSteps?: number | undefined; readonly mixSteps?: number | undefined },
+>(call: string, folder: string, stored: Config, wanted: Config, free: readonly (keyof Config)[]): void {
   const keys = [...new Set([...Object.keys(stored), ...Object.keys(wanted)])] as (keyof Config & string)[]
   const changed = keys.filter((key) => {
     const isRuntime = key === 'threads' || key === 'kernels' // a continued run keeps what it began with
@@ -403,9 +419,13 @@ export function refuseChanges<Config extends Runtime & { readonly lrSteps?: numb
   const parts = changed.map(
     (key) => `${key} to be ${show(stored[key])}, as when ${folder} began, got ${show(wanted[key])}`,
   )
-  const hint = changed.includes('lrSteps')
-    ? `give lrSteps ${stored.lrSteps} to train on with more steps, or `
-    : ''
+  const ends = (['lrSteps', 'mixSteps'] as const).filter((key) =>
+    changed.includes(key as keyof Config & string),
+  )
+  const hint =
+    ends.length > 0
+      ? `give ${ends.map((key) => `${key} ${stored[key]}`).join(' and ')} to train on with more steps, or `
+      : ''
   throw new RangeError(
     `${call}: expected ${parts.join('; ')}; ${hint}use another folder (option run) for another run`,
   )

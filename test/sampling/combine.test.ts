@@ -1,6 +1,6 @@
 import { expect } from 'chai'
+import type { HeadWeights } from '../../lib/prediction/signal-weights.ts'
 import { combineBySignal, parseCombine } from '../../lib/sampling/combine.ts'
-import type { HeadWeights } from '../../lib/sampling/denoiser.ts'
 import { NoiseSchedule } from '../../lib/schedule/noise-schedule.ts'
 
 describe('combineBySignal', () => {
