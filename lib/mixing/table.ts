@@ -28,8 +28,9 @@ export function tablePolicy(context: MixContext, options: TableOptions = {}): He
     decide(t) {
       const share = perHeadOf(t, heads.length, (at, head) => {
         const bin = binOfTimestep(statistics.bins, at)
-        if (statistics.count(bin) < warmup) return 1 / heads.length
-        return statistics.bestHead(bin) === heads[head] ? best : other
+        const preferred = statistics.count(bin) < warmup ? undefined : statistics.bestHead(bin)
+        if (preferred === undefined) return 1 / heads.length
+        return preferred === heads[head] ? best : other
       })
       return { share, ...withWeight(headWeight(t)) }
     },
