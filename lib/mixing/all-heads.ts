@@ -2,7 +2,7 @@ import { cappedWeight } from './capped-weight.ts'
 import type { MixContext } from './mix-context.ts'
 import type { HeadPolicy } from './policy.ts'
 
-/** Trains all heads always, with `loss.choose: 'mean'`; which one to trust is left to sampling (timesteps without competition). */
+/** Trains all heads always, with `loss.choose: 'mean'`; which one to trust is left to sampling. */
 export function allHeadsPolicy(context: MixContext, { cap = 5 }: { readonly cap?: number } = {}): HeadPolicy {
   const headWeight = cappedWeight(context, cap)
   return { name: 'all', decide: (t) => withWeight(headWeight(t)) }

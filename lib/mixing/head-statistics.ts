@@ -128,11 +128,6 @@ export class HeadStatistics {
     return this.#sums.count[bin] as number
   }
 
-  /** Every bin has seen so many images. */
-  hasSeen(count: number): boolean {
-    return this.#sums.count.every((seen) => seen >= count)
-  }
-
   /** [heads, heads] mean products of two heads' errors in v space, row-major; NaN where nothing was seen. */
   products(bin: number): number[] {
     return this.#means('products', bin, this.heads.length ** 2)
