@@ -78,6 +78,7 @@ export {
   type ReferenceFile,
   readReference,
 } from './metrics/reference.ts'
+export type { HeadDecision, HeadPolicy, MixtureLoss } from './mixing/policy.ts'
 export {
   CLASSIFIER_PRESETS,
   Classifier,
@@ -88,7 +89,6 @@ export {
   POOLS,
   type RawClassifierOptions,
 } from './model/classifier.ts'
-export type { HeadDecision, HeadPolicy, MixtureLoss } from './mixing/policy.ts'
 export { NETWORK_PRESETS, type NetworkPreset } from './model/presets.ts'
 export {
   CLASSIFIER_RECIPES,

@@ -22,7 +22,12 @@ const name = ({ choose, compare, space, factor, headWeight, reference }: Case) =
   `${choose}, compared in ${compare}, minimised in ${space}${factor ? ', with a mixture' : ''}${headWeight ? ', with weights' : ''}${reference ? ', with references' : ''}`
 
 /** The loss of an output in float64, by native code. */
-async function lossOf(entry: Case, fixture: (tensor: string) => HostTensor, output: HostTensor, share?: HostTensor) {
+async function lossOf(
+  entry: Case,
+  fixture: (tensor: string) => HostTensor,
+  output: HostTensor,
+  share?: HostTensor,
+) {
   const { schedule, batch, config } = setting(entry, fixture)
   const handle = await DeviceTensor.from(output)
   const given = share && { share: { data: Float32Array.from(numbers(share)), shape: share.shape } }
@@ -71,7 +76,12 @@ describe('Strategies of several heads against their definitions', () => {
       }
       for (let example = 0; example < 5; example++) {
         const of = (values: ArrayLike<number>) => Array.from(values).slice(example * 96, (example + 1) * 96)
-        expectCloseToMax(of(result.gradient), of(expected('gradient')), 2e-6, `gradient of example ${example}`)
+        expectCloseToMax(
+          of(result.gradient),
+          of(expected('gradient')),
+          2e-6,
+          `gradient of example ${example}`,
+        )
       }
     })
 
@@ -114,7 +124,10 @@ describe('Strategies of several heads against their definitions', () => {
     expect([...far.loss, ...far.gradient].every(Number.isFinite)).to.equal(true)
     // Without signal all images are equally probable.
     const images = [numbers(x).slice(32 * 4), numbers(fixture('reference'))].flatMap((part) => [...part])
-    const mean = Array.from({ length: 32 }, (_, p) => images.filter((_, j) => j % 32 === p).reduce((a, b) => a + b) / 7)
+    const mean = Array.from(
+      { length: 32 },
+      (_, p) => images.filter((_, j) => j % 32 === p).reduce((a, b) => a + b) / 7,
+    )
     const direct = numbers(fixture('output')).slice(4 * 96, 4 * 96 + 32)
     const error = mean.reduce((sum, value, p) => sum + (value - (direct[p] as number)) ** 2, 0) / 32
     expect(far.perHead[12]).to.be.closeTo(error, 1e-6)
