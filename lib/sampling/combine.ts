@@ -28,12 +28,13 @@ export function combineBySignal(schedule: NoiseSchedule, heads: readonly Head[])
 }
 
 /**
- * Reads which head predicts xStart: `signal` (see `combineBySignal`), `mean`, a head, or weights such as `xStart=0.3,v=0.7`.
+ * Reads which head predicts xStart: `signal` (see `combineBySignal`), `mean`, `gate` (the network's own), a head, or weights such as `xStart=0.3,v=0.7`.
  *
  * @throws RangeError for words that are none of these
  */
 export function parseCombine(text: string, schedule: NoiseSchedule, heads: readonly Head[]): Combine {
   if (text === 'signal') return combineBySignal(schedule, heads)
+  if (text === 'gate') return text
   if (text === 'mean') return Object.fromEntries(heads.map((head) => [head, 1 / heads.length]))
   if (ALL_HEADS.includes(text as Head)) {
     if (heads.includes(text as Head)) return text as Head
@@ -44,6 +45,6 @@ export function parseCombine(text: string, schedule: NoiseSchedule, heads: reado
     return Object.fromEntries(pairs.map((pair) => [pair[1], Number(pair[2])])) as HeadWeights
   }
   throw new RangeError(
-    `parseCombine: expected combine to be signal, mean, one of ${heads.join(', ')}, or weights such as xStart=0.3,v=0.7, got ${show(text)}`,
+    `parseCombine: expected combine to be signal, mean, gate, one of ${heads.join(', ')}, or weights such as xStart=0.3,v=0.7, got ${show(text)}`,
   )
 }
