@@ -104,6 +104,7 @@ export interface NativeLayout {
   readonly heads: readonly Head[]
   readonly imageChannels: number
   readonly learnsVariance: boolean
+  readonly gate?: boolean
 }
 
 export interface NativeLossConfig {
@@ -204,6 +205,7 @@ export interface NoiseKey {
 }
 
 export interface DenoiseOptions {
+  /** One for each head; empty for the gate's. */
   readonly headWeights: readonly number[]
   readonly clip: boolean
   readonly rescalesTimesteps: boolean

@@ -79,8 +79,9 @@ def run(case, inputs):
     if case.get('reference'):
         x_start, eps = stable_pair(x_start, eps, x_t, inputs['reference'], alpha, sigma)
 
-    output = inputs['output'].clone().requires_grad_(True)
-    direct, v, a = output.split(C, dim=1)
+    output = torch.cat([inputs['output'], inputs['gate']], dim=1) if case.get('gate') else inputs['output'].clone()
+    output.requires_grad_(True)
+    direct, v, a = output[:, : 3 * C].split(C, dim=1)
     predicted = [direct, wide[0] * x_t - wide[1] * v, (x_t - wide[1] * a) / wide[0]]  # of x_start
     error = torch.stack([p - x_start for p in predicted], dim=1)  # [N, H, C, h, w]
     squared = (error**2).mean(dim=2) if case['choose'] == 'minPixel' else (error**2).flatten(2).mean(dim=2)
@@ -98,6 +99,12 @@ def run(case, inputs):
     if 'factor' in case:
         mixed = sum(inputs['mixture'][:, h, None, None, None] * p for h, p in enumerate(predicted)) - x_start
         loss = loss + case['factor'] * (mixed**2).flatten(1).mean(dim=1) * factor(case['space'], snr)
+    if case.get('gate'):
+        prior = torch.stack([1 - ab, torch.ones_like(ab), ab], dim=1)[:, :, None, None] / 2
+        p = prior * output[:, 3 * C :].exp()
+        p = p / p.sum(dim=1, keepdim=True)
+        mixed = sum(p[:, h : h + 1] * predicted[h].detach() for h in range(len(HEADS))) - x_start
+        loss = loss + (mixed**2).flatten(1).mean(dim=1) / (1 - ab)
     loss.sum().backward()
 
     flat = error.detach().flatten(2)
@@ -110,7 +117,9 @@ def run(case, inputs):
         meanError=flat.mean(dim=2),
         gradient=output.grad,
     )
-    return result | dict(share=share) if case['choose'] == 'softmin' else result
+    if case['choose'] == 'softmin':
+        result |= dict(share=share)
+    return result | dict(output=output.detach()) if case.get('gate') else result
 
 
 CASES = [
@@ -124,6 +133,7 @@ CASES = [
     *[dict(choose='given', compare='own', space=space, factor=0.7) for space in ('F', 'v', 'xStart', 'eps')],
     dict(choose='mean', compare='own', space='own', reference=True),
     dict(choose='min', compare='xStart', space='v', reference=True, headWeight=True, factor=2.0),
+    dict(choose='mean', compare='own', space='own', gate=True),
 ]
 
 
@@ -142,6 +152,7 @@ def main():
         noise=1.7 * formula(200, N, C, SIZE, SIZE),
         output=1.3 * formula(400, N, len(HEADS) * C, SIZE, SIZE),
         reference=x_start[torch.arange(REFERENCES) % N] + near * formula(1000, REFERENCES, C, SIZE, SIZE),
+        gate=2 * formula(1300, N, len(HEADS), SIZE, SIZE),
         share=share,
         head_weight=1 + formula(970, N, len(HEADS)),
         mixture=mixture + (1 - mixture.sum(dim=1, keepdim=True)) / len(HEADS),

@@ -37,7 +37,7 @@ const SHAPE = {
   ),
   clip: about('clip the predicted xStart to [-1, 1]', flag().default(true)),
   combine: about(
-    'what predicts xStart: signal, table or blue (statistics of the heads, of the checkpoint or of a file: blue=FILE), mean, a head, or weights such as xStart=0.3,v=0.7',
+    'what predicts xStart: signal, table or blue (statistics of the heads, of the checkpoint or of a file: blue=FILE), mean, gate, a head, or weights such as xStart=0.3,v=0.7',
     text().default('signal'),
   ),
   seed: about('keys the noise', integer(0).default(0)),

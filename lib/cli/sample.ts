@@ -51,7 +51,7 @@ const SHAPE = {
   ),
   ddpm: about('the same as --solver ddpm', flag().default(false)),
   combine: about(
-    'what predicts xStart: signal, table or blue (statistics of the heads, of the checkpoint or of a file: blue=FILE), mean, a head, or weights such as xStart=0.3,v=0.7',
+    'what predicts xStart: signal, table or blue (statistics of the heads, of the checkpoint or of a file: blue=FILE), mean, gate, a head, or weights such as xStart=0.3,v=0.7',
     text().default('signal'),
   ),
   class: about('class of all images, a number or a name; by default they take turns', text().optional()),

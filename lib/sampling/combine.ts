@@ -56,7 +56,7 @@ export interface CombineSources {
 
 /**
  * Reads which head predicts xStart: `signal` (see `combineBySignal`), `table` and `blue` (from statistics of the heads; see
- * `combineByTable` and `combineByBlue`), `mean`, a head, or weights such as `xStart=0.3,v=0.7`.
+ * `combineByTable` and `combineByBlue`), `mean`, `gate` (the network's own), a head, or weights such as `xStart=0.3,v=0.7`.
  *
  * @throws RangeError for words that are none of these, and for `table` and `blue` without statistics
  */
@@ -68,6 +68,7 @@ export function parseCombine(
 ): Combine {
   const call = 'parseCombine'
   if (text === 'signal') return combineBySignal(schedule, heads)
+  if (text === 'gate') return text
   if (text === 'mean') return Object.fromEntries(heads.map((head) => [head, 1 / heads.length]))
   if (text === 'table' || text === 'blue') {
     if (!statistics) {
@@ -90,7 +91,7 @@ export function parseCombine(
     return Object.fromEntries(pairs.map((pair) => [pair[1], Number(pair[2])])) as HeadWeights
   }
   throw new RangeError(
-    `${call}: expected combine to be signal, table, blue, mean, one of ${heads.join(', ')}, or weights such as xStart=0.3,v=0.7, got ${show(text)}`,
+    `${call}: expected combine to be signal, table, blue, mean, gate, one of ${heads.join(', ')}, or weights such as xStart=0.3,v=0.7, got ${show(text)}`,
   )
 }
 

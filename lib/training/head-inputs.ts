@@ -34,7 +34,12 @@ function rows(
   for (let i = 0; rule.sums && i < count; i++) {
     const sum = values.subarray(i * heads, (i + 1) * heads).reduce((total, value) => total + value, 0)
     if (rule.sums.some((wanted) => Math.abs(sum - wanted) <= SUM_TOLERANCE)) continue
-    throw argumentError(call, `the sum of ${name} of example ${i}`, rule.sums.join(' or '), sum)
+    throw argumentError(
+      call,
+      `the sum of ${name} of example ${i}`,
+      rule.sums.join(' or '),
+      Number(sum.toPrecision(6)),
+    )
   }
   return { data: values, shape }
 }
@@ -55,7 +60,8 @@ export function headInputs(
   if (loss.choose !== 'softmin')
     refuse('temperature', temperature, `choose ${loss.choose}`, 'it belongs to softmin')
   if (loss.choose !== 'relaxed') refuse('floor', floor, `choose ${loss.choose}`, 'it belongs to relaxed')
-  if (loss.space === 'own') refuse('mixture', mixture, 'space own', 'a mixture has no unit of its own')
+  if (loss.space === 'own')
+    refuse('mixture.factor', mixture?.factor, 'space own', 'a mixture has no unit of its own')
   if (loss.kind === 'kl' || loss.kind === 'rescaledKl')
     refuse('headWeight', headWeight, `kind ${loss.kind}`, 'the bound is no error of a head')
 

@@ -78,6 +78,11 @@ export const RUN_SHAPE = {
     z.array(oneOf(ALL_HEADS), `some of ${HEADS.join(', ')}, or xPrev alone`).optional(),
   ),
   learnsVariance: about('network', 'predict the variance too', flag().optional()),
+  gate: about(
+    'network',
+    'a gate that learns how much each head counts in each pixel, for combine gate',
+    flag().optional(),
+  ),
   modelChannels: about('network', 'base width; 64 without a preset', integer(1).optional()),
   channelMult: about(
     'network',
@@ -216,7 +221,7 @@ export const RUN_SHAPE = {
   logEvery: about('run', 'steps between lines of stats.jsonl', integer(1).default(10)),
   combine: about(
     'run',
-    'what predicts xStart in previews: signal, table or blue (from the run’s statistics of the heads), mean, a head, or weights such as xStart=0.3,v=0.7',
+    'what predicts xStart in previews: signal, table or blue (from the run’s statistics of the heads), mean, gate, a head, or weights such as xStart=0.3,v=0.7',
     text().default('signal'),
   ),
 } as const satisfies Record<string, z.ZodType>
@@ -235,7 +240,7 @@ export const FREE_OPTIONS: readonly (keyof RunConfig)[] = [
 ] // biome-ignore format: one list
 
 const NETWORK_KEYS = [
-  'heads', 'learnsVariance', 'modelChannels', 'channelMult', 'resBlockCount', 'attentionResolutions', 'attentionHeads',
+  'heads', 'learnsVariance', 'gate', 'modelChannels', 'channelMult', 'resBlockCount', 'attentionResolutions', 'attentionHeads',
   'attentionHeadsUp', 'headChannels', 'dropout', 'convResample', 'recompute', 'scaleShiftNorm', 'resBlockUpDown',
   'newAttentionOrder', 'normGroups',
 ] as const satisfies readonly (keyof Given & keyof UNetOptions)[] // biome-ignore format: one list

@@ -182,6 +182,7 @@ OutputLayout decode_layout(const Napi::Object& object) {
   }
   layout.image_channels = integer(object, "imageChannels");
   layout.learns_variance = flag(object, "learnsVariance");
+  layout.gate = flag(object, "gate");
   return layout;
 }
 

@@ -18,7 +18,9 @@ Chosen shares(const at::Tensor& share) {
 
 }  // namespace
 
-Chosen choose_min(const at::Tensor& compared, const ChoiceInputs&) { return one_head_each(compared.argmin(/*dim=*/1), compared); }
+Chosen choose_min(const at::Tensor& compared, const ChoiceInputs&) {
+  return one_head_each(compared.argmin(/*dim=*/1), compared);
+}
 
 Chosen choose_min_batch(const at::Tensor& compared, const ChoiceInputs&) {
   return one_head_each(compared.mean(/*dim=*/0).argmin().expand({compared.size(0)}), compared);

@@ -20,7 +20,8 @@ struct ChoiceInputs {
   double floor = 0.1;       // for choose_relaxed: the part that the losers divide
 };
 
-// compared: [N, heads] errors in the space of the comparison, without gradient; [N, heads, pixels] for choose_min_pixel.
+// compared: [N, heads] errors in the space of the comparison, without gradient; [N, heads, pixels] for
+// choose_min_pixel.
 using Choice = Chosen (*)(const at::Tensor& compared, const ChoiceInputs& inputs);
 
 Chosen choose_min(const at::Tensor& compared, const ChoiceInputs&);        // the smallest, for each example (the paper)

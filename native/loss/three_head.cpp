@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
+#include "schedule/gate.h"
 #include "schedule/reverse.h"
 
 namespace trislot {
@@ -16,6 +17,19 @@ at::Tensor rows(const std::vector<double>& table, size_t columns, const std::vec
     for (size_t i = 0; i < columns; ++i) *out++ = static_cast<float>(table.at(step * columns + i));
   }
   return values.to(device);
+}
+
+// Error of v [N] of the heads as the gate mixes them; it trains the gate alone. weights: [N, heads, ...]
+at::Tensor gate_error(const std::vector<at::Tensor>& residuals, const at::Tensor& to_v, const at::Tensor& weights) {
+  std::vector<int64_t> shape(weights.dim(), 1);
+  shape[0] = weights.size(0);
+  at::Tensor mixed;
+  for (size_t i = 0; i < residuals.size(); ++i) {
+    const auto head = static_cast<int64_t>(i);
+    const auto part = residuals[i].detach() * to_v.select(1, head).view(shape) * weights.narrow(1, head, 1);
+    mixed = mixed.defined() ? mixed + part : part;
+  }
+  return at::square(mixed).flatten(1).mean(/*dim=*/1);
 }
 
 }  // namespace
@@ -67,6 +81,10 @@ ThreeHeadLoss ThreeHeadLossFunction::operator()(const Predictions& predictions, 
   if (inputs.mixture.defined()) {
     const auto mixture = mixture_error(residuals, to_v, inputs.mixture.to(device), k);
     result.loss = result.loss + inputs.mixture_factor * mixture;
+  }
+  if (predictions.gate.defined()) {
+    const auto weights = gate_weights(schedule_, layout_, predictions.gate, k);
+    result.loss = result.loss + gate_error(residuals, to_v, weights);
   }
   if (heads > 1) {
     const c10::NoGradGuard no_grad;

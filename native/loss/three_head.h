@@ -29,7 +29,7 @@ struct HeadInputs {
 };
 
 struct ThreeHeadLoss {
-  at::Tensor loss;      // [N]         what each example contributes, before its timestep weight
+  at::Tensor loss;      // [N]         what each example contributes, before its timestep weight; with the gate's error
   at::Tensor per_head;  // [N, heads]  mean squared error of each head in its own unit, without gradient
   at::Tensor chosen;    // [N]         int64 column of the head with the largest share, -1 where several have it
   // Of several heads only, without gradient:

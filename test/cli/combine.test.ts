@@ -60,7 +60,7 @@ describe('trislot with --mix and --combine', () => {
     const message = async (...words: string[]): Promise<string> =>
       (await command('sample', '--run', run, '--threads', '1', ...words)).err
     expect(await message('--combine', 'bleu')).to.contain(
-      'expected combine to be signal, table, blue, mean, one of',
+      'expected combine to be signal, table, blue, mean, gate, one of',
     )
     expect(await message('--combine', `blue=${small.data}`)).to.contain(
       `readHeadStatistics: expected ${small.data} to hold head statistics, got no JSON`,

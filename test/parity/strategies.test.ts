@@ -14,12 +14,13 @@ interface Case extends Required<Pick<LossOptions, 'choose' | 'compare' | 'space'
   readonly factor?: number
   readonly headWeight?: true
   readonly reference?: true
+  readonly gate?: true
 }
 
 const json = fixtureJson('strategies.json')
 const cases = (json.cases as Case[]).map((entry, i) => [i, entry] as const)
-const name = ({ choose, compare, space, factor, headWeight, reference }: Case) =>
-  `${choose}, compared in ${compare}, minimised in ${space}${factor ? ', with a mixture' : ''}${headWeight ? ', with weights' : ''}${reference ? ', with references' : ''}`
+const name = ({ choose, compare, space, factor, headWeight, reference, gate }: Case) =>
+  `${choose}, compared in ${compare}, minimised in ${space}${factor ? ', with a mixture' : ''}${headWeight ? ', with weights' : ''}${reference ? ', with references' : ''}${gate ? ', with a gate' : ''}`
 
 /** The loss of an output in float64, by native code. */
 async function lossOf(
@@ -41,6 +42,7 @@ function setting({ choose, compare, space, ...entry }: Case, fixture: (tensor: s
     heads: HEADS,
     imageChannels: 2,
     learnsVariance: false,
+    ...(entry.gate && { gate: true }),
     loss: { kind: 'mse', choose, compare, space, sigmaData: json.sigmaData },
     variance: 'fixedLarge',
     boundWeight: 1,
@@ -65,7 +67,9 @@ describe('Strategies of several heads against their definitions', () => {
     it(`agrees on ${name(entry)}`, async () => {
       const fixture = await fixtureTensors('strategies.safetensors')
       const expected = (tensor: string) => numbers(fixture(`${i}.${tensor}`))
-      const result = await lossOf(entry, fixture, fixture('output'))
+      const output = fixture(entry.gate ? `${i}.output` : 'output')
+      const each = output.data.length / 5
+      const result = await lossOf(entry, fixture, output)
       // Tables are float32 when they reach the images.
       const tolerance = { relative: 2e-6, absolute: 1e-6 }
       expectClose(result.loss, expected('loss'), { ...tolerance, what: 'loss' })
@@ -75,7 +79,8 @@ describe('Strategies of several heads against their definitions', () => {
         expectClose(result[what] as Float32Array, expected(what), { ...tolerance, what })
       }
       for (let example = 0; example < 5; example++) {
-        const of = (values: ArrayLike<number>) => Array.from(values).slice(example * 96, (example + 1) * 96)
+        const of = (values: ArrayLike<number>) =>
+          Array.from(values).slice(example * each, (example + 1) * each)
         expectCloseToMax(
           of(result.gradient),
           of(expected('gradient')),
@@ -87,17 +92,19 @@ describe('Strategies of several heads against their definitions', () => {
 
     it(`has the gradient of finite differences for ${name(entry)}`, async () => {
       const fixture = await fixtureTensors('strategies.safetensors')
-      const output = fixture('output')
+      const output = fixture(entry.gate ? `${i}.output` : 'output')
+      const each = output.data.length / 5
       // Shares of a softmin are constants to the gradient, so they are held here.
       const share = entry.choose === 'softmin' ? fixture(`${i}.share`) : undefined
       const { gradient } = await lossOf(entry, fixture, output, share)
       const step = 1e-4 // the loss is quadratic where the choice stays, so that only rounding is left
       for (let at = 7; at < gradient.length; at += 41) {
+        if (entry.gate && at % each < 96) continue // heads are constants to the gate
         const moved = async (by: number) => {
           const data = Float64Array.from(numbers(output))
           data[at]! += by
           const { loss } = await lossOf(entry, fixture, { ...output, data }, share)
-          return loss[Math.floor(at / 96)] as number
+          return loss[Math.floor(at / each)] as number
         }
         const slope = ((await moved(step)) - (await moved(-step))) / (2 * step)
         expect(gradient[at] as number, `element ${at}`).to.be.closeTo(slope, 1e-7 + 1e-7 * Math.abs(slope))

@@ -39,7 +39,7 @@ describe('combineBySignal', () => {
       'parseCombine: expected combine to be among the network\'s heads (v), got "eps"',
     )
     expect(() => parseCombine('best', schedule, ['v'])).to.throw(
-      'parseCombine: expected combine to be signal, table, blue, mean, one of v, or weights such as xStart=0.3,v=0.7, got "best"',
+      'parseCombine: expected combine to be signal, table, blue, mean, gate, one of v, or weights such as xStart=0.3,v=0.7, got "best"',
     )
   })
 })
