@@ -53,9 +53,14 @@ describe('run with mix', () => {
   ]) {
     it(`continues ${mix} bit for bit, with its statistics`, async () => {
       const name = mix.replace(/\W.*/, '')
-      const straight = await run(options(`${name}-straight`, 36, mix))
-      await run(options(`${name}-parts`, 25, mix, mix.startsWith('softmin') ? { mixSteps: 36 } : {}))
-      const parts = await run(options(`${name}-parts`, 36, mix))
+      const straight = await run(options(`${name}-straight`, 36, mix, { microBatch: 3 }))
+      await run(
+        options(`${name}-parts`, 25, mix, {
+          microBatch: 3,
+          ...(mix.startsWith('softmin') && { mixSteps: 36 }),
+        }),
+      )
+      const parts = await run(options(`${name}-parts`, 36, mix, { microBatch: 3 }))
       const [a, b] = await Promise.all(
         [straight, parts].map(({ checkpoint }) => readCheckpoint(checkpoint as string)),
       )
