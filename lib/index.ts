@@ -21,6 +21,7 @@ export {
   interference,
 } from './analysis/interference.ts'
 export { interferenceInstrument } from './analysis/interference-instrument.ts'
+export { type MeasureHeadStatisticsOptions, measureHeadStatistics } from './analysis/head-statistics.ts'
 export { readLossCurve, writeLossCurve } from './analysis/loss-curve-file.ts'
 export { type GradientBatch, type GradientGram, lossGradientGram } from './analysis/loss-gradient.ts'
 export { estimateMemory, type MemoryEstimate, type MemoryQuestion } from './analysis/memory-estimate.ts'
@@ -129,6 +130,23 @@ export {
   type ReferenceFile,
   readReference,
 } from './metrics/reference.ts'
+export { allHeadsPolicy } from './mixing/all-heads.ts'
+export { type BlueOptions, blueWeights } from './mixing/blue.ts'
+export { type ConsensusOptions, consensusPolicy } from './mixing/consensus.ts'
+export { type ByName, type HeadRow, type HeadRowBin, headRow } from './mixing/head-row.ts'
+export { HeadStatistics, type HeadStatisticsOptions } from './mixing/head-statistics.ts'
+export { readHeadStatistics, writeHeadStatistics } from './mixing/head-statistics-file.ts'
+export { type LogSnrBins, logSnrBins, logSnrOf } from './mixing/log-snr-bins.ts'
+export { mergePolicy } from './mixing/merge.ts'
+export type { MixContext } from './mixing/mix-context.ts'
+export { type NormalisedOptions, normalisedPolicy } from './mixing/normalised.ts'
+export type { HeadDecision, HeadPolicy, MixtureLoss } from './mixing/policy.ts'
+export { type RelaxedOptions, relaxedPolicy } from './mixing/relaxed.ts'
+export { type SoftminOptions, softminPolicy } from './mixing/softmin.ts'
+export { MIX_NAMES, type Mix, type MixName, parseMix } from './mixing/strategies.ts'
+export { type TableOptions, tablePolicy } from './mixing/table.ts'
+export { type UncertaintyOptions, uncertaintyPolicy } from './mixing/uncertainty.ts'
+export { withStatistics } from './mixing/with-statistics.ts'
 export {
   CLASSIFIER_PRESETS,
   Classifier,
@@ -161,6 +179,7 @@ export {
 } from './model/unet.ts'
 export type { Choose, HostData, LossKind, NoiseKey, Pool, Precision, Space, VarianceType } from './native.ts'
 export { ALL_HEADS, HEADS, type Head } from './prediction/heads.ts'
+export { type HeadWeights, signalWeights } from './prediction/signal-weights.ts'
 export { keyedRandom, type Purpose, type Random, type RandomStream } from './random.ts'
 export { type GridOptions, imageGrid, onePicture } from './report/grid.ts'
 export { heatmapSvg } from './report/heatmap.ts'
@@ -181,13 +200,19 @@ export { type ReportOptions, writeReport } from './report/report.ts'
 export { type RunRow, timestepLossPlot, writeRunPlots } from './report/run-plots.ts'
 export { sideBySide } from './report/side-by-side.ts'
 export { type Watch, type WatchOptions, watchRun } from './report/watch.ts'
-export { combineBySignal, parseCombine, signalWeights } from './sampling/combine.ts'
+export {
+  type CombineSources,
+  combineByBlue,
+  combineBySignal,
+  combineByTable,
+  openCombine,
+  parseCombine,
+} from './sampling/combine.ts'
 export {
   type ClassifierGuidance,
   type Combine,
   Denoiser,
   type DenoiserOptions,
-  type HeadWeights,
 } from './sampling/denoiser.ts'
 export { type DecodeOptions, decode, type EncodeOptions, encode } from './sampling/encode.ts'
 export { type SampleOptions, sample } from './sampling/sample.ts'
@@ -280,6 +305,7 @@ export {
 export {
   type CheckpointFile,
   type CheckpointState,
+  headStatisticsOf,
   type LoadedCheckpoint,
   latestCheckpoint,
   listCheckpoints,

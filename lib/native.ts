@@ -35,8 +35,12 @@ export type VarianceType = 'fixedSmall' | 'fixedLarge' | 'learned' | 'learnedRan
 export type Space = 'own' | 'xStart' | 'v' | 'eps' | 'F'
 /** What is minimised: the heads' errors, rescaled where a variance is learned, or the variational bound (math.md, eq. 12). */
 export type LossKind = 'mse' | 'rescaledMse' | 'kl' | 'rescaledKl'
-/** Which heads enter the loss: the smallest of each example, the smallest of the batch, all, or one by name. */
-export type Choose = 'min' | 'minBatch' | 'mean' | Head
+/**
+ * Which heads enter the loss: the smallest of each example, of the batch or of each pixel, all, one by name, the smallest with a
+ * floor for the others, a softmin, or shares given at each step (math.md, eq. 15 and 60).
+ */
+export type Choose =
+  | 'min' | 'minBatch' | 'minPixel' | 'mean' | 'relaxed' | 'softmin' | 'given' | Head // biome-ignore format: one list
 
 /** How a classifier's feature maps become one vector. */
 export type Pool = 'adaptive' | 'attention' | 'spatial' | 'spatial_v2'
@@ -100,6 +104,7 @@ export interface NativeLayout {
   readonly heads: readonly Head[]
   readonly imageChannels: number
   readonly learnsVariance: boolean
+  readonly gate?: boolean
 }
 
 export interface NativeLossConfig {
@@ -146,6 +151,12 @@ export interface NativeBatch {
   readonly noise?: HostData | undefined
   readonly y?: HostData | undefined
   readonly lowRes?: HostData | undefined
+  readonly share?: HostData | undefined
+  readonly headWeight?: HostData | undefined
+  readonly temperature?: number | undefined
+  readonly floor?: number | undefined
+  readonly mixture?: { readonly weight: HostData; readonly factor: number } | undefined
+  readonly reference?: HostData | undefined
   readonly lr?: number
 }
 
@@ -162,8 +173,12 @@ export interface NativeLosses {
   readonly loss: Float32Array
   /** Mean squared error of each head in its own unit; [N, heads], row-major. */
   readonly perHead: Float32Array
-  /** Column of the head that entered the loss, -1 where all did; [N]. */
+  /** Column of the head with the largest share in the loss, -1 where several have it; [N]. */
   readonly chosen: Int32Array
+  /** Mean over pixels of two heads' errors of v, multiplied; [N, heads, heads]; of several heads only. */
+  readonly errorProducts?: Float32Array
+  /** Mean over pixels of each head's error of xStart; [N, heads]; of several heads only. */
+  readonly meanError?: Float32Array
   /** The variational bound in bits per dimension, before its weight, where it takes part; [N]. */
   readonly bound?: Float32Array
 }
@@ -184,6 +199,8 @@ export interface NativeStepResult {
   readonly exampleLoss: Float32Array
   readonly perHead: Float32Array
   readonly chosen: Int32Array
+  readonly errorProducts?: Float32Array
+  readonly meanError?: Float32Array
 }
 
 /** What a block of noise is drawn for; the same key gives the same numbers. */
@@ -195,6 +212,7 @@ export interface NoiseKey {
 }
 
 export interface DenoiseOptions {
+  /** One for each head; empty for the gate's. */
   readonly headWeights: readonly number[]
   readonly clip: boolean
   readonly rescalesTimesteps: boolean
@@ -362,10 +380,8 @@ export interface Addon {
     schedule: ScheduleHandle,
     config: NativeBatchLossConfig,
     output: TensorHandle,
-    xStart: TensorHandle,
-    noise: TensorHandle,
-    t: Int32Array,
-  ): Promise<NativeLosses>
+    batch: NativeBatch & { readonly noise: HostData },
+  ): Promise<NativeLosses & { readonly gradient: Float32Array | Float64Array }>
   lossShapes(
     unet: NativeUNetConfig,
     schedule: ScheduleHandle,

@@ -128,7 +128,8 @@ export function estimateMemory(options: UNetOptions, question: MemoryQuestion): 
   const perImage = batch * bytes
   const pixels = (size[0] as number) * (size[1] as number) * config.imageChannels
   // Images, noise and noised images in float32, and the error of the output.
-  const outputs = config.heads.length + (config.learnsVariance ? 1 : 0)
+  const gate = config.gate ? config.heads.length / config.imageChannels : 0
+  const outputs = config.heads.length + (config.learnsVariance ? 1 : 0) + gate
   const imageBytes = batch * 4 * pixels * (3 + outputs)
 
   // Going forwards: what lies there when each layer is done.

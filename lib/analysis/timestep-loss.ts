@@ -20,6 +20,10 @@ export interface TimestepLoss {
   readonly standardError: Float64Array
   /** [t, N, heads] errors of every image, where `keepsExamples` asked for them. */
   readonly perExample?: Float32Array
+  /** [t, heads, heads] mean over pixels and images of two heads' errors of v, multiplied; of several heads only. */
+  readonly errorProducts?: Float64Array
+  /** [t, heads, heads] mean over images of two heads' errors of the brightness of xStart, multiplied; of several heads only. */
+  readonly brightnessProducts?: Float64Array
 }
 
 /**
@@ -67,6 +71,9 @@ export async function measureTimestepLoss(
   const standardError = new Float64Array(t.length * width)
   const loss = new Float64Array(t.length)
   const perExample = options.keepsExamples ? new Float32Array(t.length * count * width) : undefined
+  const products = width > 1 ? width ** 2 : 0
+  const errorProducts = new Float64Array(t.length * products)
+  const brightnessProducts = new Float64Array(t.length * products)
   unet.checkInput(call, { x: images, t: { data: t, shape: [count] }, ...conditionsOf(images) })
 
   for (const [row, timestep] of t.entries()) {
@@ -83,6 +90,15 @@ export async function measureTimestepLoss(
       const losses = await native().lossEvaluate(unet.handle, schedule.handle, config, batch, key)
       loss[row]! += losses.loss.reduce((a, b) => a + b, 0) / count
       values.set(losses.perHead, begin * width)
+      const { errorProducts: ofErrors, meanError } = losses
+      for (let i = 0; ofErrors && meanError && i < part.shape[0] * products; i++) {
+        const image = Math.floor(i / products)
+        const a = image * width + Math.floor((i % products) / width)
+        const b = image * width + (i % width)
+        const at = row * products + (i % products)
+        errorProducts[at]! += (ofErrors[i] as number) / count
+        brightnessProducts[at]! += ((meanError[a] as number) * (meanError[b] as number)) / count
+      }
     }
     perExample?.set(values, row * values.length)
     for (let head = 0; head < width; head++) {
@@ -94,7 +110,15 @@ export async function measureTimestepLoss(
     }
     onTimestep?.(row + 1, t.length)
   }
-  return { heads, t, perHead, loss, standardError, ...(perExample && { perExample }) }
+  return {
+    heads,
+    t,
+    perHead,
+    loss,
+    standardError,
+    ...(perExample && { perExample }),
+    ...(products > 0 && { errorProducts, brightnessProducts }),
+  }
 }
 
 function strided(timestepCount: number, stride: number): Int32Array {

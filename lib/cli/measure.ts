@@ -1,9 +1,11 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import { dirname, extname } from 'node:path'
 import type { z } from 'zod'
+import { measureHeadStatistics } from '../analysis/head-statistics.ts'
 import { writeLossCurve } from '../analysis/loss-curve-file.ts'
 import { lossCurve, measureTimestepLoss } from '../analysis/timestep-loss.ts'
 import { partitionByLoss } from '../curriculum/partition.ts'
+import { writeHeadStatistics } from '../mixing/head-statistics-file.ts'
 import { device, integer, oneOf, text } from '../options.ts'
 import { HEADS } from '../prediction/heads.ts'
 import { firstBatch, measuredImages, trainingOf } from './held-out-images.ts'
@@ -14,6 +16,7 @@ import { helpText, parseOptions } from './options.ts'
 import { streamProgress } from './progress.ts'
 import { applyRuntime, RUNTIME_SHAPE } from './runtime-options.ts'
 import { measuredPlot, slotTable } from './slot-report.ts'
+import { asUsage } from './usage.ts'
 
 const about = <T extends z.ZodType>(description: string, schema: T): T => schema.meta({ description }) as T
 
@@ -33,6 +36,10 @@ const SHAPE = {
   out: about(
     'JSON file to write, for train --loss-curve; a plot is put beside it',
     text().default('timestep-loss.json'),
+  ),
+  headStatistics: about(
+    'JSON file for statistics of several heads, which sample --combine table=FILE and blue=FILE read',
+    text().optional(),
   ),
   device: about('cpu, cuda or cuda:N', device().default('cpu')),
   ...RUNTIME_SHAPE,
@@ -55,14 +62,21 @@ export async function measureCommand(argv: readonly string[]): Promise<number> {
     const { count, seed, timestepStride } = options
     const { heldOut } = await measuredImages(config)
     const images = await firstBatch(heldOut, count, seed, config.classes !== 'none')
-    const measured = await measureTimestepLoss(unet, schedule, {
+    const shared = {
       images,
-      timestepStride,
       seed,
       training: trainingOf(network),
       signal,
-      onTimestep: (done, total) => progress.update(done, total),
-    })
+      onTimestep: (done: number, total: number) => progress.update(done, total),
+    }
+    const measured = await measureTimestepLoss(unet, schedule, { ...shared, timestepStride })
+    const { headStatistics } = options
+    if (headStatistics !== undefined) {
+      await writeHeadStatistics(
+        headStatistics,
+        await asUsage(() => measureHeadStatistics(unet, schedule, shared)),
+      )
+    }
     progress.end()
     const curve = lossCurve(measured, schedule.timestepCount, options.head)
     const slots = partitionByLoss(curve, options.slots)
@@ -72,7 +86,7 @@ export async function measureCommand(argv: readonly string[]): Promise<number> {
     const plot = `${options.out.slice(0, options.out.length - extname(options.out).length)}.svg`
     await writeFile(plot, measuredPlot(measured, schedule.timestepCount, slots))
     console.log(slotTable(slots, curve))
-    console.log(`${options.out}\n${plot}`)
+    console.log([options.out, plot, ...(headStatistics === undefined ? [] : [headStatistics])].join('\n'))
     unet.dispose()
     schedule.dispose()
     return 0

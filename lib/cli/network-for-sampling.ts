@@ -5,6 +5,7 @@ import { argumentError } from '../check.ts'
 import { bytesOf, type NpyArray } from '../data/npy.ts'
 import type { Device } from '../device.ts'
 import { DataError } from '../errors.ts'
+import type { HeadStatistics } from '../mixing/head-statistics.ts'
 import { RECIPES, type Recipe } from '../model/recipes.ts'
 import type { UNet } from '../model/unet.ts'
 import type { VarianceType } from '../native.ts'
@@ -12,6 +13,7 @@ import { integer, oneOf, text } from '../options.ts'
 import type { NoiseSchedule } from '../schedule/noise-schedule.ts'
 import {
   type CheckpointState,
+  headStatisticsOf,
   latestCheckpoint,
   loadForSampling,
   sha256,
@@ -42,6 +44,8 @@ export interface SamplingNetwork {
   readonly path: string
   /** A hash of everything that decides its predictions; reads the whole of a file of weights. */
   readonly identity: () => Promise<string>
+  /** Of its heads, where a run has kept them. */
+  readonly statistics?: HeadStatistics | undefined
   /** Of one of our own checkpoints. */
   readonly state?: CheckpointState
 }
@@ -102,6 +106,7 @@ export async function networkForSampling(
     ...loaded,
     ...(images && { images }),
     rescalesTimesteps: state.trainer.rescalesTimesteps ?? false,
+    statistics: headStatisticsOf(state),
     variance: options.variance ?? trainedVariance(state.trainer, loaded.unet),
     name: `step-${state.step}`,
     path: folder,

@@ -7,7 +7,7 @@ import type { ImageDataset } from '../data/dataset.ts'
 import { writeNpz } from '../data/npz.ts'
 import { device, flag, integer, oneOf, text } from '../options.ts'
 import { boundPlot } from '../report/run-plots.ts'
-import { parseCombine } from '../sampling/combine.ts'
+import { openCombine } from '../sampling/combine.ts'
 import { Denoiser } from '../sampling/denoiser.ts'
 import { openImages } from '../training/run.ts'
 import { PRECISIONS } from '../training/trainer.ts'
@@ -37,7 +37,7 @@ const SHAPE = {
   ),
   clip: about('clip the predicted xStart to [-1, 1]', flag().default(true)),
   combine: about(
-    'what predicts xStart: signal, mean, a head, or weights such as xStart=0.3,v=0.7',
+    'what predicts xStart: signal, table or blue (statistics of the heads, of the checkpoint or of a file: blue=FILE), mean, gate, a head, or weights such as xStart=0.3,v=0.7',
     text().default('signal'),
   ),
   seed: about('keys the noise', integer(0).default(0)),
@@ -70,7 +70,7 @@ export async function nllCommand(argv: readonly string[]): Promise<number> {
     const count = Math.min(options.count ?? dataset.length, dataset.length)
     const steps = await asUsage(() => schedule.respace(options.respacing ?? ''))
     const denoiser = new Denoiser(unet, steps, {
-      combine: await asUsage(() => parseCombine(options.combine, schedule, unet.layout.heads)),
+      combine: await asUsage(() => openCombine(options.combine, schedule, unet.layout.heads, network)),
       clip: options.clip,
       rescalesTimesteps: network.rescalesTimesteps,
       precision: options.precision,

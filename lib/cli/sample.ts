@@ -6,7 +6,7 @@ import { type LowResImages, lowResImages } from '../data/low-res-images.ts'
 import { runtimeInfo } from '../device.ts'
 import type { UNetConfig } from '../model/unet.ts'
 import { decimal, device, flag, integer, numbers, oneOf, positive, text } from '../options.ts'
-import { parseCombine } from '../sampling/combine.ts'
+import { openCombine } from '../sampling/combine.ts'
 import { drawSamplesNpz, drawSamplesPng } from '../sampling/sample-files.ts'
 import { SOLVERS, type SolverSettings } from '../sampling/solver.ts'
 import type { NoiseSchedule } from '../schedule/noise-schedule.ts'
@@ -51,7 +51,7 @@ const SHAPE = {
   ),
   ddpm: about('the same as --solver ddpm', flag().default(false)),
   combine: about(
-    'what predicts xStart: signal, mean, a head, or weights such as xStart=0.3,v=0.7',
+    'what predicts xStart: signal, table or blue (statistics of the heads, of the checkpoint or of a file: blue=FILE), mean, gate, a head, or weights such as xStart=0.3,v=0.7',
     text().default('signal'),
   ),
   class: about('class of all images, a number or a name; by default they take turns', text().optional()),
@@ -132,7 +132,7 @@ export async function sampleCommand(argv: readonly string[]): Promise<number> {
     const respacing = chosenSteps(call, options, schedule.timestepCount)
     await asUsage(() => schedule.respace(respacing).dispose()) // refused before any work
     const { batchSize, seed, precision, guidanceScale, classifierScale, clipGuided } = options
-    const combine = await asUsage(() => parseCombine(options.combine, schedule, unet.layout.heads))
+    const combine = await asUsage(() => openCombine(options.combine, schedule, unet.layout.heads, network))
     const factor = images?.lowResFactor
     const small = await lowResOf(call, config, options, { size: [height, width], factor })
     const opened =
@@ -195,6 +195,10 @@ export async function sampleCommand(argv: readonly string[]): Promise<number> {
           identity: await network.identity(),
           ...{ seed, batchSize, solver, combine: options.combine, precision, device, guidanceScale },
           respacing: typeof respacing === 'string' ? respacing : { ...respacing },
+          ...(typeof combine === 'function' &&
+            options.combine !== 'signal' && {
+              combineAt: hashOf(Array.from(schedule.tables.timestepMap, combine)),
+            }),
           ...(guidanceInterval && { guidanceInterval: [...guidanceInterval] }),
           ...(opened && { classifier: await opened.identity(), classifierScale, clipGuided }),
           ...(small && {

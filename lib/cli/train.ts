@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import type { z } from 'zod'
 import { argumentError } from '../check.ts'
+import { describeMixes } from '../mixing/strategies.ts'
 import { text } from '../options.ts'
 import { run } from '../training/run.ts'
 import { RUN_SHAPE, type RunOptions, runConfig } from '../training/run-config.ts'
@@ -18,7 +19,10 @@ const SHAPE = {
 
 const NOTES = `The folder of a run holds config.json, stats.jsonl, plots, previews/ and checkpoints/. The same command
 continues a run that was stopped or killed, bit for bit; more --steps go on further.
-Ctrl-C stops after the step under way and saves (exit code 130); a second one leaves at once.`
+Ctrl-C stops after the step under way and saves (exit code 130); a second one leaves at once.
+
+Strategies of --mix, with their numbers as they are unless others are given:
+  ${describeMixes().join('\n  ')}`
 
 /** `trislot train`. */
 export async function trainCommand(argv: readonly string[]): Promise<number> {

@@ -107,7 +107,8 @@ export function networkLayers(config: UNetConfig, size: readonly number[]): Netw
         layers.push(resample(channels, positions, positionsAt(level - 1)))
     }
   }
-  const outputs = config.imageChannels * (config.heads.length + (config.learnsVariance ? 1 : 0))
+  const images = config.heads.length + (config.learnsVariance ? 1 : 0)
+  const outputs = config.imageChannels * images + (config.gate ? config.heads.length : 0)
   layers.push({ kind: 'output', in: channels, out: outputs, positions: positionsAt(0) })
   return layers
 }

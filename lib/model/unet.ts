@@ -20,6 +20,12 @@ export interface UNetOptions {
   readonly heads?: readonly Head[]
   /** Adds image channels for a learned variance; false by default. */
   readonly learnsVariance?: boolean
+  /**
+   * Adds one channel for each head: a gate that learns how much each head counts in each pixel of the prediction of xStart
+   * (math.md, eq. 65; Benny & Wolf 2022). Its error of v is added to the loss and does not reach the heads; samplers use it
+   * with `combine: 'gate'`. False by default.
+   */
+  readonly gate?: boolean
   /** Base width; a multiple of `normGroups`. */
   readonly modelChannels: number
   /** Width of each level as a multiple of `modelChannels`; `[1, 2, 2]` by default. The image is halved between levels. */
@@ -65,7 +71,7 @@ export type UNetConfig = Required<Omit<UNetOptions, 'attentionHeadsUp' | 'headCh
 }
 
 const KNOWN = [
-  'imageChannels', 'heads', 'learnsVariance', 'modelChannels', 'channelMult', 'resBlockCount',
+  'imageChannels', 'heads', 'learnsVariance', 'gate', 'modelChannels', 'channelMult', 'resBlockCount',
   'attentionResolutions', 'attentionHeads', 'attentionHeadsUp', 'headChannels', 'dropout', 'convResample', 'dims',
   'classCount', 'nullClass', 'recompute', 'scaleShiftNorm', 'resBlockUpDown', 'newAttentionOrder', 'normGroups', 'lowRes',
 ] as const // biome-ignore format: one list
@@ -78,6 +84,7 @@ export function unetConfig(options: UNetOptions): UNetConfig {
     imageChannels: options.imageChannels ?? 3,
     heads: ALL_HEADS.filter((head) => (options.heads ?? HEADS).includes(head)),
     learnsVariance: options.learnsVariance ?? false,
+    gate: options.gate ?? false,
     modelChannels: options.modelChannels,
     channelMult: options.channelMult ?? [1, 2, 2],
     resBlockCount: options.resBlockCount ?? 2,
@@ -111,6 +118,9 @@ export function unetConfig(options: UNetOptions): UNetConfig {
       options.heads,
     )
   }
+  if (config.gate && config.heads.length === 1) {
+    throw argumentError(call, 'gate', 'false for a network of one head', config.gate)
+  }
   checkInteger(call, 'imageChannels', config.imageChannels, 1, 4)
   checkArchitecture(call, config)
   if (config.nullClass && config.classCount === 0) {
@@ -122,7 +132,7 @@ export function unetConfig(options: UNetOptions): UNetConfig {
 /** @internal The checks that hold for any network of this kind, whatever its output means. */
 export function checkArchitecture(
   call: string,
-  config: Omit<UNetConfig, 'imageChannels' | 'heads' | 'learnsVariance' | 'nullClass'>,
+  config: Omit<UNetConfig, 'imageChannels' | 'heads' | 'learnsVariance' | 'gate' | 'nullClass'>,
 ): void {
   checkInteger(call, 'normGroups', config.normGroups, 1)
   checkInteger(call, 'modelChannels', config.modelChannels, 1)
@@ -259,21 +269,21 @@ export function optionsFromGuidedDiffusion(raw: RawUNetOptions, heads: readonly 
       raw.out_channels,
     )
   }
-  return { ...network, heads, learnsVariance: variances === 1 }
+  return { ...network, heads, learnsVariance: variances === 1, gate: false }
 }
 
 /** @internal The same without what the output means. */
 export function networkFromRaw(
   raw: RawUNetOptions,
   call: string,
-): Omit<UNetConfig, 'heads' | 'learnsVariance'> {
+): Omit<UNetConfig, 'heads' | 'learnsVariance' | 'gate'> {
   const { inChannels, outChannels: _, ...rest } = nativeFromRaw(raw, call)
   return { ...rest, imageChannels: inChannels, nullClass: false }
 }
 
 function nativeFromConfig(config: UNetConfig): NativeUNetConfig {
-  const { imageChannels, heads, learnsVariance, nullClass, ...rest } = config
-  const outChannels = imageChannels * (heads.length + (learnsVariance ? 1 : 0))
+  const { imageChannels, heads, learnsVariance, gate, nullClass, ...rest } = config
+  const outChannels = imageChannels * (heads.length + (learnsVariance ? 1 : 0)) + (gate ? heads.length : 0)
   const classCount = config.classCount + (nullClass ? 1 : 0)
   return { ...rest, classCount, inChannels: imageChannels, outChannels }
 }
@@ -337,9 +347,9 @@ function outputRows(call: string, from: NonNullable<LoadWeightsOptions['from']>,
   })
   const isTaken = (part: string): boolean => isSame && theirs.includes(part)
   return {
-    rows: Int32Array.from(rows),
+    rows: Int32Array.from([...rows, ...(to.gate ? to.heads.map(() => -1) : [])]),
     taken: ours.filter(isTaken),
-    fresh: ours.filter((part) => !isTaken(part)),
+    fresh: [...ours.filter((part) => !isTaken(part)), ...(to.gate ? ['gate'] : [])],
   }
 }
 
@@ -418,8 +428,8 @@ export class UNet extends NativeObject<'unet'> {
     if (!this.config) {
       throw argumentError('UNet.layout', 'a network', 'made by UNet.create, whose heads are known', this)
     }
-    const { heads, imageChannels, learnsVariance } = this.config
-    return { heads, imageChannels, learnsVariance }
+    const { heads, imageChannels, learnsVariance, gate } = this.config
+    return { heads, imageChannels, learnsVariance, ...(gate && { gate }) }
   }
 
   /** Checks that height and width survive the down-sampling. */

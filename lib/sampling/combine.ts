@@ -1,22 +1,11 @@
 import { argumentError, show } from '../check.ts'
+import type { HeadStatistics } from '../mixing/head-statistics.ts'
+import { readHeadStatistics } from '../mixing/head-statistics-file.ts'
+import { logSnrOf } from '../mixing/log-snr-bins.ts'
 import { ALL_HEADS, type Head } from '../prediction/heads.ts'
+import { type HeadWeights, signalWeights } from '../prediction/signal-weights.ts'
 import type { NoiseSchedule } from '../schedule/noise-schedule.ts'
-import type { Combine, HeadWeights } from './denoiser.ts'
-
-/**
- * Weights that trust each head where it is well conditioned: xStart with 1 - alphaBar, eps with alphaBar, v everywhere. With
- * all three heads v gets one half and the two others share the rest, which is the best linear combination of three
- * predictions with independent errors of one size in their outputs; in xStart space the errors of eps alone would grow
- * without bound towards t = T - 1 (math.md, "Conversions"). What a sampler uses unless told otherwise.
- */
-export function signalWeights(alphaBar: number, heads: readonly Head[]): HeadWeights {
-  const has = (head: Head): boolean => heads.includes(head)
-  if (has('xStart') && has('eps')) {
-    const rest = has('v') ? 0.5 : 1
-    return { xStart: rest * (1 - alphaBar), eps: rest * alphaBar, ...(has('v') && { v: 0.5 }) }
-  }
-  return { [has('v') ? 'v' : (heads[0] as Head)]: 1 }
-}
+import type { Combine } from './denoiser.ts'
 
 /**
  * `signalWeights` at each timestep.
@@ -27,23 +16,97 @@ export function combineBySignal(schedule: NoiseSchedule, heads: readonly Head[])
   return (t) => signalWeights(schedule.alphaBarAt(t), heads)
 }
 
+/** Log snr at a timestep of the trained process, possibly fractional, as statistics have it. */
+function logSnrAt(schedule: NoiseSchedule, t: number): number {
+  const alphaBar = schedule.alphaBarAt(t)
+  return logSnrOf(Float64Array.of(alphaBar / (1 - alphaBar)))[0] as number
+}
+
 /**
- * Reads which head predicts xStart: `signal` (see `combineBySignal`), `mean`, a head, or weights such as `xStart=0.3,v=0.7`.
+ * The head that is best at each noise level (math.md, eq. 71); `signalWeights` where the statistics have seen too few images.
  *
- * @throws RangeError for words that are none of these
+ * @param schedule - the process that the network was trained on
  */
-export function parseCombine(text: string, schedule: NoiseSchedule, heads: readonly Head[]): Combine {
+export function combineByTable(schedule: NoiseSchedule, statistics: HeadStatistics): Combine {
+  return (t) =>
+    statistics.bestHeadAt(logSnrAt(schedule, t)) ?? signalWeights(schedule.alphaBarAt(t), statistics.heads)
+}
+
+/**
+ * The best linear mixture of the heads at each noise level (math.md, eq. 72 and 73); `signalWeights` where the statistics have
+ * seen too few images.
+ *
+ * @param schedule - the process that the network was trained on
+ */
+export function combineByBlue(schedule: NoiseSchedule, statistics: HeadStatistics): Combine {
+  return (t) => {
+    const weights = statistics.blueAt(logSnrAt(schedule, t))
+    if (!weights) return signalWeights(schedule.alphaBarAt(t), statistics.heads)
+    return Object.fromEntries(statistics.heads.map((head, h) => [head, weights[h] as number]))
+  }
+}
+
+/** Where `parseCombine` finds what `table` and `blue` need. */
+export interface CombineSources {
+  /** Of the heads of this network. */
+  readonly statistics?: HeadStatistics | undefined
+  /** What was searched for them, for messages. */
+  readonly path?: string
+}
+
+/**
+ * Reads which head predicts xStart: `signal` (see `combineBySignal`), `table` and `blue` (from statistics of the heads; see
+ * `combineByTable` and `combineByBlue`), `mean`, `gate` (the network's own), a head, or weights such as `xStart=0.3,v=0.7`.
+ *
+ * @throws RangeError for words that are none of these, and for `table` and `blue` without statistics
+ */
+export function parseCombine(
+  text: string,
+  schedule: NoiseSchedule,
+  heads: readonly Head[],
+  { statistics, path = 'what was given' }: CombineSources = {},
+): Combine {
+  const call = 'parseCombine'
   if (text === 'signal') return combineBySignal(schedule, heads)
+  if (text === 'gate') return text
   if (text === 'mean') return Object.fromEntries(heads.map((head) => [head, 1 / heads.length]))
+  if (text === 'table' || text === 'blue') {
+    if (!statistics) {
+      throw new RangeError(
+        `${call}: expected statistics of the heads in ${path} for combine ${text}, got none; checkpoints of runs with several heads hold them, or name a file that trislot measure --head-statistics wrote: ${text}=FILE`,
+      )
+    }
+    if (statistics.heads.join() !== heads.join()) {
+      const what = `of the network's heads (${heads.join(', ')})`
+      throw argumentError(call, `statistics for combine ${text}`, what, statistics.heads.join(', '))
+    }
+    return text === 'table' ? combineByTable(schedule, statistics) : combineByBlue(schedule, statistics)
+  }
   if (ALL_HEADS.includes(text as Head)) {
     if (heads.includes(text as Head)) return text as Head
-    throw argumentError('parseCombine', 'combine', `among the network's heads (${heads.join(', ')})`, text)
+    throw argumentError(call, 'combine', `among the network's heads (${heads.join(', ')})`, text)
   }
   const pairs = text.split(',').map((part) => /^(\w+)=([\d.eE+-]+)$/.exec(part.trim()))
   if (pairs.every((pair) => pair !== null)) {
     return Object.fromEntries(pairs.map((pair) => [pair[1], Number(pair[2])])) as HeadWeights
   }
   throw new RangeError(
-    `parseCombine: expected combine to be signal, mean, one of ${heads.join(', ')}, or weights such as xStart=0.3,v=0.7, got ${show(text)}`,
+    `${call}: expected combine to be signal, table, blue, mean, gate, one of ${heads.join(', ')}, or weights such as xStart=0.3,v=0.7, got ${show(text)}`,
   )
+}
+
+/**
+ * `parseCombine`, which also understands `table=FILE` and `blue=FILE` with statistics that `writeHeadStatistics` wrote.
+ *
+ * @throws DataError for a file that holds no statistics
+ */
+export async function openCombine(
+  text: string,
+  schedule: NoiseSchedule,
+  heads: readonly Head[],
+  sources: CombineSources = {},
+): Promise<Combine> {
+  const [, word, file] = /^(table|blue)=(.+)$/.exec(text) ?? []
+  if (word === undefined || file === undefined) return parseCombine(text, schedule, heads, sources)
+  return parseCombine(word, schedule, heads, { statistics: await readHeadStatistics(file), path: file })
 }

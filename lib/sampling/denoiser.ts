@@ -4,17 +4,15 @@ import type { Classifier } from '../model/classifier.ts'
 import type { UNet } from '../model/unet.ts'
 import { type DenoiseOptions, type HostData, native, type Precision, type VarianceType } from '../native.ts'
 import { ALL_HEADS, type Head } from '../prediction/heads.ts'
+import { type HeadWeights, signalWeights } from '../prediction/signal-weights.ts'
 import type { NoiseSchedule } from '../schedule/noise-schedule.ts'
-import { signalWeights } from './combine.ts'
-
-/** How much each head counts in the prediction of xStart; the weights add up to 1. */
-export type HeadWeights = Partial<Record<Head, number>>
 
 /**
  * Which prediction a sampler uses: one head everywhere, fixed weights, or a choice for each timestep t of the trained
- * process, which some step spacings make fractional. Predictions are combined in xStart space, before clipping.
+ * process, which some step spacings make fractional; or the network's own `gate`, which decides for each pixel.
+ * Predictions are combined in xStart space, before clipping.
  */
-export type Combine = Head | HeadWeights | ((t: number) => Head | HeadWeights)
+export type Combine = Head | 'gate' | HeadWeights | ((t: number) => Head | 'gate' | HeadWeights)
 
 /** A classifier that leads samples towards classes (Dhariwal & Nichol 2021, section 4). */
 export interface ClassifierGuidance {
@@ -267,12 +265,18 @@ export class Denoiser {
     return holds ? guidanceScale : 1
   }
 
-  /** The weight of each of the network's heads at step k. */
+  /** The weight of each of the network's heads at step k; none where its gate decides. */
   #headWeights(call: string, k: number): number[] {
-    const { heads } = this.unet.layout
+    const { heads, gate } = this.unet.layout
     const { alphaBar, timestepMap } = this.process.tables
     const combine = this.#options.combine ?? signalWeights(alphaBar[k] as number, heads)
     const chosen = typeof combine === 'function' ? combine(timestepMap[k] as number) : combine
+    if (chosen === 'gate') {
+      if (gate) return []
+      throw argumentError(call, 'combine', `among the network's heads (${heads.join(', ')})`, chosen, {
+        hint: 'its gate was not created',
+      })
+    }
     const weights: HeadWeights = typeof chosen === 'string' ? { [chosen]: 1 } : chosen
     for (const name of Object.keys(weights)) {
       if (!ALL_HEADS.includes(name as Head) || !heads.includes(name as Head)) {

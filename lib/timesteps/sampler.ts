@@ -18,7 +18,7 @@ export interface TimestepDraw {
   readonly weight: Float32Array
 }
 
-/** What a finished training step says to samplers that learn. */
+/** What a finished training step says to samplers, and to policies of heads, that learn. */
 export interface StepLosses {
   /** Timesteps of the batch, [N]. */
   readonly t: Int32Array
@@ -28,6 +28,12 @@ export interface StepLosses {
   readonly perHead: Float32Array
   /** The columns of `perHead`. */
   readonly heads: readonly Head[]
+  /** Column of the head with the largest share in the loss, -1 where several have it, [N]. */
+  readonly chosen?: Int32Array
+  /** Mean over pixels of two heads' errors of v, multiplied, [N, heads, heads]; of several heads only. */
+  readonly errorProducts?: Float32Array
+  /** Mean over pixels of each head's error of xStart, [N, heads]; of several heads only. */
+  readonly meanError?: Float32Array
 }
 
 /**

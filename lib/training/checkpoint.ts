@@ -7,6 +7,8 @@ import { basename, dirname, join } from 'node:path'
 import { argumentError, checkInteger, show } from '../check.ts'
 import { type Device, runtimeInfo } from '../device.ts'
 import { CheckpointError } from '../errors.ts'
+import { HeadStatistics } from '../mixing/head-statistics.ts'
+import type { HeadPolicy } from '../mixing/policy.ts'
 import { UNet, type UNetConfig } from '../model/unet.ts'
 import { NoiseSchedule } from '../schedule/noise-schedule.ts'
 import { packageVersion } from '../setup/paths.ts'
@@ -46,6 +48,8 @@ export interface CheckpointState<Network = UNetConfig, Training = TrainerConfig>
   readonly trainer: Training
   /** What the timestep sampler has learned; null for samplers that learn nothing. */
   readonly sampler: { readonly name: string; readonly state: JsonValue } | null
+  /** What the policy of the heads has learned, and the statistics that it keeps; absent without one. */
+  readonly mixing?: { readonly name: string; readonly state: JsonValue }
   /** Whatever the caller wants to find again. */
   readonly extra: JsonValue
   readonly versions: { readonly trislot: string; readonly libtorch: string; readonly node: string }
@@ -58,6 +62,8 @@ export interface CheckpointState<Network = UNetConfig, Training = TrainerConfig>
 export interface SaveOptions {
   /** Its name and state are kept with the weights. */
   readonly sampler?: TimestepSampler
+  /** Its name and state, with statistics of the heads (`withStatistics`), are kept too. */
+  readonly mixing?: HeadPolicy
   readonly imagesSeen?: number
   /** JSON of your own, found again as `state.extra`. */
   readonly extra?: JsonValue
@@ -98,7 +104,7 @@ export async function writeCheckpoint(
   what: Pick<CheckpointState<object, object>, 'kind' | 'network' | 'trainer'>,
   options: SaveOptions,
 ): Promise<string> {
-  const { sampler, imagesSeen = 0, extra = null, keep = 0 } = options
+  const { sampler, mixing, imagesSeen = 0, extra = null, keep = 0 } = options
   checkInteger(call, 'keep', keep, 0)
   checkInteger(call, 'imagesSeen', imagesSeen, 0)
   const { step, schedule } = trainer
@@ -116,6 +122,7 @@ export async function writeCheckpoint(
       ...what,
       schedule: describeSchedule(schedule),
       sampler: sampler ? { name: sampler.name, state: sampler.state?.() ?? null } : null,
+      ...(mixing && { mixing: { name: mixing.name, state: mixing.state?.() ?? null } }),
       extra,
       versions: {
         trislot: packageVersion(),
@@ -283,22 +290,34 @@ export async function loadCheckpoint(
   return { unet, schedule, trainer, state }
 }
 
-/** Puts a checkpoint into a trainer, and into a sampler, of the same configuration. */
+/** Puts a checkpoint into a trainer, and into a sampler and a policy of the heads, of the same configuration. */
 export async function restoreCheckpoint(
   folder: string,
   trainer: Trainer,
   sampler?: TimestepSampler,
+  mixing?: HeadPolicy,
 ): Promise<CheckpointState> {
   const state = await readCheckpoint(folder)
-  if (sampler && state.sampler && state.sampler.name !== sampler.name) {
+  const pairs = [
+    ['sampler', sampler, state.sampler],
+    ['policy of the heads', mixing, state.mixing],
+  ] as const
+  for (const [what, given, stored] of pairs) {
+    if (!given || !stored || stored.name === given.name) continue
     throw new CheckpointError(
-      `restoreCheckpoint: expected a sampler named ${state.sampler.name}, which ${folder} was trained with, got ${sampler.name}`,
+      `restoreCheckpoint: expected a ${what} named ${stored.name}, which ${folder} was trained with, got ${given.name}`,
       folder,
     )
   }
   await trainer.loadTensors(folder)
-  if (sampler?.restore && state.sampler) sampler.restore(state.sampler.state)
+  for (const [, given, stored] of pairs) if (given?.restore && stored) given.restore(stored.state)
   return state
+}
+
+/** The statistics of its heads that a run has kept in a checkpoint, if it has several heads. */
+export function headStatisticsOf({ mixing }: Pick<CheckpointState, 'mixing'>): HeadStatistics | undefined {
+  const { statistics } = (mixing?.state ?? {}) as { statistics?: JsonValue }
+  return statistics === undefined ? undefined : HeadStatistics.from(statistics, 'headStatisticsOf')
 }
 
 /** Which weights of a checkpoint are wanted: the first average, the weights themselves, or the average of a rate. */

@@ -1,3 +1,4 @@
+import type { HeadPolicy } from '../mixing/policy.ts'
 import type { ImageBatch } from '../tensor.ts'
 import type { TimestepSampler } from '../timesteps/sampler.ts'
 import type { StepResult, Trainer } from './trainer.ts'
@@ -10,6 +11,10 @@ export interface TrainOptions {
   readonly batches: AsyncIterable<ImageBatch> | Iterable<ImageBatch>
   /** Learning rate, or its course over steps. */
   readonly lr: number | ((step: number) => number)
+  /** Decides how much each head is trained; without it every step follows the trainer's loss alone. */
+  readonly mixing?: HeadPolicy
+  /** Images of the stable target field for a step; see `TrainStepInput.reference`. */
+  readonly reference?: (step: number) => Promise<ImageBatch> | ImageBatch
   /** Step at which training ends; without it the loop ends with the batches or when it is left. */
   readonly stepCount?: number
   /** Stops at the next step boundary, without an error. */
@@ -39,21 +44,34 @@ export interface StepReport extends StepResult {
  * }
  */
 export async function* train(options: TrainOptions): AsyncGenerator<StepReport, void, void> {
-  const { trainer, sampler, batches, lr, stepCount = Number.POSITIVE_INFINITY, signal } = options
+  const { trainer, sampler, mixing, batches, lr, stepCount = Number.POSITIVE_INFINITY, signal } = options
   const { heads } = trainer.unet.layout
   if (trainer.step >= stepCount) return
 
   let before = performance.now()
   for await (const images of batches) {
     if (signal?.aborted) return
-    const arrived = performance.now()
     const step = trainer.step
+    const reference = await options.reference?.(step)
+    const arrived = performance.now()
     const { t, weight } = sampler.draw(images.shape[0], step)
     const rate = typeof lr === 'number' ? lr : lr(step)
+    const decision = mixing?.decide(t, step)
 
-    const result = await trainer.trainStep({ images, t, weight, lr: rate })
+    const result = await trainer.trainStep({
+      images,
+      t,
+      weight,
+      ...decision,
+      ...(reference && { reference }),
+      lr: rate,
+    })
 
-    if (!result.skipped) sampler.observe?.({ t, loss: result.exampleLoss, perHead: result.perHead, heads })
+    if (!result.skipped) {
+      const losses = { ...result, t, loss: result.exampleLoss, heads }
+      sampler.observe?.(losses)
+      mixing?.observe?.(losses)
+    }
     const done = performance.now()
     yield { step, t, weight, lr: rate, ...result, waitMs: arrived - before, stepMs: done - arrived }
     if (trainer.step >= stepCount || signal?.aborted) return

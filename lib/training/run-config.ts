@@ -16,6 +16,7 @@ import { clippedSnr } from '../timesteps/law.ts'
 import { doubleCounting } from './double-counting.ts'
 import { initOptions } from './initial-weights.ts'
 import { LEARNING_RATE_KINDS } from './learning-rate.ts'
+import { MIXING_SHAPE, mixOptions } from './mixing-options.ts'
 import { presetOptions, RUN_PRESETS } from './run-presets.ts'
 import { halfLifeRates, withRecipe } from './run-recipes.ts'
 import {
@@ -27,7 +28,7 @@ import {
   timestepSampler,
   trainedTimestepCount,
 } from './timestep-options.ts'
-import { LOSS_KINDS, PRECISIONS, SPACES, VARIANCE_TYPES } from './trainer.ts'
+import { CHOICES, LOSS_KINDS, PRECISIONS, SPACES, VARIANCE_TYPES } from './trainer.ts'
 
 const about = <T extends z.ZodType>(group: string, description: string, schema: T): T =>
   schema.meta({ description, group }) as T
@@ -88,6 +89,11 @@ export const RUN_SHAPE = {
     z.array(oneOf(ALL_HEADS), `some of ${HEADS.join(', ')}, or xPrev alone`).optional(),
   ),
   learnsVariance: about('network', 'predict the variance too', flag().optional()),
+  gate: about(
+    'network',
+    'a gate that learns how much each head counts in each pixel, for combine gate',
+    flag().optional(),
+  ),
   modelChannels: about('network', 'base width; 64 without a preset', integer(1).optional()),
   channelMult: about(
     'network',
@@ -160,9 +166,10 @@ export const RUN_SHAPE = {
   ),
   choose: about(
     'loss',
-    'heads that enter the loss: min is the paper',
-    oneOf(['min', 'minBatch', 'mean', ...HEADS]).default('mean'),
+    'heads that enter the loss: min is the paper; given belongs to mix',
+    oneOf([...CHOICES, ...HEADS]).default('mean'),
   ),
+  ...MIXING_SHAPE,
   compare: about('loss', 'space in which heads are compared', oneOf(SPACES).default('own')),
   space: about('loss', 'space of the error that is minimised', oneOf(SPACES).default('own')),
   sigmaData: about('loss', 'standard deviation of pixels, for space F', decimal(1e-6).default(0.5)),
@@ -225,7 +232,7 @@ export const RUN_SHAPE = {
   logEvery: about('run', 'steps between lines of stats.jsonl', integer(1).default(10)),
   combine: about(
     'run',
-    'what predicts xStart in previews: signal, mean, a head, or weights such as xStart=0.3,v=0.7',
+    'what predicts xStart in previews: signal, table or blue (from the run’s statistics of the heads), mean, gate, a head, or weights such as xStart=0.3,v=0.7',
     text().default('signal'),
   ),
   ...TIMESTEP_SHAPE,
@@ -245,7 +252,7 @@ export const FREE_OPTIONS: readonly (keyof RunConfig)[] = [
 ] // biome-ignore format: one list
 
 const NETWORK_KEYS = [
-  'heads', 'learnsVariance', 'modelChannels', 'channelMult', 'resBlockCount', 'attentionResolutions', 'attentionHeads',
+  'heads', 'learnsVariance', 'gate', 'modelChannels', 'channelMult', 'resBlockCount', 'attentionResolutions', 'attentionHeads',
   'attentionHeadsUp', 'headChannels', 'dropout', 'convResample', 'recompute', 'scaleShiftNorm', 'resBlockUpDown',
   'newAttentionOrder', 'normGroups',
 ] as const satisfies readonly (keyof Given & keyof UNetOptions)[] // biome-ignore format: one list
@@ -277,6 +284,7 @@ export async function runConfig(asked: RunOptions, call = 'run'): Promise<RunCon
     throw argumentError(call, 'sumsMicroBatches', 'absent without microBatch', true)
   }
   Object.assign(config, halfLifeRates(call, options, config.batchSize))
+  Object.assign(config, mixOptions(call, { ...options, steps: config.steps }))
   const slots = await slotsOf({ ...given, sampler: config.sampler }, call)
   if (slots) {
     config.slots = slots.length

@@ -67,6 +67,7 @@ export type RunRecipe = keyof typeof TABLE
 /** Names that `recipe` of a run takes. */
 export const RUN_RECIPES = Object.keys(TABLE) as [RunRecipe, ...RunRecipe[]]
 
+const LOSS_KEYS = ['heads', 'choose', 'compare', 'space'] as const // which a strategy of several heads decides
 const SLOT_KEYS = ['slots', 'slotRule', 'slotPlan'] as const
 
 /** Options with those of the recipe filled in where they are not given; a network's preset does not override a recipe. */
@@ -82,6 +83,7 @@ export function withRecipe(options: RunOptions): RunOptions {
   if (given.emaHalfLife !== undefined) delete filled.emaRates
   if (given.beta2 !== undefined) delete filled.beta2HalfLife
   if (given.init !== undefined) delete filled.heads // a network that is trained on keeps what it predicts
+  if (given.mix !== undefined) for (const key of LOSS_KEYS) delete filled[key]
   if (given.sampler !== undefined && given.sampler !== 'slots')
     for (const key of SLOT_KEYS) delete filled[key]
   if (given.slotEdges !== undefined || given.lossCurve !== undefined) {

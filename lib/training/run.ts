@@ -6,9 +6,10 @@ import { holdOut, type ImageDataset } from '../data/dataset.ts'
 import { openDataset } from '../data/open.ts'
 import { withLowRes } from '../data/super-resolution.ts'
 import { checkDevice, type Kernels, runtimeInfo, setKernels, setThreads } from '../device.ts'
+import { headRow } from '../mixing/head-row.ts'
 import { UNet } from '../model/unet.ts'
 import { writeRunPlots } from '../report/run-plots.ts'
-import { parseCombine } from '../sampling/combine.ts'
+import { openCombine } from '../sampling/combine.ts'
 import type { ImageBatch } from '../tensor.ts'
 import type { JsonValue } from '../timesteps/sampler.ts'
 import {
@@ -22,6 +23,7 @@ import { loadInitialWeights } from './initial-weights.ts'
 import { learningRate } from './learning-rate.ts'
 import { type StepReport, train } from './loop.ts'
 import { LossBins } from './loss-bins.ts'
+import { runMixing } from './mixing-options.ts'
 import { writePreview } from './preview.ts'
 import {
   datasetOptions,
@@ -83,7 +85,7 @@ export interface RunImages {
 }
 
 /**
- * Trains into a folder: `config.json`, `stats.jsonl`, plots, `previews/` and `checkpoints/`. The same call continues a run
+ * Trains into a folder: `config.json`, `stats.jsonl`, `heads.jsonl` where there are several heads (`HeadRow`), plots, `previews/` and `checkpoints/`. The same call continues a run
  * that was stopped or killed, bit for bit as if it had never been; with more `steps` it goes on further.
  *
  * @throws RangeError for options that are wrong or differ from those that the run began with; DataError, CheckpointError
@@ -161,7 +163,9 @@ async function trainInto(
   if (config.init !== undefined && !resumed) await loadInitialWeights(unet, config, log)
   const trainer = await Trainer.create(unet, schedule, trainerOptions(config))
   const { heads } = unet.layout
-  const combine = parseCombine(config.combine, schedule, heads)
+  const mixing = runMixing(config, heads, schedule)
+  const sources = { statistics: mixing?.statistics, path: 'a run of one head' }
+  const combine = await openCombine(config.combine, schedule, heads, sources)
   const { sampler, plan } = timestepSampler(config)
   const lr = learningRate({
     kind: config.lrSchedule,
@@ -178,23 +182,33 @@ async function trainInto(
 
   const bins = new LossBins(heads, schedule.timestepCount)
   if (resumed) {
-    const { extra } = await restoreCheckpoint(resumed, trainer, sampler)
+    const { extra } = await restoreCheckpoint(resumed, trainer, sampler, mixing?.policy)
     bins.restore((extra as { lossBins?: JsonValue } | null)?.lossBins)
   }
   await writeDurably(join(folder, 'config.json'), `${JSON.stringify(config, undefined, 2)}\n`)
   const { lines: stats, rows } = await JsonLines.open<StatsRow>(join(folder, 'stats.jsonl'), trainer.step)
   const { lines: timing } = await JsonLines.open(join(folder, 'timing.jsonl'), trainer.step)
+  const headLines = mixing && (await JsonLines.open(join(folder, 'heads.jsonl'), trainer.step)).lines
   const from = resumed ? `, from step ${trainer.step}` : ''
   for (const warning of runWarnings(config)) log(`warning: ${warning}`)
   log(`${dataset.length} images of ${dataset.name}, ${unet.parameterCount} weights, ${steps} steps${from}`)
+  if (mixing?.about) log(mixing.about)
 
   let checkpoint = resumed
   let savedStep = resumed ? trainer.step : 0
   let imagesPerSecond = 0
+  let headStep = 0
+  const writeHeads = async (): Promise<void> => {
+    if (mixing && trainer.step > headStep) await headLines?.write(headRow(mixing.statistics, trainer.step))
+    headStep = trainer.step
+  }
   const save = async (): Promise<void> => {
+    await writeHeads()
     await stats.sync()
+    await headLines?.sync()
     checkpoint = await saveCheckpoint(trainer, folder, {
       sampler,
+      ...(mixing && { mixing: mixing.policy }),
       imagesSeen: trainer.step * batchSize,
       extra: { run: config, images, lossBins: bins.state() } as unknown as JsonValue,
       keep: config.keep,
@@ -234,7 +248,11 @@ async function trainInto(
       flip: config.flip,
       withLabels: isConditional,
     })
-    const loop = { trainer, sampler, batches: source, lr, stepCount: steps, ...(signal && { signal }) }
+    const loop = {
+      ...{ trainer, sampler, batches: source, lr, stepCount: steps },
+      ...(mixing && { mixing: mixing.policy }),
+      ...(signal && { signal }),
+    }
     for await (const report of train(loop)) {
       const done = report.step + 1
       bins.add(report)
@@ -252,6 +270,7 @@ async function trainInto(
           at: new Date(),
         })
       }
+      if (done % (10 * config.logEvery) === 0) await writeHeads()
       onReport?.({ ...report, done, total: steps, imagesPerSecond })
       if (done === steps || signal?.aborted) break
       const isDue = config.saveEvery > 0 && done % config.saveEvery === 0
@@ -264,6 +283,7 @@ async function trainInto(
   } finally {
     await stats.close()
     await timing.close()
+    await headLines?.close()
     average?.dispose()
     trainer.dispose()
     unet.dispose()
@@ -362,13 +382,9 @@ export async function settleRuntime(
 }
 
 /** @internal A continued run must be the run that it continues. */
-export function refuseChanges<Config extends Runtime & { readonly lrSteps?: number | undefined }>(
-  call: string,
-  folder: string,
-  stored: Config,
-  wanted: Config,
-  free: readonly (keyof Config)[],
-): void {
+export function refuseChanges<
+  Config extends Runtime & { readonly lrSteps?: number | undefined; readonly mixSteps?: number | undefined },
+>(call: string, folder: string, stored: Config, wanted: Config, free: readonly (keyof Config)[]): void {
   const keys = [...new Set([...Object.keys(stored), ...Object.keys(wanted)])] as (keyof Config & string)[]
   const changed = keys.filter((key) => {
     const isRuntime = key === 'threads' || key === 'kernels' // a continued run keeps what it began with
@@ -379,10 +395,14 @@ export function refuseChanges<Config extends Runtime & { readonly lrSteps?: numb
   const parts = changed.map(
     (key) => `${key} to be ${show(stored[key])}, as when ${folder} began, got ${show(wanted[key])}`,
   )
-  const hint = changed.includes('lrSteps')
-    ? `give lrSteps ${stored.lrSteps} to train on with more steps, or `
-    : changed.some((key) => key === 'emaHalfLife' || key === 'warmupSteps')
-      ? 'a recipe derives emaHalfLife and warmupSteps from steps; give them as they were to train on with more, or '
+  const ends = (['lrSteps', 'mixSteps'] as const).filter((key) =>
+    changed.includes(key as keyof Config & string),
+  )
+  const hint =
+    ends.length > 0
+      ? `give ${ends.map((key) => `${key} ${stored[key]}`).join(' and ')} to train on with more steps, or `
+      : changed.some((key) => key === 'emaHalfLife' || key === 'warmupSteps')
+        ? 'a recipe derives emaHalfLife and warmupSteps from steps; give them as they were to train on with more, or '
       : ''
   throw new RangeError(
     `${call}: expected ${parts.join('; ')}; ${hint}use another folder (option run) for another run`,

@@ -8,6 +8,7 @@ import {
   checkTimesteps,
 } from '../check.ts'
 import { NativeError } from '../errors.ts'
+import type { HeadDecision } from '../mixing/policy.ts'
 import type { UNet } from '../model/unet.ts'
 import {
   type Choose,
@@ -21,10 +22,11 @@ import {
   type VarianceType,
 } from '../native.ts'
 import { NativeObject } from '../native-object.ts'
-import { ALL_HEADS } from '../prediction/heads.ts'
+import { ALL_HEADS, type Head } from '../prediction/heads.ts'
 import { keyedRandom } from '../random.ts'
 import type { NoiseSchedule } from '../schedule/noise-schedule.ts'
 import { checkImages, type ImageBatch } from '../tensor.ts'
+import { headInputs, referenceImages } from './head-inputs.ts'
 
 /** What is minimised. What the heads predict and which timesteps are drawn are chosen elsewhere. */
 export interface LossOptions {
@@ -36,7 +38,13 @@ export interface LossOptions {
   readonly kind?: LossKind
   /** Space in which heads are compared; `own` is the paper's, `xStart` the one in which they can be compared. */
   readonly compare?: Space
-  /** `min` (the paper), `minBatch`, `mean` (all heads), or the name of one head; `mean` by default. */
+  /**
+   * How much each head's error counts (math.md, eq. 15 and 60); `mean` by default. `min` (the paper): the smallest of each
+   * example; `minBatch`: the head that is best on the whole batch; `minPixel`: the smallest of each pixel; `mean`: all heads
+   * equally; the name of one head; `relaxed`: the smallest, of which the others get a part (`floor` of the step); `softmin`: a
+   * softmax of the negative errors (`temperature` of the step); `given`: the `share` of the step, equal ones where a loss is
+   * only measured.
+   */
   readonly choose?: Choose
   /** Space of the back-propagated error, that is, its weight over timesteps; `own` by default. */
   readonly space?: Space
@@ -115,6 +123,8 @@ export const SPACES = ['own', 'xStart', 'v', 'eps', 'F'] as const
 /** Number formats of the forward pass. */
 export const PRECISIONS = ['fp32', 'bf16', 'fp16'] as const
 
+/** The ways to choose among heads, beside naming one. */
+export const CHOICES = ['min', 'minBatch', 'minPixel', 'mean', 'relaxed', 'softmin', 'given'] as const
 /** What may be minimised. */
 export const LOSS_KINDS = ['mse', 'rescaledMse', 'kl', 'rescaledKl'] as const
 /** Where the variance of a reverse step may come from. */
@@ -167,7 +177,7 @@ export function trainerConfig(options: TrainerOptions, learnsVariance = false): 
   checkOneOf(call, 'loss.kind', config.loss.kind, LOSS_KINDS)
   checkOneOf(call, 'loss.compare', config.loss.compare, SPACES)
   checkOneOf(call, 'loss.space', config.loss.space, SPACES)
-  checkOneOf(call, 'loss.choose', config.loss.choose, ['min', 'minBatch', 'mean', ...ALL_HEADS])
+  checkOneOf(call, 'loss.choose', config.loss.choose, [...CHOICES, ...ALL_HEADS])
   checkNumber(call, 'loss.sigmaData', config.loss.sigmaData, 1e-6)
   checkOneOf(call, 'variance', config.variance, VARIANCE_TYPES)
   checkNumber(call, 'boundWeight', config.boundWeight, 0)
@@ -197,7 +207,7 @@ export function trainerConfig(options: TrainerOptions, learnsVariance = false): 
 function checkLossFits(call: string, config: TrainerConfig, layout: NativeLayout): void {
   const { kind, choose, compare, space } = config.loss
   const { heads, learnsVariance } = layout
-  if (choose !== 'min' && choose !== 'minBatch' && choose !== 'mean' && !heads.includes(choose)) {
+  if (!(CHOICES as readonly string[]).includes(choose) && !heads.includes(choose as Head)) {
     throw argumentError(call, 'loss.choose', `a head that the network has (${heads.join(', ')})`, choose)
   }
   const isKl = kind === 'kl' || kind === 'rescaledKl'
@@ -243,7 +253,7 @@ export function trainedVariance(trainer: Pick<TrainerConfig, 'variance'>, unet: 
 }
 
 /** One batch and how it is trained. */
-export interface TrainStepInput {
+export interface TrainStepInput extends HeadDecision {
   readonly images: ImageBatch
   /** [N] timesteps in [0, T). */
   readonly t: Int32Array
@@ -251,6 +261,12 @@ export interface TrainStepInput {
   readonly weight?: Float32Array
   /** [N, C, H, W] standard normal numbers to noise the images with, instead of those keyed by seed, step and example. */
   readonly noise?: Float32Array
+  /**
+   * [R, C, H, W] images of the stable target field (Xu et al. 2023, arXiv 2302.00670; math.md, eq. 64): the targets of all
+   * heads become those of the mean of these and the example's own image, weighted by how probable each is given x_t. Only for
+   * networks without conditions. `perHead` and all that follows from it are then errors against these targets.
+   */
+  readonly reference?: ImageBatch
   /** Learning rate of this step. */
   readonly lr: number
 }
@@ -269,8 +285,12 @@ export interface StepResult {
   readonly exampleLoss: Float32Array
   /** [N, heads] mean squared error of each head in its own unit. */
   readonly perHead: Float32Array
-  /** [N] column of the head that entered the loss, -1 where all did. */
+  /** [N] column of the head with the largest share in the loss, -1 where several have it. */
   readonly chosen: Int32Array
+  /** [N, heads, heads] mean over pixels of two heads' errors of v, multiplied (math.md, eq. 63); of several heads only. */
+  readonly errorProducts?: Float32Array
+  /** [N, heads] mean over pixels of each head's error of xStart, its brightness; of several heads only. */
+  readonly meanError?: Float32Array
   /** [N] variational bound in bits per dimension, before its weight; absent where it takes no part. */
   readonly bound?: Float32Array
 }
@@ -329,7 +349,9 @@ export class Trainer extends NativeObject<'trainer'> {
    * @throws RangeError or TypeError for a bad batch; NativeError ERR_NON_FINITE for a loss or gradient that is not
    * finite under `nonFinite: 'stop'`, or after too many skips; nothing is changed then
    */
-  async trainStep({ images, t, weight, noise, lr }: TrainStepInput): Promise<StepResult> {
+  async trainStep(input: TrainStepInput): Promise<StepResult> {
+    const { images, t, weight, noise, reference, lr } = input
+    const { loss } = this.config
     const call = 'trainer.trainStep'
     checkImages(call, 'images', images)
     const [count] = images.shape
@@ -352,6 +374,8 @@ export class Trainer extends NativeObject<'trainer'> {
       ...(noise && { noise: { data: noise, shape: images.shape } }),
       ...conditions,
       ...(images.labels && { y: { data: this.#withDropout(images.labels), shape: [count] } }),
+      ...headInputs(call, input, loss, [count, this.unet.layout.heads.length]),
+      ...referenceImages(call, reference, images, this.unet, loss),
       lr,
     }
     const result = await native().trainerStep(this.handle, batch)

@@ -51,6 +51,20 @@ const uint8_t* bytes_of(const Napi::TypedArray& array) {
   return static_cast<const uint8_t*>(array.ArrayBuffer().Data()) + array.ByteOffset();
 }
 
+HeadInputs decode_head_inputs(const Napi::Object& object) {
+  HeadInputs inputs;
+  inputs.choice.share = decode_optional_tensor(object.Get("share"));
+  inputs.weight = decode_optional_tensor(object.Get("headWeight"));
+  if (object.Get("temperature").IsNumber()) inputs.choice.temperature = number(object, "temperature");
+  if (object.Get("floor").IsNumber()) inputs.choice.floor = number(object, "floor");
+  const auto mixture = object.Get("mixture");
+  if (mixture.IsObject()) {
+    inputs.mixture = decode_optional_tensor(object_of(mixture).Get("weight"));
+    inputs.mixture_factor = number(object_of(mixture), "factor");
+  }
+  return inputs;
+}
+
 }  // namespace
 
 std::string decode_string(const Napi::Value& value) {
@@ -126,6 +140,7 @@ TrainingBatch on_device(TrainingBatch batch, const NoiseKey& key, at::Device dev
   batch.images = as_network_input(batch.images).to(device);
   if (batch.y.defined()) batch.y = batch.y.to(at::kLong).to(device);
   if (batch.low_res.defined()) batch.low_res = as_network_input(batch.low_res).to(device);
+  if (batch.reference.defined()) batch.reference = as_network_input(batch.reference).to(device);
   return batch;
 }
 
@@ -167,6 +182,7 @@ OutputLayout decode_layout(const Napi::Object& object) {
   }
   layout.image_channels = integer(object, "imageChannels");
   layout.learns_variance = flag(object, "learnsVariance");
+  layout.gate = flag(object, "gate");
   return layout;
 }
 
@@ -234,7 +250,10 @@ TrainingBatch decode_batch(const Napi::Object& object) {
   batch.noise = decode_optional_tensor(object.Get("noise"));
   batch.y = decode_optional_tensor(object.Get("y"));
   batch.low_res = decode_optional_tensor(object.Get("lowRes"));
-  for (const auto& tensor : {batch.images, batch.weight, batch.noise, batch.y, batch.low_res}) {
+  batch.heads = decode_head_inputs(object);
+  batch.reference = decode_optional_tensor(object.Get("reference"));
+  for (const auto& tensor : {batch.images, batch.weight, batch.noise, batch.y, batch.low_res, batch.heads.choice.share,
+                             batch.heads.weight, batch.heads.mixture}) {
     if (tensor.defined() && (tensor.dim() == 0 || tensor.size(0) != count)) {
       wrong_kind(object, "one row an example in each part of a batch");
     }

@@ -93,6 +93,10 @@ Napi::Object encode_step_result(Napi::Env env, const StepResult& result) {
   object.Set("perHead", encode_data(env, result.per_head));
   object.Set("chosen", encode_data(env, result.chosen));
   if (result.bound.defined()) object.Set("bound", encode_data(env, result.bound));
+  if (result.error_products.defined()) {
+    object.Set("errorProducts", encode_data(env, result.error_products));
+    object.Set("meanError", encode_data(env, result.mean_error));
+  }
   object.Set("lossScale", result.loss_scale);
   return object;
 }

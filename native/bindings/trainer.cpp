@@ -15,21 +15,33 @@ namespace {
 TrainingBatch prepared(TrainingBatch batch) {
   batch.images = as_network_input(batch.images);
   if (batch.low_res.defined()) batch.low_res = as_network_input(batch.low_res);
+  if (batch.reference.defined()) batch.reference = as_network_input(batch.reference);
   if (batch.y.defined()) batch.y = batch.y.to(at::kLong);
   return batch;
 }
 
 BatchLoss to_host(const BatchLoss& loss) {
-  return {trislot::to_host(loss.loss), trislot::to_host(loss.per_head), trislot::to_host(loss.chosen.to(at::kInt)),
-          loss.bound.defined() ? trislot::to_host(loss.bound) : loss.bound};
+  const auto optional = [](const at::Tensor& tensor) { return tensor.defined() ? trislot::to_host(tensor) : tensor; };
+  BatchLoss host;
+  host.loss = trislot::to_host(loss.loss);
+  host.bound = optional(loss.bound);
+  host.heads.per_head = trislot::to_host(loss.heads.per_head);
+  host.heads.chosen = trislot::to_host(loss.heads.chosen.to(at::kInt));
+  host.heads.error_products = optional(loss.heads.error_products);
+  host.heads.mean_error = optional(loss.heads.mean_error);
+  return host;
 }
 
-Napi::Value encode_losses(Napi::Env env, const BatchLoss& loss) {
+Napi::Object encode_losses(Napi::Env env, const BatchLoss& loss) {
   auto object = Napi::Object::New(env);
   object.Set("loss", encode_data(env, loss.loss));
-  object.Set("perHead", encode_data(env, loss.per_head));
-  object.Set("chosen", encode_data(env, loss.chosen));
+  object.Set("perHead", encode_data(env, loss.heads.per_head));
+  object.Set("chosen", encode_data(env, loss.heads.chosen));
   if (loss.bound.defined()) object.Set("bound", encode_data(env, loss.bound));
+  if (loss.heads.error_products.defined()) {
+    object.Set("errorProducts", encode_data(env, loss.heads.error_products));
+    object.Set("meanError", encode_data(env, loss.heads.mean_error));
+  }
   return object;
 }
 
@@ -50,7 +62,8 @@ Napi::Value trainer_create(const Napi::CallbackInfo& info) {
       });
 }
 
-// trainerStep(trainer, { images, t, weight, y?, lowRes?, lr }): Promise<StepResult>
+// trainerStep(trainer, { images, t, weight, y?, lowRes?, share?, headWeight?, temperature?, floor?, mixture?,
+// reference?, lr }): Promise<StepResult>
 Napi::Value trainer_step(const Napi::CallbackInfo& info) {
   return submit(
       info.Env(),
@@ -93,7 +106,8 @@ Napi::Value trainer_averaged(const Napi::CallbackInfo& info) {
       [](Napi::Env env, const std::shared_ptr<UNet>& unet) { return wrap(env, unet, 0); });
 }
 
-// lossEvaluate(unet, schedule, config, batch, key): Promise<{ loss, perHead, chosen, bound? }>, without gradient
+// lossEvaluate(unet, schedule, config, batch, key): Promise<{ loss, perHead, chosen, bound?, errorProducts?, meanError?
+// }>, without gradient
 Napi::Value loss_evaluate(const Napi::CallbackInfo& info) {
   const auto config = info[2].As<Napi::Object>();
   const auto layout = decode_layout(config);
@@ -130,6 +144,11 @@ Napi::Value loss_shapes(const Napi::CallbackInfo& info) {
         batch.weight = at::ones({shape[0]}, options);
         if (unet_config.num_classes > 0) batch.y = at::zeros({shape[0]}, options.dtype(at::kLong));
         if (unet_config.low_res) batch.low_res = at::empty_like(batch.images);
+        // The heads' inputs come from host memory, as they do in a step.
+        const auto rows = at::full({shape[0], static_cast<int64_t>(config.layout.heads.size())}, 0.5);
+        batch.reference = at::empty_like(batch.images);
+        batch.heads.choice.share = batch.heads.weight = rows;
+        if (config.loss.space != Space::Own) batch.heads.mixture = rows;
         const LossSetting setting{unet, *schedule, config.layout, function, config.bound, config.rescales_timesteps};
         const NoiseKey key{config.seed, Purpose::Noise, 0, 0};
         const auto noise = keyed_normal(shape, key).to(meta);
@@ -137,7 +156,7 @@ Napi::Value loss_shapes(const Napi::CallbackInfo& info) {
         (loss.loss * batch.weight).sum().backward();
         int64_t gradients = 0;
         for (const auto& weight : unet.weights()) gradients += weight.grad().defined() ? 1 : 0;
-        return std::tuple(loss.loss.sizes().vec(), loss.per_head.sizes().vec(), gradients);
+        return std::tuple(loss.loss.sizes().vec(), loss.heads.per_head.sizes().vec(), gradients);
       },
       [](Napi::Env env, const auto& result) -> Napi::Value {
         auto object = Napi::Object::New(env);
@@ -187,8 +206,8 @@ Napi::Value loss_gradient_gram(const Napi::CallbackInfo& info) {
       });
 }
 
-// lossOfOutput(schedule, config, output, xStart, noise, t): Promise<{ loss, perHead, chosen, bound? }> of a given
-// output
+// lossOfOutput(schedule, config, output, batch): Promise<{ loss, perHead, chosen, bound?, errorProducts?, meanError?,
+// gradient }> of a given output in the dtype of its numbers; the gradient is that of the sum of the losses
 Napi::Value loss_of_output(const Napi::CallbackInfo& info) {
   const auto config = info[1].As<Napi::Object>();
   const auto layout = decode_layout(config);
@@ -196,13 +215,23 @@ Napi::Value loss_of_output(const Napi::CallbackInfo& info) {
       info.Env(),
       [schedule = unwrap<const Schedule>(info[0]), layout,
        loss = decode_loss_config(config.Get("loss").As<Napi::Object>(), layout), bound = decode_bound_config(config),
-       output = unwrap<at::Tensor>(info[2]), x_start = unwrap<at::Tensor>(info[3]), noise = unwrap<at::Tensor>(info[4]),
-       t = decode_integers(info[5])] {
+       given = unwrap<at::Tensor>(info[2]), host_batch = decode_batch(info[3].As<Napi::Object>())] {
         const ThreeHeadLossFunction function(*schedule, layout, loss);
-        const auto x_t = schedule->q_sample(*x_start, *noise, t);
-        return to_host(loss_of_output(*schedule, layout, function, bound, *output, *x_start, *noise, x_t, t));
+        const auto output = given->detach().clone().requires_grad_(true);
+        auto batch = host_batch;
+        batch.images = batch.images.to(output.device());
+        batch.noise = batch.noise.to(output.device());
+        if (batch.reference.defined()) batch.reference = batch.reference.to(output.device());
+        const auto x_t = schedule->q_sample(batch.images, batch.noise, batch.t);
+        const auto result = loss_of_output(*schedule, layout, function, bound, output, batch, batch.noise, x_t);
+        result.loss.sum().backward();
+        return std::pair(to_host(result), trislot::to_host(output.grad()));
       },
-      encode_losses);
+      [](Napi::Env env, const auto& result) -> Napi::Value {
+        auto object = encode_losses(env, result.first);
+        object.Set("gradient", encode_data(env, result.second));
+        return object;
+      });
 }
 
 }  // namespace trislot

@@ -3,11 +3,13 @@
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
+#include "schedule/gate.h"
+
 namespace trislot {
 namespace {
 
 // The output with the classes and the output without them in one forward pass, then free + scale * (with - free) (Ho &
-// Salimans 2022, eq. 6, whose w is scale - 1). Variance channels stay those of the output with the classes.
+// Salimans 2022, eq. 6, whose w is scale - 1). Variance and gate stay those of the output with the classes.
 at::Tensor guided_output(const UNet& unet, const OutputLayout& layout, const UNetInput& input,
                          const DenoiseOptions& options) {
   const ForwardContext context{options.dtype, /*training=*/false, {}};
@@ -20,8 +22,8 @@ at::Tensor guided_output(const UNet& unet, const OutputLayout& layout, const UNe
   const auto head_channels = layout.image_channels * static_cast<int64_t>(layout.heads.size());
   const auto with = both[0].narrow(1, 0, head_channels), free = both[1].narrow(1, 0, head_channels);
   const auto guided = free + options.guidance_scale * (with - free);
-  return layout.learns_variance ? at::cat({guided, both[0].narrow(1, head_channels, layout.image_channels)}, /*dim=*/1)
-                                : guided;
+  const auto others = layout.channel_count() - head_channels;
+  return others > 0 ? at::cat({guided, both[0].narrow(1, head_channels, others)}, /*dim=*/1) : guided;
 }
 
 }  // namespace
@@ -29,11 +31,15 @@ at::Tensor guided_output(const UNet& unet, const OutputLayout& layout, const UNe
 Denoised read_output(const Schedule& process, const OutputLayout& layout, const at::Tensor& output,
                      const at::Tensor& x_t, const Steps& k, const DenoiseOptions& options) {
   const auto predictions = split_output(layout, output);
+  const bool gated = options.head_weights.empty();
+  TORCH_CHECK(!gated || layout.gate, "a network without a gate cannot combine its heads by it");
+  const auto gate = gated ? gate_weights(process, layout, predictions.gate, k) : at::Tensor();
   at::Tensor x_start;
   for (size_t i = 0; i < layout.heads.size(); ++i) {
-    const double weight = options.head_weights.at(i);
+    const double weight = gated ? 1 : options.head_weights.at(i);
     if (weight == 0) continue;
     auto part = x_start_from(process, layout.heads[i], predictions.heads[i], x_t, k);
+    if (gated) part = part * gate.narrow(1, static_cast<int64_t>(i), 1);
     if (weight != 1) part = part * weight;
     x_start = x_start.defined() ? x_start + part : part;
   }

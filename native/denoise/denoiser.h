@@ -16,7 +16,7 @@ struct Denoised {
 };
 
 struct DenoiseOptions {
-  std::vector<double> head_weights;  // one for each head of the layout; they add up to 1
+  std::vector<double> head_weights;  // one for each head of the layout, adding up to 1; empty: the gate's
   bool clip = true;                  // the prediction of x_start, to [-1, 1]
   bool rescales_timesteps = false;   // the network was trained on t * 1000 / T
   at::ScalarType dtype = at::kFloat;

@@ -3,6 +3,7 @@
 #include <c10/util/Exception.h>
 
 #include <algorithm>
+#include <cmath>
 
 namespace trislot {
 namespace {
@@ -55,6 +56,16 @@ std::vector<double> space_factors(const Schedule& schedule, const std::vector<He
       factors.push_back(
           space == Space::Own ? 1 : from_x_start(space, snr, sigma_data) / in_own_unit(head, schedule, k, snr));
     }
+  }
+  return factors;
+}
+
+std::vector<double> v_error_factors(const Schedule& schedule, const std::vector<Head>& heads) {
+  auto factors = space_factors(schedule, heads, Space::V, 0);
+  for (size_t i = 0; i < factors.size(); ++i) {
+    const auto head = heads[i % heads.size()];
+    const bool rises_with_v = head == Head::V || head == Head::Eps;  // v = signal * eps - noise * x_start
+    factors[i] = (rises_with_v ? 1 : -1) * std::sqrt(factors[i]);
   }
   return factors;
 }

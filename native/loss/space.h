@@ -20,4 +20,8 @@ inline constexpr std::array<std::string_view, 5> kSpaceNames = {"own", "xStart",
 std::vector<double> space_factors(const Schedule& schedule, const std::vector<Head>& heads, Space space,
                                   double sigma_data);
 
+// Factors [T, heads] by which a head's own error, not squared, is multiplied to be the error of v for the same x_t;
+// with their signs, so that errors of different heads can be added up.
+std::vector<double> v_error_factors(const Schedule& schedule, const std::vector<Head>& heads);
+
 }  // namespace trislot

@@ -1,47 +1,114 @@
 #include "loss/three_head.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 
+#include "schedule/gate.h"
 #include "schedule/reverse.h"
 
 namespace trislot {
+namespace {
+
+// Rows k of a table [T, columns] as float32 [N, columns].
+at::Tensor rows(const std::vector<double>& table, size_t columns, const std::vector<int64_t>& k, at::Device device) {
+  auto values = at::empty({static_cast<int64_t>(k.size()), static_cast<int64_t>(columns)}, at::kFloat);
+  auto* out = values.mutable_data_ptr<float>();
+  for (const auto step : k) {
+    for (size_t i = 0; i < columns; ++i) *out++ = static_cast<float>(table.at(step * columns + i));
+  }
+  return values.to(device);
+}
+
+// Error of v [N] of the heads as the gate mixes them; it trains the gate alone. weights: [N, heads, ...]
+at::Tensor gate_error(const std::vector<at::Tensor>& residuals, const at::Tensor& to_v, const at::Tensor& weights) {
+  std::vector<int64_t> shape(weights.dim(), 1);
+  shape[0] = weights.size(0);
+  at::Tensor mixed;
+  for (size_t i = 0; i < residuals.size(); ++i) {
+    const auto head = static_cast<int64_t>(i);
+    const auto part = residuals[i].detach() * to_v.select(1, head).view(shape) * weights.narrow(1, head, 1);
+    mixed = mixed.defined() ? mixed + part : part;
+  }
+  return at::square(mixed).flatten(1).mean(/*dim=*/1);
+}
+
+}  // namespace
 
 ThreeHeadLossFunction::ThreeHeadLossFunction(const Schedule& schedule, OutputLayout layout, const LossConfig& config)
     : schedule_(schedule),
       layout_(std::move(layout)),
       config_(config),
       compare_factors_(space_factors(schedule, layout_.heads, config.compare, config.sigma_data)),
-      loss_factors_(space_factors(schedule, layout_.heads, config.space, config.sigma_data)) {}
+      loss_factors_(space_factors(schedule, layout_.heads, config.space, config.sigma_data)),
+      to_v_(v_error_factors(schedule, layout_.heads)) {
+  if (config.space != Space::Own)
+    mixture_factors_ = space_factors(schedule, {Head::V}, config.space, config.sigma_data);
+}
 
 ThreeHeadLoss ThreeHeadLossFunction::operator()(const Predictions& predictions, const at::Tensor& x_start,
                                                 const at::Tensor& eps, const at::Tensor& x_t,
-                                                const std::vector<int64_t>& k) const {
+                                                const std::vector<int64_t>& k, const HeadInputs& inputs) const {
   const auto mixing = schedule_.mixing(k, x_start);
-  std::vector<at::Tensor> errors;
-  for (size_t i = 0; i < layout_.heads.size(); ++i) {
+  const auto device = x_start.device();
+  const auto heads = layout_.heads.size();
+  const bool by_pixel = config_.choose == choose_min_pixel;
+  std::vector<at::Tensor> residuals, errors;
+  for (size_t i = 0; i < heads; ++i) {
     const auto head = layout_.heads[i];
     const auto target =
         head == Head::XPrev ? posterior_mean(schedule_, x_start, x_t, k) : target_of(head, x_start, eps, mixing);
-    errors.push_back(at::square(predictions.heads[i] - target).flatten(1).mean(/*dim=*/1));
+    residuals.push_back(predictions.heads[i] - target);
+    const auto squared = at::square(residuals.back());
+    errors.push_back(by_pixel ? squared.mean(/*dim=*/1).flatten(1) : squared.flatten(1).mean(/*dim=*/1));
   }
-  const auto per_head = at::stack(errors, /*dim=*/1);  // [N, heads]
+  const auto error = at::stack(errors, /*dim=*/1);  // [N, heads] or, by pixel, [N, heads, pixels]
+  const auto shaped = [&](const at::Tensor& factor) { return by_pixel ? factor.unsqueeze(2) : factor; };
 
   // The choice is a constant to autograd: gradients reach the heads only through their errors.
-  const auto compared = per_head.detach() * rows(compare_factors_, k, per_head.device());
-  const auto chosen = config_.choose(compared, config_.single_head);
-  const auto weighted = per_head * rows(loss_factors_, k, per_head.device());
-  return {(weighted * chosen.share).sum(/*dim=*/1), per_head.detach(), chosen.index};
+  auto choice = inputs.choice;
+  choice.single_head = config_.single_head;
+  const auto compared = error.detach() * shaped(rows(compare_factors_, heads, k, device));
+  const auto chosen = config_.choose(compared, choice);
+  auto factor = rows(loss_factors_, heads, k, device);
+  if (inputs.weight.defined()) factor = factor * inputs.weight.to(device);
+  const auto shared = (error * shaped(factor) * chosen.share).sum(/*dim=*/1);  // [N] or [N, pixels]
+
+  ThreeHeadLoss result;
+  result.loss = by_pixel ? shared.mean(/*dim=*/1) : shared;
+  result.chosen = chosen.index;
+  result.per_head = (by_pixel ? error.mean(/*dim=*/2) : error).detach();
+  const auto to_v = rows(to_v_, heads, k, device);
+  if (inputs.mixture.defined()) {
+    const auto mixture = mixture_error(residuals, to_v, inputs.mixture.to(device), k);
+    result.loss = result.loss + inputs.mixture_factor * mixture;
+  }
+  if (predictions.gate.defined()) {
+    const auto weights = gate_weights(schedule_, layout_, predictions.gate, k);
+    result.loss = result.loss + gate_error(residuals, to_v, weights);
+  }
+  if (heads > 1) {
+    const c10::NoGradGuard no_grad;
+    const auto flat = at::stack(residuals, /*dim=*/1).flatten(2);  // [N, heads, values]
+    const auto products = at::bmm(flat, flat.transpose(1, 2)) / static_cast<double>(flat.size(2));
+    result.error_products = products * to_v.unsqueeze(1) * to_v.unsqueeze(2);
+    result.mean_error = flat.mean(/*dim=*/2) * to_v * -mixing.noise.flatten(1);  // x_start = signal x_t - noise v
+  }
+  return result;
 }
 
-at::Tensor ThreeHeadLossFunction::rows(const std::vector<double>& factors, const std::vector<int64_t>& k,
-                                       at::Device device) const {
-  const auto heads = static_cast<int64_t>(layout_.heads.size());
-  auto values = at::empty({static_cast<int64_t>(k.size()), heads}, at::kFloat);
-  auto* out = values.mutable_data_ptr<float>();
-  for (const auto step : k) {
-    for (int64_t head = 0; head < heads; ++head) *out++ = static_cast<float>(factors.at(step * heads + head));
+// With weights that add up to 1 the mixture's error is the mixture of the errors. They are mixed as errors of v, whose
+// factors are bounded wherever the head itself is of use, and never as predictions, whose differences cancel.
+at::Tensor ThreeHeadLossFunction::mixture_error(const std::vector<at::Tensor>& residuals, const at::Tensor& to_v,
+                                                const at::Tensor& weight, const std::vector<int64_t>& k) const {
+  TORCH_CHECK(!mixture_factors_.empty(), "a mixture of heads has no own space");
+  const auto factor = to_v * weight;  // [N, heads]
+  std::vector<int64_t> shape(residuals.front().dim(), 1);
+  shape[0] = factor.size(0);
+  auto mixed = residuals[0] * factor.select(1, 0).view(shape);
+  for (size_t i = 1; i < residuals.size(); ++i) {
+    mixed = mixed + residuals[i] * factor.select(1, static_cast<int64_t>(i)).view(shape);
   }
-  return values.to(device);
+  return at::square(mixed).flatten(1).mean(/*dim=*/1) * rows(mixture_factors_, 1, k, factor.device()).squeeze(1);
 }
 
 }  // namespace trislot

@@ -20,10 +20,21 @@ struct LossConfig {
   double sigma_data = 0.5;
 };
 
+// What the caller decides anew at each step; tensors in host memory, undefined where nothing is said.
+struct HeadInputs {
+  ChoiceInputs choice;
+  at::Tensor weight;          // [N, heads] factor on each head's error in the space of the loss
+  at::Tensor mixture;         // [N, heads] weights, adding up to 1, of the mixture of predictions that is trained too
+  double mixture_factor = 0;  // of the mixture's error in the loss
+};
+
 struct ThreeHeadLoss {
-  at::Tensor loss;      // [N]         what each example contributes, before its timestep weight
+  at::Tensor loss;      // [N]         what each example contributes, before its timestep weight; with the gate's error
   at::Tensor per_head;  // [N, heads]  mean squared error of each head in its own unit, without gradient
-  at::Tensor chosen;    // [N]         int64 column of the head that entered `loss`, -1 where all did
+  at::Tensor chosen;    // [N]         int64 column of the head with the largest share, -1 where several have it
+  // Of several heads only, without gradient:
+  at::Tensor error_products;  // [N, heads, heads]  mean over pixels of two heads' errors of v, multiplied
+  at::Tensor mean_error;      // [N, heads]         mean over pixels of each head's error of x_start
 };
 
 class ThreeHeadLossFunction {
@@ -32,15 +43,18 @@ class ThreeHeadLossFunction {
 
   // x_start, eps, x_t: [N, C, ...]; k: [N]
   ThreeHeadLoss operator()(const Predictions& predictions, const at::Tensor& x_start, const at::Tensor& eps,
-                           const at::Tensor& x_t, const std::vector<int64_t>& k) const;
+                           const at::Tensor& x_t, const std::vector<int64_t>& k, const HeadInputs& inputs) const;
 
  private:
-  at::Tensor rows(const std::vector<double>& factors, const std::vector<int64_t>& k, at::Device device) const;
+  at::Tensor mixture_error(const std::vector<at::Tensor>& residuals, const at::Tensor& to_v, const at::Tensor& weight,
+                           const std::vector<int64_t>& k) const;
 
   const Schedule& schedule_;
   OutputLayout layout_;
   LossConfig config_;
   std::vector<double> compare_factors_, loss_factors_;  // [T, heads]
+  std::vector<double> to_v_;                            // [T, heads]
+  std::vector<double> mixture_factors_;                 // [T]; empty in the own space, which a mixture does not have
 };
 
 }  // namespace trislot

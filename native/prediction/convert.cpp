@@ -13,6 +13,7 @@ Predictions split_output(const OutputLayout& layout, const at::Tensor& output) {
     predictions.heads.push_back(output.narrow(1, begin, layout.image_channels));
   }
   if (layout.learns_variance) predictions.variance = output.narrow(1, begin, layout.image_channels);
+  if (layout.gate) predictions.gate = output.narrow(1, output.size(1) - layout.head_count(), layout.head_count());
   return predictions;
 }
 

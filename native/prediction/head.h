@@ -15,14 +15,17 @@ enum class Head { XStart, V, Eps, XPrev };
 
 inline constexpr std::array<std::string_view, 4> kHeadNames = {"xStart", "v", "eps", "xPrev"};
 
-// How the channels of a network's output are divided: image_channels for each head, then the variance values.
+// How the channels of a network's output are divided: image_channels for each head, then the variance values, then one
+// channel for each head of the gate.
 struct OutputLayout {
   std::vector<Head> heads;  // in the order of the enum, not empty
   int64_t image_channels = 3;
   bool learns_variance = false;
+  bool gate = false;
 
+  int64_t head_count() const { return static_cast<int64_t>(heads.size()); }
   int64_t channel_count() const {
-    return image_channels * (static_cast<int64_t>(heads.size()) + (learns_variance ? 1 : 0));
+    return image_channels * (head_count() + (learns_variance ? 1 : 0)) + (gate ? head_count() : 0);
   }
 };
 
@@ -30,6 +33,7 @@ struct OutputLayout {
 struct Predictions {
   std::vector<at::Tensor> heads;  // as OutputLayout::heads
   at::Tensor variance;            // raw values of the learned variance, undefined without it
+  at::Tensor gate;                // [N, heads, ...] raw values, undefined without it
 };
 
 // output: [N, layout.channel_count(), ...]

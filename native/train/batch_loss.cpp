@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include "loss/stable_target.h"
+
 namespace trislot {
 namespace {
 
@@ -37,14 +39,16 @@ at::Tensor bound_of(const Schedule& schedule, const OutputLayout& layout, const 
 }  // namespace
 
 BatchLoss loss_of_output(const Schedule& schedule, const OutputLayout& layout, const ThreeHeadLossFunction& function,
-                         const BoundConfig& bound, const at::Tensor& output, const at::Tensor& x_start,
-                         const at::Tensor& noise, const at::Tensor& x_t, const Steps& k) {
+                         const BoundConfig& bound, const at::Tensor& output, const TrainingBatch& batch,
+                         const at::Tensor& noise, const at::Tensor& x_t) {
   const auto predictions = split_output(layout, output);
-  const auto heads = function(predictions, x_start, noise, x_t, k);
-  if (!layout.learns_variance && !is_kl(bound.kind)) return {heads.loss, heads.per_head, heads.chosen, {}};
-  const auto bits = bound_of(schedule, layout, bound, predictions, x_start, x_t, k);
+  const auto target = batch.reference.defined() ? stable_target(schedule, batch.reference, batch.images, noise, batch.t)
+                                                : NoisedPair{batch.images, noise};
+  const auto heads = function(predictions, target.x_start, target.eps, x_t, batch.t, batch.heads);
+  if (!layout.learns_variance && !is_kl(bound.kind)) return {heads, heads.loss, {}};
+  const auto bits = bound_of(schedule, layout, bound, predictions, batch.images, x_t, batch.t);
   const auto weighted = bits * bound_factor(bound, schedule.length());
-  return {is_kl(bound.kind) ? weighted : heads.loss + weighted, heads.per_head, heads.chosen, bits.detach()};
+  return {heads, is_kl(bound.kind) ? weighted : heads.loss + weighted, bits.detach()};
 }
 
 BatchLoss batch_loss(const LossSetting& setting, const TrainingBatch& batch, const at::Tensor& noise,
@@ -53,8 +57,7 @@ BatchLoss batch_loss(const LossSetting& setting, const TrainingBatch& batch, con
   const auto x_t = schedule.q_sample(batch.images, noise, batch.t);
   const auto t = schedule.told(batch.t, setting.rescales_timesteps).to(x_t.device());
   const auto output = setting.unet.forward({x_t, t, batch.y, batch.low_res}, context);
-  return loss_of_output(schedule, setting.layout, setting.function, setting.bound, output, batch.images, noise, x_t,
-                        batch.t);
+  return loss_of_output(schedule, setting.layout, setting.function, setting.bound, output, batch, noise, x_t);
 }
 
 }  // namespace trislot

@@ -33,14 +33,15 @@ struct TrainingBatch {
   at::Tensor noise;        // [N, C, ...] float32, or undefined: then it is keyed
   at::Tensor y;            // [N] int64 or undefined
   at::Tensor low_res;      // [N, C, h, w] or undefined
+  at::Tensor reference;    // [R, C, ...] images of the stable target field, or undefined
+  HeadInputs heads;
   double lr = 0;
 };
 
 struct BatchLoss {
-  at::Tensor loss;      // [N]
-  at::Tensor per_head;  // [N, heads]
-  at::Tensor chosen;    // [N]
-  at::Tensor bound;     // [N] bits per dimension, before its weight; undefined where it takes no part
+  ThreeHeadLoss heads;
+  at::Tensor loss;   // [N] what is minimised: that of the heads, of the bound, or both
+  at::Tensor bound;  // [N] bits per dimension, before its weight; undefined where it takes no part
 };
 
 struct LossSetting {
@@ -52,10 +53,11 @@ struct LossSetting {
   bool rescales_timesteps;
 };
 
-// The loss of an output that the network gave for x_t.
+// The loss of an output that the network gave for x_t, the batch noised. Everything but the heads' inputs is on the
+// device of the output.
 BatchLoss loss_of_output(const Schedule& schedule, const OutputLayout& layout, const ThreeHeadLossFunction& function,
-                         const BoundConfig& bound, const at::Tensor& output, const at::Tensor& x_start,
-                         const at::Tensor& noise, const at::Tensor& x_t, const Steps& k);
+                         const BoundConfig& bound, const at::Tensor& output, const TrainingBatch& batch,
+                         const at::Tensor& noise, const at::Tensor& x_t);
 
 BatchLoss batch_loss(const LossSetting& setting, const TrainingBatch& batch, const at::Tensor& noise,
                      const ForwardContext& context);

@@ -15,7 +15,7 @@
 namespace trislot {
 namespace {
 
-// A part of a batch, by position.
+// A part of a batch, by position, without its references, which every part has in common.
 TrainingBatch slice(const TrainingBatch& batch, int64_t begin, int64_t end) {
   TrainingBatch part;
   const auto cut = [&](const at::Tensor& tensor) { return tensor.defined() ? tensor.slice(0, begin, end) : tensor; };
@@ -25,7 +25,16 @@ TrainingBatch slice(const TrainingBatch& batch, int64_t begin, int64_t end) {
   part.noise = cut(batch.noise);
   part.y = cut(batch.y);
   part.low_res = cut(batch.low_res);
+  part.heads = batch.heads;
+  part.heads.choice.share = cut(batch.heads.choice.share);
+  part.heads.weight = cut(batch.heads.weight);
+  part.heads.mixture = cut(batch.heads.mixture);
   return part;
+}
+
+// Rows of all micro-batches in host memory, or an undefined tensor where they have none.
+at::Tensor joined(const std::vector<at::Tensor>& parts) {
+  return parts.front().defined() ? at::cat(parts).to(at::kCPU) : at::Tensor();
 }
 
 // A number in the fewest digits that give it back.
@@ -61,7 +70,8 @@ StepResult Trainer::step(const TrainingBatch& host_batch) {
 
   // Forward and backward, in micro-batches whose gradients add up to the gradient of the whole batch.
   const GradientScope gradient_scope(weights_);
-  std::vector<at::Tensor> example_losses, per_head, chosen, bound;
+  const auto reference = host_batch.reference.defined() ? host_batch.reference.to(device) : at::Tensor();
+  std::vector<at::Tensor> example_losses, per_head, chosen, bound, error_products, mean_error;
   for (int64_t begin = 0; begin < count; begin += micro_batch) {
     const auto end = std::min(begin + micro_batch, count);
     auto batch = slice(host_batch, begin, end);
@@ -70,28 +80,33 @@ StepResult Trainer::step(const TrainingBatch& host_batch) {
     batch.images = batch.images.to(device);
     if (batch.y.defined()) batch.y = batch.y.to(device);
     if (batch.low_res.defined()) batch.low_res = batch.low_res.to(device);
+    batch.reference = reference;
 
     const auto loss = batch_loss(setting, batch, noise, {config_.dtype, /*training=*/true, key});
     const auto averaged_over = config_.sums_micro_batches ? end - begin : count;
     ((loss.loss * batch.weight.to(device)).sum() * (loss_scale / static_cast<double>(averaged_over))).backward();
 
     example_losses.push_back(loss.loss.detach());
-    per_head.push_back(loss.per_head);
-    chosen.push_back(loss.chosen);
-    if (loss.bound.defined()) bound.push_back(loss.bound);
+    per_head.push_back(loss.heads.per_head);
+    chosen.push_back(loss.heads.chosen);
+    error_products.push_back(loss.heads.error_products);
+    mean_error.push_back(loss.heads.mean_error);
+    bound.push_back(loss.bound);
   }
 
   const auto gradients = gradient_scope.gradients();
   c10::NoGradGuard no_grad;
   StepResult result;
-  result.example_loss = at::cat(example_losses).to(at::kCPU);
-  result.per_head = at::cat(per_head).to(at::kCPU);
-  result.chosen = at::cat(chosen).to(at::kCPU);
+  result.example_loss = joined(example_losses);
+  result.per_head = joined(per_head);
+  result.chosen = joined(chosen);
+  result.error_products = joined(error_products);
+  result.mean_error = joined(mean_error);
+  result.bound = joined(bound);
   result.loss = (result.example_loss * host_batch.weight).mean().item<double>();
   // Gradients of float16 are those of the scaled loss: norm and update take the scale out again.
   result.grad_norm = optimizer_.norm(gradients) / loss_scale;
   result.loss_scale = loss_scale;
-  if (!bound.empty()) result.bound = at::cat(bound).to(at::kCPU);
 
   if (!std::isfinite(result.loss) || !std::isfinite(result.grad_norm)) {
     const bool scale_was_too_large = scales_loss() && loss_scale_.shrink();

@@ -36,14 +36,15 @@ struct TrainerConfig {
 };
 
 struct StepResult {
-  double loss = 0;          // mean of weight * loss over the batch: what was differentiated
-  double grad_norm = 0;     // before clipping
-  bool skipped = false;     // the step was not finite and changed no weight
-  double loss_scale = 1;    // that the step was computed with
-  at::Tensor example_loss;  // [N] float32, before the timestep weight
-  at::Tensor per_head;      // [N, heads] float32
-  at::Tensor chosen;        // [N] int64
-  at::Tensor bound;         // [N] float32 bits per dimension; undefined where the bound takes no part
+  double loss = 0;                        // mean of weight * loss over the batch: what was differentiated
+  double grad_norm = 0;                   // before clipping
+  bool skipped = false;                   // the step was not finite and changed no weight
+  double loss_scale = 1;                  // that the step was computed with
+  at::Tensor example_loss;                // [N] float32, before the timestep weight
+  at::Tensor per_head;                    // [N, heads] float32
+  at::Tensor chosen;                      // [N] int64
+  at::Tensor bound;                       // [N] float32 bits per dimension; undefined where the bound takes no part
+  at::Tensor error_products, mean_error;  // as ThreeHeadLoss, float32
 };
 
 // A loss or gradient that is not a finite number; nothing was changed by the step.

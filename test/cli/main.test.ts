@@ -86,7 +86,7 @@ describe('trislot', () => {
     )
     expect(err.split('\n').slice(0, 3)).to.deep.equal([
       'trislot train: expected --flip without a value, got "yes"',
-      '  expected --choose to be one of min, minBatch, mean, xStart, v, eps, got "most"',
+      '  expected --choose to be one of min, minBatch, minPixel, mean, relaxed, softmin, given, xStart, v, eps, got "most"',
       '  expected --steps to be an integer >= 1, got 1.5',
     ])
   })

@@ -90,7 +90,8 @@ describe('Diffusion arithmetic against the original', () => {
           for (const [name, kind] of Object.entries(KINDS)) {
             const loss = { compare: 'own', space: 'own', choose: head, sigmaData: 0.5, kind } as const
             const config = { ...layout, loss, variance, boundWeight: 1 }
-            const losses = await addon.lossOfOutput(process.handle, config, output, xStart, noise, t)
+            const batch = { images: fixture('x_start'), noise: fixture('noise'), t }
+            const losses = await addon.lossOfOutput(process.handle, config, output, batch)
             const tolerance = { absolute: 1e-5, relative: 1e-4 }
             expectClose(losses.loss, expected(`${name}.loss`), { ...tolerance, what: `${name} loss` })
             if (name.endsWith('KL')) continue

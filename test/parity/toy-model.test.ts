@@ -223,14 +223,11 @@ describe('Diffusion of a model that is a formula, against the original', () => {
         boundWeight: 1,
       }
       const out = output(await noisedImages(), told(), learns)
-      const said = await native().lossOfOutput(
-        process.handle,
-        config,
-        await put(out, learns ? 6 : 3),
-        await put(X_START),
-        await put(EPS),
-        T,
-      )
+      const said = await native().lossOfOutput(process.handle, config, await put(out, learns ? 6 : 3), {
+        images: { data: X_START, shape: SHAPE },
+        noise: { data: EPS, shape: SHAPE },
+        t: T,
+      })
       const tolerance = { absolute: 1e-7, relative: 1e-5 }
       if (loss.length > 0) expectClose(said.loss, loss, { ...tolerance, what: 'loss' })
       if (mse) expectClose(said.perHead, mse, { ...tolerance, what: 'mse' })

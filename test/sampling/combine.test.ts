@@ -1,7 +1,14 @@
 import { expect } from 'chai'
-import { combineBySignal, parseCombine } from '../../lib/sampling/combine.ts'
-import type { HeadWeights } from '../../lib/sampling/denoiser.ts'
+import { HeadStatistics } from '../../lib/mixing/head-statistics.ts'
+import { HEADS } from '../../lib/prediction/heads.ts'
+import type { HeadWeights } from '../../lib/prediction/signal-weights.ts'
+import { combineBySignal, openCombine, parseCombine } from '../../lib/sampling/combine.ts'
+import { Denoiser } from '../../lib/sampling/denoiser.ts'
+import { sample } from '../../lib/sampling/sample.ts'
 import { NoiseSchedule } from '../../lib/schedule/noise-schedule.ts'
+import { logSnr, losses } from '../support/heads.ts'
+import { rejection } from '../support/rejection.ts'
+import { tinyTrainer } from '../support/tiny.ts'
 
 describe('combineBySignal', () => {
   const schedule = NoiseSchedule.create({ name: 'cosine', timestepCount: 10 })
@@ -32,7 +39,63 @@ describe('combineBySignal', () => {
       'parseCombine: expected combine to be among the network\'s heads (v), got "eps"',
     )
     expect(() => parseCombine('best', schedule, ['v'])).to.throw(
-      'parseCombine: expected combine to be signal, mean, one of v, or weights such as xStart=0.3,v=0.7, got "best"',
+      'parseCombine: expected combine to be signal, table, blue, mean, gate, one of v, or weights such as xStart=0.3,v=0.7, got "best"',
+    )
+  })
+})
+
+describe('parseCombine with statistics of the heads', () => {
+  const schedule = NoiseSchedule.create({ name: 'linear' })
+  const statistics = new HeadStatistics({ heads: HEADS, logSnr: logSnr(schedule), binCount: 4 })
+  const many = (t: number): number[] => new Array(40).fill(t)
+  statistics.observe(losses(many(5), [1, 0.5, 0.25]))
+  statistics.observe(losses(many(300), [4, 1, 2]))
+  const at = (word: 'table' | 'blue', t: number) =>
+    (parseCombine(word, schedule, HEADS, { statistics }) as (t: number) => string | HeadWeights)(t)
+
+  it('takes the best head of each noise level for table, also at fractional timesteps', () => {
+    expect([at('table', 0), at('table', 10.25), at('table', 300.5)]).to.deep.equal(['eps', 'eps', 'v'])
+  })
+
+  it('takes the best linear mixture for blue, with weights that add up to 1 everywhere', () => {
+    const [xStart, v, eps] = [1 / 7, 2 / 7, 4 / 7]
+    const first = at('blue', 0) as HeadWeights
+    expect(first.xStart).to.be.closeTo(xStart, 1e-3)
+    expect(first.v).to.be.closeTo(v, 1e-3)
+    expect(first.eps).to.be.closeTo(eps, 1e-3)
+    for (const t of [0, 13.7, 60, 120.5, 300, 999]) {
+      const sum = Object.values(at('blue', t) as HeadWeights).reduce((a, b) => a + b, 0)
+      expect(sum, `t ${t}`).to.be.closeTo(1, 1e-9)
+    }
+  })
+
+  it('trusts the signal where too few images were seen', () => {
+    const signal = (combineBySignal(schedule, HEADS) as (t: number) => HeadWeights)(999)
+    expect([at('table', 999), at('blue', 999)]).to.deep.equal([signal, signal])
+  })
+
+  it('draws images, each step with its own weights', async () => {
+    const { unet, schedule: trained } = await tinyTrainer()
+    const draw = async (word: string): Promise<Float32Array> => {
+      const combine = parseCombine(word, trained, HEADS, { statistics })
+      const process = trained.respace({ spacing: 'karras', steps: 4 })
+      const denoiser = new Denoiser(unet, process, { combine })
+      return (await sample({ denoiser, shape: [1, 1, 8, 8], seed: 1, solver: 'euler' })) as Float32Array
+    }
+    expect((await draw('blue')).every(Number.isFinite)).to.equal(true)
+    expect((await draw('table')).every(Number.isFinite)).to.equal(true)
+  })
+
+  it('says what is missing and how to get it', async () => {
+    expect(() => parseCombine('blue', schedule, HEADS, { path: 'step-7' })).to.throw(
+      'parseCombine: expected statistics of the heads in step-7 for combine blue, got none; checkpoints of runs with ' +
+        'several heads hold them, or name a file that trislot measure --head-statistics wrote: blue=FILE',
+    )
+    expect(() => parseCombine('table', schedule, ['v', 'eps'], { statistics })).to.throw(
+      'parseCombine: expected statistics for combine table to be of the network\'s heads (v, eps), got "xStart, v, eps"',
+    )
+    expect((await rejection(openCombine('blue=nowhere.json', schedule, HEADS))).message).to.equal(
+      'readHeadStatistics: expected nowhere.json to hold head statistics, got ENOENT',
     )
   })
 })

@@ -1,6 +1,6 @@
 import { expect } from 'chai'
 import { DeviceTensor } from '../../lib/device-tensor.ts'
-import { signalWeights } from '../../lib/sampling/combine.ts'
+import { signalWeights } from '../../lib/prediction/signal-weights.ts'
 import { Denoiser } from '../../lib/sampling/denoiser.ts'
 import { sample } from '../../lib/sampling/sample.ts'
 import { expectClose } from '../support/close.ts'

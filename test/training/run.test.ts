@@ -183,7 +183,7 @@ describe('run', () => {
     expect(await failure(run(wrong))).to.equal(
       [
         'run: expected an option that exists, got unknown stepss (did you mean steps?)',
-        '  expected choose to be one of min, minBatch, mean, xStart, v, eps, got "most"',
+        '  expected choose to be one of min, minBatch, minPixel, mean, relaxed, softmin, given, xStart, v, eps, got "most"',
         '  expected steps, an integer >= 1, to be given, got none',
         '  expected lr to be a number > 0, got -1',
       ].join('\n'),

@@ -1,0 +1,43 @@
+import { signalWeights } from '../prediction/signal-weights.ts'
+import { withWeight } from './all-heads.ts'
+import { cappedWeight } from './capped-weight.ts'
+import { binOfTimestep } from './log-snr-bins.ts'
+import { type MixContext, perHeadOf } from './mix-context.ts'
+import type { HeadPolicy } from './policy.ts'
+
+/** Options of `consensusPolicy`. */
+export interface ConsensusOptions {
+  /** Factor on the mixture's error beside the mean of the heads'; 1 by default. */
+  readonly kappa?: number
+  /** Images that a noise level must have seen before the mixture has its best weights, `signalWeights` until then; 200 by default. */
+  readonly warmup?: number
+  /** See `cappedWeight`; 5 by default. */
+  readonly cap?: number
+}
+
+/**
+ * Trains all heads and, beside them, their best linear mixture at each noise level, with `loss.choose: 'mean'` (math.md,
+ * eq. 76): the mixture asks the heads for errors that are not the same.
+ */
+export function consensusPolicy(context: MixContext, options: ConsensusOptions = {}): HeadPolicy {
+  const { kappa = 1, warmup = 200, cap = 5 } = options
+  const { heads, statistics, logSnr } = context
+  const headWeight = cappedWeight(context, cap)
+  const prior = (t: number): number[] => {
+    const weights = signalWeights(1 / (1 + Math.exp(-(logSnr[t] as number))), heads)
+    return heads.map((head) => weights[head] ?? 0)
+  }
+  return {
+    name: 'consensus',
+    decide(t) {
+      const best = Array.from({ length: statistics.binCount }, (_, bin) =>
+        statistics.count(bin) < warmup ? undefined : statistics.blue(bin),
+      )
+      const weights = new Map(
+        Array.from(new Set(t), (at) => [at, best[binOfTimestep(statistics.bins, at)] ?? prior(at)]),
+      )
+      const weight = perHeadOf(t, heads.length, (at, head) => weights.get(at)?.[head] as number)
+      return { mixture: { weight, factor: kappa }, ...withWeight(headWeight(t)) }
+    },
+  }
+}

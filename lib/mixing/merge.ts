@@ -1,0 +1,24 @@
+import { argumentError } from '../check.ts'
+import { type MixContext, perHeadOf } from './mix-context.ts'
+import type { HeadPolicy } from './policy.ts'
+
+/**
+ * Trains nothing but the fixed mixture (1 - alphaBar) xStart + alphaBar eps of two heads, with `loss.choose: 'given'`: the merge of
+ * progressive distillation (Salimans & Ho 2022, appendix; math.md, eq. 77).
+ */
+export function mergePolicy({ heads, logSnr }: MixContext): HeadPolicy {
+  if (!heads.includes('xStart') || !heads.includes('eps')) {
+    throw argumentError('mergePolicy', 'heads', 'xStart and eps among others', heads)
+  }
+  return {
+    name: 'merge',
+    decide(t) {
+      const share = new Float32Array(t.length * heads.length)
+      const weight = perHeadOf(t, heads.length, (at, head) => {
+        const alphaBar = 1 / (1 + Math.exp(-(logSnr[at] as number)))
+        return heads[head] === 'xStart' ? 1 - alphaBar : heads[head] === 'eps' ? alphaBar : 0
+      })
+      return { share, mixture: { weight, factor: 1 } }
+    },
+  }
+}

@@ -1,0 +1,81 @@
+import { argumentError, checkInteger, checkNumber } from '../check.ts'
+import { type MixContext, perHeadOf } from './mix-context.ts'
+import type { HeadPolicy } from './policy.ts'
+
+/** Options of `uncertaintyPolicy`. */
+export interface UncertaintyOptions {
+  /** Learning rate of Adam; 0.01 by default. */
+  readonly lr?: number
+  /** Cosines of log snr; 16 by default. */
+  readonly features?: number
+}
+
+const [BETA1, BETA2, TINY] = [0.9, 0.99, 1e-8]
+
+/**
+ * Learns how large each head's error is at each noise level, u = log error, and divides by it, with `loss.choose: 'mean'` and
+ * `loss.space: 'own'` (math.md, eq. 78; Karras et al. 2024, "Analyzing and Improving", section B.8; Kendall et al. 2018). u is linear in
+ * cosines of log snr, so that noise levels share what they learn; its own Adam minimises error exp(-u) + u.
+ */
+export function uncertaintyPolicy(context: MixContext, options: UncertaintyOptions = {}): HeadPolicy {
+  const call = 'uncertaintyPolicy'
+  const { lr = 0.01, features = 16 } = options
+  checkNumber(call, 'lr', lr, 0)
+  checkInteger(call, 'features', features, 1)
+  const { heads, logSnr } = context
+  const size = heads.length
+  const [top, bottom] = [logSnr[0] as number, logSnr.at(-1) as number]
+  const basis = Array.from(logSnr, (value) => {
+    const place = top === bottom ? 0 : (top - value) / (top - bottom)
+    return Float64Array.from(
+      { length: features },
+      (_, k) => Math.cos(Math.PI * k * place) * (k ? Math.SQRT2 : 1),
+    )
+  })
+  const fields = { theta: table(), first: table(), second: table() }
+  let steps = 0
+  function table(): Float64Array {
+    return new Float64Array(size * features)
+  }
+  const u = (t: number, head: number): number => {
+    const row = basis[t] as Float64Array
+    return row.reduce((sum, value, k) => sum + value * (fields.theta[head * features + k] as number), 0)
+  }
+  return {
+    name: 'uncertainty',
+    decide: (t) => ({ headWeight: perHeadOf(t, size, (at, head) => Math.exp(-u(at, head))) }),
+    observe({ t, perHead }) {
+      if (!perHead.every(Number.isFinite)) return
+      const gradient = table()
+      for (let i = 0; i < t.length; i++) {
+        const at = t[i] as number
+        for (let head = 0; head < size; head++) {
+          const slope = (1 - (perHead[i * size + head] as number) * Math.exp(-u(at, head))) / t.length
+          for (let k = 0; k < features; k++)
+            gradient[head * features + k]! += slope * (basis[at]![k] as number)
+        }
+      }
+      steps++
+      const { theta, first, second } = fields
+      for (const [i, g] of gradient.entries()) {
+        first[i] = BETA1 * (first[i] as number) + (1 - BETA1) * g
+        second[i] = BETA2 * (second[i] as number) + (1 - BETA2) * g * g
+        const direction = (first[i] as number) / (1 - BETA1 ** steps)
+        theta[i]! -= (lr * direction) / (Math.sqrt((second[i] as number) / (1 - BETA2 ** steps)) + TINY)
+      }
+    },
+    state: () => ({
+      steps,
+      ...Object.fromEntries(Object.entries(fields).map(([name, values]) => [name, Array.from(values)])),
+    }),
+    restore(state) {
+      const stored = (state ?? {}) as { steps?: number } & Record<string, number[] | undefined>
+      const fits = Object.entries(fields).every(([name, values]) => stored[name]?.length === values.length)
+      if (!fits || typeof stored.steps !== 'number') {
+        throw argumentError(`${call}.restore`, 'state', `of ${size} heads and ${features} features`, state)
+      }
+      steps = stored.steps
+      for (const [name, values] of Object.entries(fields)) values.set(stored[name] as number[])
+    },
+  }
+}

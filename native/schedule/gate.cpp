@@ -1,0 +1,41 @@
+#include "schedule/gate.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cmath>
+
+namespace trislot {
+namespace {
+
+double prior(Head head, double alpha_bar) {
+  constexpr double kSmallest = 1e-12;  // without signal the weight of eps is 0, whose logarithm is not finite
+  switch (head) {
+    case Head::XStart:
+      return std::max(1 - alpha_bar, kSmallest);
+    case Head::V:
+      return 1;
+    case Head::Eps:
+      return std::max(alpha_bar, kSmallest);
+    case Head::XPrev:
+      break;
+  }
+  TORCH_CHECK(false, "a gate has no such head");
+}
+
+}  // namespace
+
+at::Tensor gate_weights(const Schedule& process, const OutputLayout& layout, const at::Tensor& values, const Steps& k) {
+  auto logits = at::empty({static_cast<int64_t>(k.size()), layout.head_count()}, at::kFloat);
+  auto* out = logits.mutable_data_ptr<float>();
+  for (const auto step : k) {
+    const double alpha_bar = process.alpha_bar.at(static_cast<size_t>(step));
+    for (const auto head : layout.heads) *out++ = static_cast<float>(std::log(prior(head, alpha_bar)));
+  }
+  std::vector<int64_t> shape(values.dim(), 1);
+  shape[0] = logits.size(0);
+  shape[1] = logits.size(1);
+  return at::softmax(values + logits.view(shape).to(values.device()), /*dim=*/1);
+}
+
+}  // namespace trislot

@@ -1,0 +1,71 @@
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { expect } from 'chai'
+import { command } from '../support/command.ts'
+import { asArguments, SMALL, smallData } from '../support/small-run.ts'
+
+describe('trislot with --mix and --combine', () => {
+  let small: Awaited<ReturnType<typeof smallData>>
+  let run: string
+  before(async () => {
+    small = await smallData()
+    run = join(small.folder, 'r')
+    const { choose: _, ...rest } = SMALL
+    const words = asArguments({ ...rest, data: small.data, steps: 40, run, mix: 'all', saveEvery: 0 })
+    const trained = await command('train', ...words)
+    expect(trained.code, trained.err).to.equal(0)
+  })
+  after(() => small.remove())
+
+  const drawn = async (combine: string): Promise<string> => {
+    const words = ['--run', run, '--threads', '1', '--count', '2', '--combine', combine]
+    const { code, out, err } = await command('sample', ...words)
+    expect(code, err).to.equal(0)
+    return (await readFile(out)).toString('base64')
+  }
+
+  it('draws by the table and the best mixture that the checkpoint holds, or a measured file', async () => {
+    const file = join(small.folder, 'heads.json')
+    const out = join(small.folder, 'loss.json')
+    const measure = [
+      'measure',
+      '--run',
+      run,
+      '--threads',
+      '1',
+      '--count',
+      '24',
+      '--timestep-stride',
+      '2',
+      '--slots',
+      '2',
+    ]
+    const measured = await command(...measure, '--out', out, '--head-statistics', file)
+    expect(measured.code, measured.err).to.equal(0)
+    expect(measured.out.split('\n').at(-1)).to.equal(file)
+    expect(JSON.parse(await readFile(file, 'utf8')).heads).to.deep.equal(['xStart', 'v', 'eps'])
+    const [signal, blue, own] = [await drawn('signal'), await drawn(`blue=${file}`), await drawn('blue')]
+    expect(new Set([signal, blue, own]).size).to.equal(3)
+    expect(await drawn(`table=${file}`)).to.not.equal(blue)
+  })
+
+  it('bounds the likelihood with them too', async () => {
+    const words = ['--run', run, '--threads', '1', '--count', '4', '--combine', 'table']
+    const { code, out, err } = await command('nll', ...words)
+    expect(code, err).to.equal(0)
+    expect(out).to.match(/bits\/dim over 4 images/)
+  })
+
+  it('refuses words that it does not know, and files that hold something else', async () => {
+    const message = async (...words: string[]): Promise<string> =>
+      (await command('sample', '--run', run, '--threads', '1', ...words)).err
+    expect(await message('--combine', 'bleu')).to.contain(
+      'expected combine to be signal, table, blue, mean, gate, one of',
+    )
+    expect(await message('--combine', `blue=${small.data}`)).to.contain(
+      `readHeadStatistics: expected ${small.data} to hold head statistics, got no JSON`,
+    )
+    const { code, err } = await command('train', '--data', small.data, '--steps', '1', '--mix', 'relaxd')
+    expect([code, err.includes('did you mean relaxed?')]).to.deep.equal([2, true])
+  })
+})

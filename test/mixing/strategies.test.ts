@@ -1,0 +1,110 @@
+import { expect } from 'chai'
+import { MIX_NAMES, parseMix } from '../../lib/mixing/strategies.ts'
+import { withStatistics } from '../../lib/mixing/with-statistics.ts'
+import { contextOf, losses, statisticsOf } from '../support/heads.ts'
+
+describe('parseMix', () => {
+  it('knows the strategies, each a loss and a policy', () => {
+    expect(MIX_NAMES).to.deep.equal([
+      ...[
+        'paper',
+        'paper-batch',
+        'paper-pixel',
+        'min-common',
+        'all-own',
+        'all',
+        'relaxed',
+        'softmin',
+        'table',
+        'consensus',
+      ],
+      ...['uncertainty', 'normalised', 'merge'],
+    ])
+    const losses = Object.fromEntries(
+      MIX_NAMES.map((name) => [name, Object.values(parseMix(name).loss).join(' ')]),
+    )
+    expect(losses).to.deep.equal({
+      paper: 'min own own',
+      'paper-batch': 'minBatch own own',
+      'paper-pixel': 'minPixel own own',
+      'min-common': 'min xStart own',
+      'all-own': 'mean own own',
+      all: 'mean own F',
+      relaxed: 'relaxed xStart F',
+      softmin: 'softmin xStart F',
+      table: 'given own F',
+      consensus: 'mean own F',
+      uncertainty: 'mean own own',
+      normalised: 'mean own own',
+      merge: 'given own F',
+    })
+  })
+
+  it('decides what fits the loss: shares with given, a floor with relaxed, a temperature with softmin', () => {
+    const keys = (name: string): string[] =>
+      Object.keys(parseMix(name).policy(contextOf()).decide(Int32Array.of(5), 0)).sort()
+    expect(keys('paper')).to.deep.equal([])
+    expect(keys('all')).to.deep.equal(['headWeight'])
+    expect(keys('relaxed')).to.deep.equal(['floor', 'headWeight'])
+    expect(keys('softmin')).to.deep.equal(['headWeight', 'temperature'])
+    expect(keys('table')).to.deep.equal(['headWeight', 'share'])
+    expect(keys('consensus')).to.deep.equal(['headWeight', 'mixture'])
+    expect(keys('merge')).to.deep.equal(['mixture', 'share'])
+  })
+
+  it('reads numbers after a colon', () => {
+    const mix = parseMix('relaxed:from=0.4,cap=0')
+    expect(mix.about).to.equal(
+      'the best head of each example, and a shrinking floor for the others (from=0.4, to=0.1, cap=0)',
+    )
+    expect(mix.policy(contextOf()).decide(Int32Array.of(0), 0)).to.deep.equal({ floor: 0.4 })
+    expect([mix.hasCourse, parseMix('all').hasCourse]).to.deep.equal([true, false])
+  })
+
+  it('says what it knows', () => {
+    expect(() => parseMix('relaxd')).to.throw(
+      `parseMix: expected mix to be one of ${MIX_NAMES.join(', ')}, got "relaxd"; did you mean relaxed?`,
+    )
+    expect(() => parseMix('toString')).to.throw('expected mix to be one of paper')
+    expect(() => parseMix('table:bst=1')).to.throw(
+      'parseMix: expected mix table to be followed by numbers such as best=0.8,warmup=200,cap=5, got "bst=1"',
+    )
+    expect(() => parseMix('paper:x=1')).to.throw(
+      'parseMix: expected mix paper to be followed by nothing, got "x=1"',
+    )
+    expect(() => parseMix('table:best=2')).to.throw(
+      'parseMix: expected best of mix table to be a number in [0, 1], got "2"',
+    )
+    expect(() => parseMix('consensus:kappa=-1')).to.throw(
+      'expected kappa of mix consensus to be a number >= 0, got "-1"',
+    )
+  })
+})
+
+describe('withStatistics', () => {
+  it('shows statistics a step before the policy, and keeps both states', () => {
+    const statistics = statisticsOf()
+    const seen: number[] = []
+    const policy = withStatistics(
+      {
+        name: 'mine',
+        decide: () => ({ floor: 0.5 }),
+        observe: () => seen.push(statistics.count(0)),
+        state: () => seen.length,
+        restore: (state) => seen.push(state as number),
+      },
+      statistics,
+    )
+    policy.observe?.(losses([0, 1], [1, 2, 3]))
+    expect(seen).to.deep.equal([2])
+    expect(policy.name).to.equal('mine')
+    expect(policy.decide(Int32Array.of(0), 0)).to.deep.equal({ floor: 0.5 })
+    const state = policy.state?.()
+    const other = statisticsOf()
+    withStatistics({ name: 'mine', decide: () => ({}) }, other).restore?.(state ?? null)
+    expect(other.state()).to.deep.equal(statistics.state())
+    expect(() => policy.restore?.(null)).to.throw(
+      'withStatistics.restore: expected state to be statistics and the state of a policy, got null',
+    )
+  })
+})
