@@ -65,6 +65,8 @@ export interface NativeUNetConfig {
   readonly newAttentionOrder: boolean
   readonly normGroups: number
   readonly lowRes: boolean
+  readonly targetAngles?: number
+  readonly angleSpan?: number
 }
 
 /** `outChannels` is the number of classes; `classCount` is 0. */

@@ -144,7 +144,7 @@ export function parameterCount(config: UNetConfig): number {
   const embedding = (modelChannels + 1) * width + (width + 1) * width + classCount * width
   return networkLayers(config, size).reduce(
     (sum, layer) => sum + layerParameterCount(config, layer),
-    embedding,
+    embedding + config.targetAngles,
   )
 }
 

@@ -26,6 +26,14 @@ export interface UNetOptions {
    * with `combine: 'gate'`. False by default.
    */
   readonly gate?: boolean
+  /**
+   * Learns what to predict at each noise level (math.md, eq. 66): so many angles, even in t and linear in between, by which the
+   * target is turned away from v, towards eps or xStart; for networks whose one head is v, as which the output is read. The
+   * angles are the parameter `target_angle`. 0, no angles, by default, else at least 2.
+   */
+  readonly targetAngles?: number
+  /** Timesteps that the angles span, counted as the network is told them; 1000 by default. */
+  readonly angleSpan?: number
   /** Base width; a multiple of `normGroups`. */
   readonly modelChannels: number
   /** Width of each level as a multiple of `modelChannels`; `[1, 2, 2]` by default. The image is halved between levels. */
@@ -71,7 +79,7 @@ export type UNetConfig = Required<Omit<UNetOptions, 'attentionHeadsUp' | 'headCh
 }
 
 const KNOWN = [
-  'imageChannels', 'heads', 'learnsVariance', 'gate', 'modelChannels', 'channelMult', 'resBlockCount',
+  'imageChannels', 'heads', 'learnsVariance', 'gate', 'targetAngles', 'angleSpan', 'modelChannels', 'channelMult', 'resBlockCount',
   'attentionResolutions', 'attentionHeads', 'attentionHeadsUp', 'headChannels', 'dropout', 'convResample', 'dims',
   'classCount', 'nullClass', 'recompute', 'scaleShiftNorm', 'resBlockUpDown', 'newAttentionOrder', 'normGroups', 'lowRes',
 ] as const // biome-ignore format: one list
@@ -85,6 +93,8 @@ export function unetConfig(options: UNetOptions): UNetConfig {
     heads: ALL_HEADS.filter((head) => (options.heads ?? HEADS).includes(head)),
     learnsVariance: options.learnsVariance ?? false,
     gate: options.gate ?? false,
+    targetAngles: options.targetAngles ?? 0,
+    angleSpan: options.angleSpan ?? 1000,
     modelChannels: options.modelChannels,
     channelMult: options.channelMult ?? [1, 2, 2],
     resBlockCount: options.resBlockCount ?? 2,
@@ -121,6 +131,12 @@ export function unetConfig(options: UNetOptions): UNetConfig {
   if (config.gate && config.heads.length === 1) {
     throw argumentError(call, 'gate', 'false for a network of one head', config.gate)
   }
+  checkInteger(call, 'targetAngles', config.targetAngles, 0, 10_000)
+  checkInteger(call, 'angleSpan', config.angleSpan, 2)
+  if (config.targetAngles === 1 || (config.targetAngles > 0 && config.heads.join() !== 'v')) {
+    const what = config.targetAngles === 1 ? '0 or at least 2' : '0 unless the one head is v'
+    throw argumentError(call, 'targetAngles', what, config.targetAngles)
+  }
   checkInteger(call, 'imageChannels', config.imageChannels, 1, 4)
   checkArchitecture(call, config)
   if (config.nullClass && config.classCount === 0) {
@@ -132,7 +148,10 @@ export function unetConfig(options: UNetOptions): UNetConfig {
 /** @internal The checks that hold for any network of this kind, whatever its output means. */
 export function checkArchitecture(
   call: string,
-  config: Omit<UNetConfig, 'imageChannels' | 'heads' | 'learnsVariance' | 'gate' | 'nullClass'>,
+  config: Omit<
+    UNetConfig,
+    'imageChannels' | 'heads' | 'learnsVariance' | 'gate' | 'targetAngles' | 'angleSpan' | 'nullClass'
+  >,
 ): void {
   checkInteger(call, 'normGroups', config.normGroups, 1)
   checkInteger(call, 'modelChannels', config.modelChannels, 1)
@@ -269,14 +288,14 @@ export function optionsFromGuidedDiffusion(raw: RawUNetOptions, heads: readonly 
       raw.out_channels,
     )
   }
-  return { ...network, heads, learnsVariance: variances === 1, gate: false }
+  return { ...network, heads, learnsVariance: variances === 1, gate: false, targetAngles: 0, angleSpan: 1000 }
 }
 
 /** @internal The same without what the output means. */
 export function networkFromRaw(
   raw: RawUNetOptions,
   call: string,
-): Omit<UNetConfig, 'heads' | 'learnsVariance' | 'gate'> {
+): Omit<UNetConfig, 'heads' | 'learnsVariance' | 'gate' | 'targetAngles' | 'angleSpan'> {
   const { inChannels, outChannels: _, ...rest } = nativeFromRaw(raw, call)
   return { ...rest, imageChannels: inChannels, nullClass: false }
 }

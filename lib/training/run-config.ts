@@ -94,6 +94,11 @@ export const RUN_SHAPE = {
     'a gate that learns how much each head counts in each pixel, for combine gate',
     flag().optional(),
   ),
+  targetAngles: about(
+    'network',
+    'angles, even in t, by which the target learns to turn away from v; for heads v',
+    integer(0).optional(),
+  ),
   modelChannels: about('network', 'base width; 64 without a preset', integer(1).optional()),
   channelMult: about(
     'network',
@@ -252,7 +257,7 @@ export const FREE_OPTIONS: readonly (keyof RunConfig)[] = [
 ] // biome-ignore format: one list
 
 const NETWORK_KEYS = [
-  'heads', 'learnsVariance', 'gate', 'modelChannels', 'channelMult', 'resBlockCount', 'attentionResolutions', 'attentionHeads',
+  'heads', 'learnsVariance', 'gate', 'targetAngles', 'modelChannels', 'channelMult', 'resBlockCount', 'attentionResolutions', 'attentionHeads',
   'attentionHeadsUp', 'headChannels', 'dropout', 'convResample', 'recompute', 'scaleShiftNorm', 'resBlockUpDown',
   'newAttentionOrder', 'normGroups',
 ] as const satisfies readonly (keyof Given & keyof UNetOptions)[] // biome-ignore format: one list
@@ -315,6 +320,7 @@ export function networkOptions(config: RunConfig, imageChannels: number, classCo
     ...{ imageChannels, classCount },
     ...(config.labelDropout && { nullClass: true }),
     ...(config.superResolution !== undefined && { lowRes: true }),
+    ...(config.targetAngles && { angleSpan: config.rescalesTimesteps ? 1000 : config.timestepCount }),
   } as UNetOptions
 }
 

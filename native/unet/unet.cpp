@@ -38,6 +38,8 @@ UNet::UNet(const UNetConfig& config, ParameterList& list, BlockBuilder build) : 
 
   out_norm_ = GroupNorm(list, "out.0", config.norm_groups, channels);
   out_conv_ = Conv(list, "out.2", config.dims, build.width(0), config.out_channels, 3, 1, /*zero=*/true);
+  if (config.target_angles > 0)
+    target_angle_ = list.add("target_angle", {config.target_angles}, Init::Zero, /*fan_in=*/0);
   parameters_ = std::move(list.all);
 }
 
@@ -64,8 +66,28 @@ at::Tensor UNet::forward(const UNetInput& input, const ForwardContext& context) 
     skips.pop_back();
   }
   h = h.to(at::kFloat);
-  if (has_fast_kernels(h)) return fast::norm_conv(out_norm_, out_conv_, h).contiguous();
-  return out_conv_(at::silu(out_norm_(h)));
+  const auto output =
+      has_fast_kernels(h) ? fast::norm_conv(out_norm_, out_conv_, h).contiguous() : out_conv_(at::silu(out_norm_(h)));
+  return target_angle_.defined() ? turned_back(output, input) : output;
+}
+
+// (v, x_t) turned by an angle d gives y = v cos d - x_t sin d, which the first channels predict: v = (y + x_t sin d) /
+// cos d (math.md, eq. 66).
+at::Tensor UNet::turned_back(const at::Tensor& output, const UNetInput& input) const {
+  constexpr double kLargest = 1.5;  // below a right angle, where y says nothing of v
+  const auto knots = target_angle_.size(0);
+  const auto place = (input.t.to(at::kFloat) * (static_cast<double>(knots - 1) / (config_.angle_span - 1)))
+                         .clamp(0, static_cast<double>(knots - 1));
+  const auto distance = place.unsqueeze(1) - at::arange(knots, place.options());
+  const auto raw =
+      at::mv(at::minimum(1 - distance, 1 + distance).clamp_min(0), target_angle_);  // linear between two knots
+  std::vector<int64_t> shape(output.dim(), 1);
+  shape[0] = output.size(0);
+  const auto angle = (kLargest * at::tanh(raw / kLargest)).view(shape);
+  const auto channels = config_.in_channels;
+  const auto v = (output.narrow(1, 0, channels) + at::sin(angle) * input.x) / at::cos(angle);
+  const auto others = output.size(1) - channels;
+  return others > 0 ? at::cat({v, output.narrow(1, channels, others)}, /*dim=*/1) : v;
 }
 
 }  // namespace trislot

@@ -37,12 +37,15 @@ class UNet {
   UNet(const UNetConfig& config, ParameterList list);
   UNet(const UNetConfig& config, ParameterList& list, BlockBuilder build);
 
+  at::Tensor turned_back(const at::Tensor& output, const UNetInput& input) const;
+
   TrimsMemory trims_memory_;
   UNetConfig config_;
   Trunk trunk_;
   std::vector<Block> output_blocks_;
   GroupNorm out_norm_;
   Conv out_conv_;
+  at::Tensor target_angle_;  // [target_angles], or undefined
   std::vector<Parameter> parameters_;
 };
 

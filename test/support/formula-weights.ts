@@ -52,7 +52,8 @@ export async function loadWaveWeights(network: Loadable): Promise<void> {
   await loadThroughFile(network, new Map(weights))
 }
 
-async function loadThroughFile(network: Loadable, weights: Map<string, HostData>): Promise<void> {
+/** Gives a network weights by name, through a file. */
+export async function loadThroughFile(network: Loadable, weights: Map<string, HostData>): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'trislot-formula-'))
   try {
     const path = join(folder, 'weights.safetensors')
