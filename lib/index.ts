@@ -147,6 +147,55 @@ export {
 } from './schedule/noise-schedule.ts'
 export { SPACINGS, type SpacingName, type StepSpacing, spaceSteps } from './schedule/noise-spacing.ts'
 export { spaceTimesteps } from './schedule/spacing.ts'
+export {
+  type Alternation,
+  alternation,
+} from './statistics/alternation.ts'
+export { type BootstrapOptions, bootstrapInterval, quantile } from './statistics/bootstrap.ts'
+export {
+  holm,
+  type MeanInterval,
+  meanInterval,
+  minimumDetectableEffect,
+  pairedDifference,
+  pairsNeeded,
+} from './statistics/paired.ts'
+export { incompleteBeta, studentQuantile, studentTail } from './statistics/student.ts'
+export type { CellResult, CurvePoint, HeldOutMeans, HeldOutResult, PerTimestep } from './study/cell.ts'
+export {
+  type ArmComparison,
+  compareArms,
+  firstBelow,
+  type ImagesToReach,
+  type MetricComparison,
+} from './study/comparison.ts'
+export {
+  type CombinedErrorOptions,
+  clippedError,
+  combinedError,
+  comparedTimesteps,
+  type HeldOutError,
+  type HeldOutErrorOptions,
+  heldOutError,
+} from './study/held-out-error.ts'
+export { blueWeights } from './study/metric.ts'
+export type { SampleResult } from './study/samples.ts'
+export {
+  type RunningCell,
+  runStudy,
+  type StudyProgress,
+  type StudyRun,
+  type StudyRunOptions,
+} from './study/study.ts'
+export {
+  type EvaluationSettings,
+  parseStudy,
+  type SampleSettings,
+  type Study,
+  type StudyArm,
+  type StudyOptions,
+} from './study/study-file.ts'
+export { SWEEP_HALF_LIVES, SWEEP_SPACES, type SweepOptions, sweepStudy } from './study/sweep.ts'
 export type { HostTensor, ImageBatch, ImageShape } from './tensor.ts'
 export {
   type AdaptiveDensityOptions,
