@@ -35,7 +35,7 @@ describe('trislot', () => {
     const { code, err } = await command('trian')
     expect(code).to.equal(2)
     expect(err).to.equal(
-      'trislot: expected a command among quickstart, train, train-classifier, sample, evaluate, measure, nll, bench, forward, inspect, convert, setup, doctor, help, got "trian" (did you mean train?)',
+      'trislot: expected a command among quickstart, train, train-classifier, sample, evaluate, measure, nll, study, sweep, bench, forward, inspect, convert, setup, doctor, help, got "trian" (did you mean train?)',
     )
   })
 
