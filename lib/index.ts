@@ -13,6 +13,7 @@ export {
   type SlotGradients,
 } from './analysis/gradient-conflict.ts'
 export { type GradientMoments, gradientMoments } from './analysis/gradient-moments.ts'
+export { type MeasureHeadStatisticsOptions, measureHeadStatistics } from './analysis/head-statistics.ts'
 export {
   INTERFERENCE_SPACES,
   type Interference,
@@ -21,7 +22,6 @@ export {
   interference,
 } from './analysis/interference.ts'
 export { interferenceInstrument } from './analysis/interference-instrument.ts'
-export { type MeasureHeadStatisticsOptions, measureHeadStatistics } from './analysis/head-statistics.ts'
 export { readLossCurve, writeLossCurve } from './analysis/loss-curve-file.ts'
 export { type GradientBatch, type GradientGram, lossGradientGram } from './analysis/loss-gradient.ts'
 export { estimateMemory, type MemoryEstimate, type MemoryQuestion } from './analysis/memory-estimate.ts'
@@ -145,7 +145,7 @@ export { type RelaxedOptions, relaxedPolicy } from './mixing/relaxed.ts'
 export { type SoftminOptions, softminPolicy } from './mixing/softmin.ts'
 export { MIX_NAMES, type Mix, type MixName, parseMix } from './mixing/strategies.ts'
 export { type TableOptions, tablePolicy } from './mixing/table.ts'
-export { type UncertaintyOptions, uncertaintyPolicy } from './mixing/uncertainty.ts'
+export { type HeadUncertaintyOptions, uncertaintyPolicy } from './mixing/uncertainty.ts'
 export { withStatistics } from './mixing/with-statistics.ts'
 export {
   CLASSIFIER_PRESETS,
@@ -237,7 +237,54 @@ export {
 } from './schedule/noise-schedule.ts'
 export { SPACINGS, type SpacingName, type StepSpacing, spaceSteps } from './schedule/noise-spacing.ts'
 export { spaceTimesteps } from './schedule/spacing.ts'
-export type { MeanInterval } from './statistics/paired.ts'
+export {
+  type Alternation,
+  alternation,
+} from './statistics/alternation.ts'
+export { type BootstrapOptions, bootstrapInterval, quantile } from './statistics/bootstrap.ts'
+export {
+  holm,
+  type MeanInterval,
+  meanInterval,
+  minimumDetectableEffect,
+  pairedDifference,
+  pairsNeeded,
+} from './statistics/paired.ts'
+export { incompleteBeta, studentQuantile, studentTail } from './statistics/student.ts'
+export type { CellResult, CurvePoint, HeldOutMeans, HeldOutResult, PerTimestep } from './study/cell.ts'
+export {
+  type ArmComparison,
+  compareArms,
+  firstBelow,
+  type ImagesToReach,
+  type MetricComparison,
+} from './study/comparison.ts'
+export {
+  type CombinedErrorOptions,
+  clippedError,
+  combinedError,
+  comparedTimesteps,
+  type HeldOutError,
+  type HeldOutErrorOptions,
+  heldOutError,
+} from './study/held-out-error.ts'
+export type { SampleResult } from './study/samples.ts'
+export {
+  type RunningCell,
+  runStudy,
+  type StudyProgress,
+  type StudyRun,
+  type StudyRunOptions,
+} from './study/study.ts'
+export {
+  type EvaluationSettings,
+  parseStudy,
+  type SampleSettings,
+  type Study,
+  type StudyArm,
+  type StudyOptions,
+} from './study/study-file.ts'
+export { SWEEP_HALF_LIVES, SWEEP_SPACES, type SweepOptions, sweepStudy } from './study/sweep.ts'
 export type { HostTensor, ImageBatch, ImageShape } from './tensor.ts'
 export {
   type AdaptiveDensityOptions,

@@ -3,7 +3,7 @@ import { type MixContext, perHeadOf } from './mix-context.ts'
 import type { HeadPolicy } from './policy.ts'
 
 /** Options of `uncertaintyPolicy`. */
-export interface UncertaintyOptions {
+export interface HeadUncertaintyOptions {
   /** Learning rate of Adam; 0.01 by default. */
   readonly lr?: number
   /** Cosines of log snr; 16 by default. */
@@ -17,7 +17,7 @@ const [BETA1, BETA2, TINY] = [0.9, 0.99, 1e-8]
  * `loss.space: 'own'` (math.md, eq. 78; Karras et al. 2024, "Analyzing and Improving", section B.8; Kendall et al. 2018). u is linear in
  * cosines of log snr, so that noise levels share what they learn; its own Adam minimises error exp(-u) + u.
  */
-export function uncertaintyPolicy(context: MixContext, options: UncertaintyOptions = {}): HeadPolicy {
+export function uncertaintyPolicy(context: MixContext, options: HeadUncertaintyOptions = {}): HeadPolicy {
   const call = 'uncertaintyPolicy'
   const { lr = 0.01, features = 16 } = options
   checkNumber(call, 'lr', lr, 0)

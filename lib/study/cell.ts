@@ -3,10 +3,11 @@ import { basename, join } from 'node:path'
 import { imagesInOrder } from '../data/batches.ts'
 import { CheckpointError } from '../errors.ts'
 import type { Head } from '../prediction/heads.ts'
-import { parseCombine } from '../sampling/combine.ts'
+import { openCombine } from '../sampling/combine.ts'
 import { type Alternation, alternation } from '../statistics/alternation.ts'
 import type { ImageBatch } from '../tensor.ts'
 import {
+  headStatisticsOf,
   latestCheckpoint,
   listCheckpoints,
   loadForSampling,
@@ -59,8 +60,8 @@ export interface HeldOutResult extends HeldOutMeans {
   }
   /** Each head's own errors. */
   readonly heads: Readonly<Partial<Record<Head, PerTimestep>>>
-  /** [K][H * H] mean products of the heads' errors in v space. */
-  readonly products: readonly (readonly number[])[]
+  /** [2][K][H * H] mean products of the heads' errors in v space over the even and the odd images (one half of one image: twice). */
+  readonly products: readonly (readonly (readonly number[])[])[]
 }
 
 /** A point of a learning curve, on the first `curveImages` held-out images. */
@@ -278,7 +279,10 @@ class Evaluator {
     })
     try {
       const { heads } = unet.layout
-      const combine = parseCombine(words ?? this.#config.combine, schedule, heads)
+      const combine = await openCombine(words ?? this.#config.combine, schedule, heads, {
+        statistics: headStatisticsOf(state),
+        path: checkpoint,
+      })
       const t =
         typeof timesteps === 'number'
           ? comparedTimesteps(schedule, timesteps, spacing)
@@ -306,7 +310,7 @@ class Evaluator {
         'F.geometric': Math.exp(mean(perTimestep.F.map(Math.log))),
         perTimestep,
         heads: own,
-        products: meanProducts(measured),
+        products: productsOfHalves(measured),
       }
       return { measured, result }
     } finally {
@@ -353,14 +357,17 @@ function deviations({ clipped, imageCount }: HeldOutError, means: readonly numbe
   })
 }
 
-function meanProducts({ t, heads, imageCount, products }: HeldOutError): number[][] {
+/** Halves, so that weights chosen on one can be measured on the other. */
+function productsOfHalves({ t, heads, imageCount, products }: HeldOutError): number[][][] {
   const square = heads.length ** 2
-  return Array.from(t, (_, k) =>
-    Array.from({ length: square }, (_, pair) => {
-      let sum = 0
-      for (let i = 0; i < imageCount; i++) sum += products[(k * imageCount + i) * square + pair]!
-      return sum / imageCount
-    }),
+  return [0, Math.min(1, imageCount - 1)].map((first) =>
+    Array.from(t, (_, k) =>
+      Array.from({ length: square }, (_, pair) => {
+        let sum = 0
+        for (let i = first; i < imageCount; i += 2) sum += products[(k * imageCount + i) * square + pair]!
+        return sum / Math.ceil((imageCount - first) / 2)
+      }),
+    ),
   )
 }
 

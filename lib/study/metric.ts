@@ -1,6 +1,7 @@
 import { argumentError } from '../check.ts'
+import { blueWeights } from '../mixing/blue.ts'
 import { HEADS, type Head } from '../prediction/heads.ts'
-import { signalWeights } from '../sampling/combine.ts'
+import { signalWeights } from '../prediction/signal-weights.ts'
 import type { CellResult, HeldOutResult } from './cell.ts'
 
 /** Sample metrics by name; `@` and a number of steps follow. */
@@ -86,7 +87,10 @@ export function curveValues(
   }))
 }
 
-/** Mean over timesteps of another combination than the arm's own, from the products of errors (math.md, eq. 100). */
+/**
+ * Mean over timesteps of another combination than the arm's own, from the products of errors (math.md, eq. 100). What a combination
+ * chooses on one half of the images is measured on the other, and the two are averaged.
+ */
 function combinedMean(
   { heldOut, settings }: CellResult,
   { products }: HeldOutResult,
@@ -95,17 +99,27 @@ function combinedMean(
 ): number | undefined {
   const { heads, logSnr } = heldOut
   if (HEADS.includes(combination as never) && !heads.includes(combination as Head)) return undefined
-  const size = heads.length
+  const [even, odd] = products as [number[][], number[][]]
   let sum = 0
-  for (const [k, matrix] of products.entries()) {
-    const snr = Math.exp(logSnr[k] as number)
-    const weights = weightsOf(combination, heads, matrix, snr / (1 + snr))
-    let error = 0
-    for (let g = 0; g < size; g++)
-      for (let h = 0; h < size; h++) error += weights[g]! * weights[h]! * matrix[g * size + h]!
-    sum += error * (space === 'F' ? (snr + 1 / settings.sigmaData ** 2) / (snr + 1) : 1)
+  for (const [k, log] of logSnr.entries()) {
+    const snr = Math.exp(log)
+    const factor = space === 'F' ? (snr + 1 / settings.sigmaData ** 2) / (snr + 1) : 1
+    for (const [chosenOn, measuredOn] of [
+      [even[k]!, odd[k]!],
+      [odd[k]!, even[k]!],
+    ] as const) {
+      const weights = weightsOf(combination, heads, chosenOn, snr / (1 + snr))
+      sum += (factor / 2) * quadraticForm(weights, measuredOn)
+    }
   }
-  return sum / products.length
+  return sum / logSnr.length
+}
+
+function quadraticForm(weights: readonly number[], matrix: readonly number[]): number {
+  let sum = 0
+  for (const [g, w] of weights.entries())
+    for (const [h, u] of weights.entries()) sum += w * u * matrix[g * weights.length + h]!
+  return sum
 }
 
 function weightsOf(
@@ -120,41 +134,8 @@ function weightsOf(
     const weights = signalWeights(alphaBar, heads)
     return heads.map((head) => weights[head] ?? 0)
   }
-  if (combination === 'blue') return blueWeights(matrix, size)
+  if (combination === 'blue') return blueWeights(matrix)
   const errors = heads.map((_, h) => matrix[h * size + h] as number)
   const best = combination === 'table' ? errors.indexOf(Math.min(...errors)) : heads.indexOf(combination)
   return heads.map((_, h) => (h === best ? 1 : 0))
-}
-
-/**
- * Weights that add up to 1 and make the error smallest: P^-1 1 / (1' P^-1 1) (math.md, eq. 101).
- *
- * @param products - [H, H] row-major
- */
-export function blueWeights(products: readonly number[], size: number): number[] {
-  // Scaled to a unit diagonal first: heads' errors may differ by orders of magnitude.
-  const scale = Array.from({ length: size }, (_, h) => 1 / Math.sqrt(products[h * size + h] as number))
-  const rows = Array.from({ length: size }, (_, g) => [
-    ...Array.from(
-      { length: size },
-      (_, h) => products[g * size + h]! * scale[g]! * scale[h]! + (g === h ? 1e-9 : 0),
-    ),
-    scale[g] as number,
-  ])
-  for (let pivot = 0; pivot < size; pivot++) {
-    let best = pivot
-    for (let g = pivot + 1; g < size; g++)
-      if (Math.abs(rows[g]![pivot]!) > Math.abs(rows[best]![pivot]!)) best = g
-    const row = rows[best] as number[]
-    rows[best] = rows[pivot] as number[]
-    rows[pivot] = row
-    for (let g = 0; g < size; g++) {
-      if (g === pivot) continue
-      const factor = rows[g]![pivot]! / row[pivot]!
-      for (let c = pivot; c <= size; c++) rows[g]![c] = rows[g]![c]! - factor * row[c]!
-    }
-  }
-  const solved = rows.map((row, g) => (row[size]! / row[g]!) * scale[g]!)
-  const sum = solved.reduce((a, b) => a + b, 0)
-  return solved.map((weight) => weight / sum)
 }

@@ -2,10 +2,10 @@ import { type ImageDataset, inMemory } from '../data/dataset.ts'
 import { toUint8 } from '../data/to-uint8.ts'
 import { featureStatistics, frechetDistance, kernelDistance } from '../metrics/distances.ts'
 import { slicedWasserstein } from '../metrics/pixels.ts'
-import { parseCombine } from '../sampling/combine.ts'
+import { openCombine } from '../sampling/combine.ts'
 import { Denoiser } from '../sampling/denoiser.ts'
 import { sample } from '../sampling/sample.ts'
-import { loadForSampling } from '../training/checkpoint.ts'
+import { headStatisticsOf, loadForSampling } from '../training/checkpoint.ts'
 import type { RunConfig } from '../training/run-config.ts'
 import type { FeatureClassifier } from './features.ts'
 import { type EvaluationSettings, type SampleSettings, settingsHash } from './study-file.ts'
@@ -45,7 +45,10 @@ export async function compareSamples(
   const { unet, schedule, state } = await loadForSampling(checkpoint, { weights, device: config.device })
   const reference = await classifier?.features(dataset, signal)
   try {
-    const combine = parseCombine(words, schedule, unet.layout.heads)
+    const combine = await openCombine(words, schedule, unet.layout.heads, {
+      statistics: headStatisticsOf(state),
+      path: checkpoint,
+    })
     const rows: SampleResult['rows'][number][] = []
     for (const steps of samples.steps) {
       const process = schedule.respace(String(steps))

@@ -44,6 +44,7 @@ export interface StudyRunOptions {
   readonly signal?: AbortSignal
   /** Told in one line what begins, ends and fails. */
   readonly log?: (line: string) => void
+  /** Told how far it is, about once a second for each running cell. */
   readonly onProgress?: (progress: StudyProgress) => void
 }
 

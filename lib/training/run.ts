@@ -403,7 +403,7 @@ export function refuseChanges<
       ? `give ${ends.map((key) => `${key} ${stored[key]}`).join(' and ')} to train on with more steps, or `
       : changed.some((key) => key === 'emaHalfLife' || key === 'warmupSteps')
         ? 'a recipe derives emaHalfLife and warmupSteps from steps; give them as they were to train on with more, or '
-      : ''
+        : ''
   throw new RangeError(
     `${call}: expected ${parts.join('; ')}; ${hint}use another folder (option run) for another run`,
   )

@@ -9,7 +9,6 @@ import {
   comparedTimesteps,
   heldOutError,
 } from '../../lib/study/held-out-error.ts'
-import { blueWeights } from '../../lib/study/metric.ts'
 
 describe('heldOutError', () => {
   const schedule = NoiseSchedule.create({ timestepCount: 100 })
@@ -110,20 +109,5 @@ describe('comparedTimesteps', () => {
     const step = (logSnr[0]! - logSnr[16]!) / 16
     for (let i = 4; i < 16; i++) expect(logSnr[i - 1]! - logSnr[i]!).to.be.closeTo(step, 0.2)
     for (let i = 1; i < 17; i++) expect(t[i]).to.be.above(t[i - 1]!)
-  })
-})
-
-describe('blueWeights', () => {
-  it('weighs independent errors by their precision', () => {
-    blueWeights([1, 0, 0, 4], 2).forEach((weight, h) => {
-      expect(weight).to.be.closeTo([0.8, 0.2][h]!, 1e-7)
-    })
-  })
-
-  it('may go beyond the heads where their errors go together', () => {
-    // P = [[1, 1.5], [1.5, 4]]: (4 - 1.5, 1 - 1.5) / 2
-    blueWeights([1, 1.5, 1.5, 4], 2).forEach((weight, h) => {
-      expect(weight).to.be.closeTo([1.25, -0.25][h]!, 1e-6)
-    })
   })
 })

@@ -104,7 +104,7 @@ describe('runStudy', function () {
         cell.startsWith('min') ? [20, 60, 120] : [24, 64, 120],
       )
       expect(heldOut.t).to.deep.equal([0, 2, 3])
-      expect(heldOut.ema?.products[0]).to.have.length(9)
+      expect(heldOut.ema?.products[0]?.[0]).to.have.length(9)
       expect(heldOut.combine).to.equal(cell.startsWith('min') ? 'signal' : 'v')
       expect(settings.images).to.equal(6)
       expect(samples?.rows.map(({ steps }) => steps)).to.deep.equal([2])
