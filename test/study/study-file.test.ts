@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { expect } from 'chai'
-import { parseStudy, type StudyOptions, settingsHash } from '../../lib/study/study-file.ts'
+import { parseStudy, type StudyArm, type StudyOptions, settingsHash } from '../../lib/study/study-file.ts'
 import { sweepStudy } from '../../lib/study/sweep.ts'
 
 const STUDIES = new URL('../../studies/', import.meta.url)
@@ -69,9 +69,13 @@ describe('parseStudy', () => {
     for (const file of files) {
       const study = await parseStudy(JSON.parse(readFileSync(new URL(file, STUDIES), 'utf8')))
       expect(study.arms.length, file).to.be.above(5)
-      const [first] = study.arms
+      const [{ steps, batchSize }] = study.arms as [StudyArm]
       for (const arm of study.arms) {
-        expect(arm.steps * arm.batchSize, `${file} ${arm.name}`).to.equal(first!.steps * first!.batchSize)
+        // Equal images, up to half a batch.
+        expect(arm.steps * arm.batchSize, `${file} ${arm.name}`).to.be.closeTo(
+          steps * batchSize,
+          arm.batchSize / 2,
+        )
       }
     }
   })
