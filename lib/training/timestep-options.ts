@@ -9,7 +9,7 @@ import { spaceTimesteps } from '../schedule/spacing.ts'
 import { adaptiveDensitySampler } from '../timesteps/adaptive-density.ts'
 import { curriculumSampler } from '../timesteps/curriculum.ts'
 import type { TimestepLaw } from '../timesteps/law.ts'
-import { lawSampler } from '../timesteps/law-sampler.ts'
+import { lawSampler, withUniformShare } from '../timesteps/law-sampler.ts'
 import { betaLaw } from '../timesteps/laws/beta.ts'
 import { cltsLaw } from '../timesteps/laws/clts.ts'
 import { cauchyLaw, edmLaw, laplaceLaw } from '../timesteps/laws/log-snr.ts'
@@ -344,7 +344,9 @@ export function timestepSampler(config: TimestepConfig): { sampler: TimestepSamp
   const factors = weightingFactors({
     ...{ alphaBar, weighting, sigmaData, space: weightingSpace('timestepSampler', config) },
     numbers: Object.fromEntries(names.map((name, i) => [name, weightingNumbers[i] as number])),
-    ...(law && !importanceWeights && weighting === 'sigmoid' && { probabilities: law.at(0) }),
+    ...(law &&
+      !importanceWeights &&
+      weighting === 'sigmoid' && { probabilities: withUniformShare(law.at(0), config.uniformShare) }),
   })
   return { ...drawn, sampler: weightedSampler(drawn.sampler, factors) }
 }

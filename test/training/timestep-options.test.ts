@@ -66,6 +66,18 @@ describe('Timestep options of a run', () => {
     for (const [i, t] of eps.t.entries()) expect(eps.weight[i]! * snr[t]!).to.be.closeTo(1, 1e-5)
   })
 
+  it('divide a density by how often timesteps are drawn, uniform share included', async () => {
+    const options = { weighting: 'sigmoid', space: 'F', sampler: 'laplace' } as const
+    const weightAt = async (more: Partial<RunOptions>) => {
+      const { t, weight } = timestepSampler(await config({ ...options, ...more })).sampler.draw(256, 0)
+      return new Map(Array.from(t, (value, i) => [value, weight[i]!]))
+    }
+    const [mixed, uniform] = [await weightAt({ uniformShare: 1 }), await weightAt({ sampler: 'uniform' })]
+    const both = [...mixed.keys()].filter((t) => uniform.has(t))
+    expect(both.length).to.be.above(10)
+    for (const t of both) expect(mixed.get(t)! / uniform.get(t)!).to.be.closeTo(1, 1e-5)
+  })
+
   it('are refused where they mean nothing', async () => {
     for (const [options, message] of [
       [{ sampler: 'golden', stream: 'iid' }, 'stream to be absent when sampler is golden, which is a stream, got "iid"'],
