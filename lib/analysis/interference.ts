@@ -185,6 +185,11 @@ async function trainOn(
   const { train, seed, steps, lr, batchSize, withLabels, signal } = options
   const source = batches(train, { batchSize, seed, withLabels, prefetch: 1 })
   const random = keyedRandom(seed, 'timesteps')
+  // Shares that a strategy decided in the run are equal here, as where a loss is only measured.
+  const { length } = trainer.unet.layout.heads
+  const shares = trainer.config.loss.choose === 'given' && {
+    share: new Float32Array(batchSize * length).fill(1 / length),
+  }
   try {
     for (let step = 0; step < steps; step++) {
       signal?.throwIfAborted()
@@ -194,7 +199,7 @@ async function trainOn(
         { length: batchSize },
         () => begin + Math.floor(stream.uniform() * (end - begin)),
       )
-      await trainer.trainStep({ images, t, lr })
+      await trainer.trainStep({ images, t, lr, ...shares })
     }
   } finally {
     await source.return?.()

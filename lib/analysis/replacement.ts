@@ -136,7 +136,7 @@ export async function replacement(
 
   const baselines: ReplacementBaseline[] = []
   const results: ReplacementResult[] = []
-  for (const { start, process, jobs } of plans) {
+  const walk = async ({ start, process, jobs }: (typeof plans)[number]): Promise<void> => {
     if (interventions.includes('eps') && process.tables.alphaBar[steps - 1] === 0) {
       throw argumentError(call, 'starts', 'timesteps that hold some signal, for eps', start)
     }
@@ -162,7 +162,11 @@ export async function replacement(
       })
       onProgress?.(++done, total)
     }
-    process.dispose()
+  }
+  try {
+    for (const plan of plans) await walk(plan)
+  } finally {
+    for (const { process } of plans) process.dispose()
   }
   return { imageCount: images.shape[0], steps, noiseSize, seed, baselines, results }
 }

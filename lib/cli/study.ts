@@ -19,6 +19,7 @@ const SHAPE = {
   jobs: about('cells that are trained at a time; as many as there are cores by default', integer(1, 1024).optional()),
   arms: about('only these arms', text().optional()),
   seeds: about('only these seeds', numbers('a list of seeds').optional()),
+  control: about('the arm that the others are compared with, instead of the file’s', text().optional()),
   onlyReport: about('train nothing: statistics and plots of what is there', flag().default(false)),
   cell: about('one cell in this process, such as plain/seed-0: what --jobs starts', text().optional()),
   threads: about('threads of LibTorch of one cell, with --cell', integer(1, 1024).optional()),
@@ -37,7 +38,9 @@ export async function studyCommand(argv: readonly string[]): Promise<number> {
     console.log(helpText('Trains a declared grid of runs and compares them.', `${call} FILE`, SHAPE, NOTES))
     return 0
   }
-  const given = readStudy(call, options.file, options.out)
+  const { file, out, control } = options
+  const read = readStudy(call, file, out)
+  const given = control === undefined ? read : { ...read, compare: { ...read.compare, control } }
   return options.cell === undefined
     ? studyOf(given, options)
     : cellOf(call, given, options.cell, options.threads)

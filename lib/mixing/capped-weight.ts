@@ -1,10 +1,9 @@
-import type { Head } from '../prediction/heads.ts'
+import { type CommonSpace, spaceFactor } from '../timesteps/weighting.ts'
+import { LOG_SNR_LIMIT } from './log-snr-bins.ts'
 import { type MixContext, perHeadOf } from './mix-context.ts'
 
-/** An error of 1 in xStart is this, in another space (math.md, eq. 14). */
-function spaceFactor(space: Head | 'F', snr: number, sigmaData: number): number {
-  return { xStart: 1, v: 1 + snr, eps: snr, F: snr + 1 / sigmaData ** 2, xPrev: 1 }[space]
-}
+/** The greatest snr with which the loss converts errors (math.md, eq. 14), and one over the smallest. */
+const GREATEST_SNR = 1e12
 
 /**
  * Factors that keep a head's error, converted to the space of the loss, at no more than `cap` times its own error (math.md,
@@ -19,9 +18,14 @@ export function cappedWeight(
 ): (t: Int32Array) => Float32Array | undefined {
   if (cap === 0 || space === 'own') return () => undefined
   const table = Float64Array.from({ length: logSnr.length * heads.length }, (_, i) => {
-    const snr = Math.exp(logSnr[Math.floor(i / heads.length)] as number)
-    const head = heads[i % heads.length] as Head
-    return Math.min(1, (cap * spaceFactor(head, snr, sigmaData)) / spaceFactor(space, snr, sigmaData))
+    const log = logSnr[Math.floor(i / heads.length)] as number
+    // A log snr at its limit may be any beyond, up to none at all, where the conversion is as large as it can be.
+    const isLimit = Math.abs(log) >= LOG_SNR_LIMIT
+    const snr = isLimit ? GREATEST_SNR ** Math.sign(log) : Math.exp(log)
+    const [own, common] = [heads[i % heads.length], space].map((word) =>
+      spaceFactor(word as CommonSpace, snr, sigmaData),
+    ) as [number, number]
+    return Math.min(1, (cap * own) / common)
   })
   return (t) => perHeadOf(t, heads.length, (at, head) => table[at * heads.length + head] as number)
 }

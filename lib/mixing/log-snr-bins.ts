@@ -1,7 +1,7 @@
 import { argumentError, checkInteger } from '../check.ts'
 
 /** Log snr is kept within these limits, so that a process without signal at its end has finite bins. */
-const LIMIT = Math.log(1e6)
+export const LOG_SNR_LIMIT = Math.log(1e6)
 
 /** Ranges of neighbouring timesteps, least noise first. */
 export interface LogSnrBins {
@@ -15,7 +15,7 @@ export interface LogSnrBins {
 
 /** Log snr of each timestep, within [-13.8, 13.8]. */
 export function logSnrOf(snr: Float64Array): Float64Array {
-  return snr.map((value) => Math.max(-LIMIT, Math.min(LIMIT, Math.log(value))))
+  return snr.map((value) => Math.max(-LOG_SNR_LIMIT, Math.min(LOG_SNR_LIMIT, Math.log(value))))
 }
 
 /**

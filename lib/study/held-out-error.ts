@@ -6,13 +6,14 @@ import { type HeadWeights, signalWeights } from '../prediction/signal-weights.ts
 import type { Combine } from '../sampling/denoiser.ts'
 import type { NoiseSchedule } from '../schedule/noise-schedule.ts'
 import { checkImages, type ImageBatch } from '../tensor.ts'
+import { spaceFactor } from '../timesteps/weighting.ts'
 
 /** What `heldOutError` measured: how the errors of a network's heads go together, for every timestep and image. */
 export interface HeldOutError {
   readonly heads: readonly Head[]
   /** [K] timesteps that were measured. */
   readonly t: Int32Array
-  /** [K] signal-to-noise ratio of power. */
+  /** [K] signal-to-noise ratio of power, within [1e-12, 1e12] (math.md, eq. 14). */
   readonly snr: Float64Array
   readonly imageCount: number
   /**
@@ -62,7 +63,8 @@ export async function heldOutError(
   const { heads } = unet.layout
   if (heads.includes('xPrev')) throw new RangeError(`${call}: expected heads without xPrev, got xPrev`)
   const [count, channels, height, width] = images.shape
-  const { sqrtAlphaBar, sqrtOneMinusAlphaBar, snr, timestepMap } = schedule.tables
+  const { sqrtAlphaBar, sqrtOneMinusAlphaBar, timestepMap } = schedule.tables
+  const snr = schedule.tables.snr.map((value) => Math.min(Math.max(value, 1e-12), 1e12))
   const size = channels * height * width
   const square = heads.length ** 2
   const products = new Float64Array(timesteps.length * count * square)
@@ -97,7 +99,9 @@ export async function heldOutError(
       const output = out.data as Float32Array
       const stride = output.length / n
       // Errors are residuals of the outputs, each times the factor that takes it to v space, signs included.
-      const toV = heads.map((head) => ({ xStart: 1 / sigma, v: -1, eps: -1 / alpha, xPrev: 0 })[head])
+      const toV = heads.map(
+        (head) => ({ xStart: 1 / sigma, v: -1, eps: -1 / Math.max(alpha, 1e-6), xPrev: 0 })[head],
+      )
       const weights = weightsAt(combine, t, snr[t] as number, heads)
       const residual = heads.map(() => new Float64Array(size))
       for (let i = 0; i < n; i++) {
@@ -189,9 +193,9 @@ export function clippedError(
   })
 }
 
-/** The factor of math.md, "Spaces", between v and a space. */
-function fromV(space: 'v' | 'F', snr: number, sigmaData: number): number {
-  return space === 'F' ? (snr + 1 / sigmaData ** 2) / (snr + 1) : 1
+/** What an error of 1 in v is in a space (math.md, eq. 14). */
+export function fromV(space: 'v' | 'F', snr: number, sigmaData: number): number {
+  return spaceFactor(space, snr, sigmaData) / spaceFactor('v', snr)
 }
 
 function weightsAt(combine: Combine | undefined, t: number, snr: number, heads: readonly Head[]): number[] {

@@ -3,6 +3,7 @@ import { blueWeights } from '../mixing/blue.ts'
 import { HEADS, type Head } from '../prediction/heads.ts'
 import { signalWeights } from '../prediction/signal-weights.ts'
 import type { CellResult, HeldOutResult } from './cell.ts'
+import { fromV } from './held-out-error.ts'
 
 /** Sample metrics by name; `@` and a number of steps follow. */
 export const SAMPLE_METRICS = ['slicedWasserstein', 'frechet', 'kid'] as const
@@ -103,7 +104,7 @@ function combinedMean(
   let sum = 0
   for (const [k, log] of logSnr.entries()) {
     const snr = Math.exp(log)
-    const factor = space === 'F' ? (snr + 1 / settings.sigmaData ** 2) / (snr + 1) : 1
+    const factor = fromV(space, snr, settings.sigmaData)
     for (const [chosenOn, measuredOn] of [
       [even[k]!, odd[k]!],
       [odd[k]!, even[k]!],

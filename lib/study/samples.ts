@@ -63,13 +63,16 @@ export async function compareSamples(
           rows.push({ steps, slicedWasserstein: pixels })
           continue
         }
-        const frechet = await frechetDistance(
-          await featureStatistics(features),
-          await featureStatistics(reference),
-        )
-        const { mean: kid } = await kernelDistance(features, reference, { subsetCount: 20 })
-        features.dispose()
-        rows.push({ steps, slicedWasserstein: pixels, frechet, kid })
+        try {
+          const frechet = await frechetDistance(
+            await featureStatistics(features),
+            await featureStatistics(reference),
+          )
+          const { mean: kid } = await kernelDistance(features, reference, { subsetCount: 20 })
+          rows.push({ steps, slicedWasserstein: pixels, frechet, kid })
+        } finally {
+          features.dispose()
+        }
       } finally {
         process.dispose()
       }

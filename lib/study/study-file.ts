@@ -128,9 +128,15 @@ export async function parseStudy(given: StudyOptions, call = 'runStudy'): Promis
   if (!names.includes(compare.control)) {
     throw argumentError(call, 'compare.control', `an arm (${names.join(', ')})`, compare.control)
   }
-  for (const metric of compare.metrics) parseMetric(call, metric)
   const shared = evaluation(`${call} evaluate`, file.evaluate)
   const arms = await Promise.all(names.map((name) => parseArm(call, name, file, shared)))
+  const drawn = new Set(arms.flatMap(({ evaluate }) => evaluate.samples?.steps ?? []))
+  for (const name of compare.metrics) {
+    const { steps } = parseMetric(call, name)
+    if (steps === undefined || drawn.has(steps)) continue
+    const what = 'of samples that evaluate.samples draws'
+    throw argumentError(call, 'compare.metrics', `${what} (steps ${[...drawn].join(', ') || 'none'})`, name)
+  }
   const { name, title = name, about = '', out = join('studies', name), seeds } = file
   return { name, title, about, out, arms, seeds, compare }
 }
@@ -165,7 +171,11 @@ async function parseArm(
   if (images !== undefined) given.steps = Math.max(1, Math.round(images / batchSize))
   if (given.steps === undefined) throw argumentError(where, 'steps', 'given here or as images', undefined)
   const steps = given.steps as number
-  given.heldOut ??= evaluate.images
+  given.heldOut ??= shared.images
+  if (evaluate.images > (given.heldOut as number)) {
+    const what = `at most the ${given.heldOut} that heldOut keeps out of training`
+    throw argumentError(where, 'evaluate.images', what, evaluate.images)
+  }
   given.splitSeed ??= 0
   given.previewEvery ??= 0
   given.keep ??= 2

@@ -44,7 +44,7 @@ export function lawSampler(options: LawSamplerOptions): TimestepSampler {
     const p = law.at(step)
     if (p === lawOf) return
     lawOf = p
-    probabilities = p.map((value) => (1 - uniformShare) * value + uniformShare / timestepCount)
+    probabilities = withUniformShare(p, uniformShare)
     cumulative = cumulate(probabilities)
     if (importanceWeights && probabilities.some((value) => value === 0)) {
       throw argumentError(
@@ -69,7 +69,9 @@ export function lawSampler(options: LawSamplerOptions): TimestepSampler {
       const total = cumulative.at(-1)!
       const t = new Int32Array(count)
       for (const [i, u] of positions(drawn, step).entries()) t[i] = invert(cumulative, u * total)
-      for (let i = drawn; i < count; i++) t[i] = partner!(t[i - drawn]!)
+      // The draws of a stratified batch are not alike: each stratum has partners equally often.
+      const shift = stream === 'stratified' ? step : 0
+      for (let i = drawn; i < count; i++) t[i] = partner!(t[(i - drawn + shift) % drawn]!)
       const weight = new Float32Array(count).fill(1)
       if (importanceWeights) {
         const share = partner ? marginal(probabilities, partner, drawn / count) : probabilities
@@ -78,6 +80,11 @@ export function lawSampler(options: LawSamplerOptions): TimestepSampler {
       return { t, weight }
     },
   }
+}
+
+/** A law [T] with a share of uniform draws mixed in. */
+export function withUniformShare(p: Float64Array, share = 0): Float64Array {
+  return p.map((value) => (1 - share) * value + share / p.length)
 }
 
 /** How often a timestep is trained when a part of the examples is drawn and the rest are their partners. */

@@ -240,16 +240,22 @@ async function trainInto(
     if (average) await writePreview(folder, trainer.step, 'ema', average, drawing)
   }
 
+  const { referenceBatch, flip } = config
+  const references =
+    referenceBatch === undefined
+      ? undefined
+      : batches(dataset, { batchSize: referenceBatch, seed: seed + 2, firstStep: trainer.step, flip })
   try {
     const source = batches(dataset, {
       batchSize,
       seed,
       firstStep: trainer.step,
-      flip: config.flip,
+      flip,
       withLabels: isConditional,
     })
     const loop = {
       ...{ trainer, sampler, batches: source, lr, stepCount: steps },
+      ...(references && { reference: async () => (await references.next()).value as ImageBatch }),
       ...(mixing && { mixing: mixing.policy }),
       ...(signal && { signal }),
     }
@@ -281,6 +287,7 @@ async function trainInto(
     if (trainer.step === steps && config.previewEvery > 0) await unlessStopped(preview, signal)
     return { folder, step: trainer.step, checkpoint, wasStopped: trainer.step < steps }
   } finally {
+    await references?.return?.()
     await stats.close()
     await timing.close()
     await headLines?.close()

@@ -9,7 +9,7 @@ import { spaceTimesteps } from '../schedule/spacing.ts'
 import { adaptiveDensitySampler } from '../timesteps/adaptive-density.ts'
 import { curriculumSampler } from '../timesteps/curriculum.ts'
 import type { TimestepLaw } from '../timesteps/law.ts'
-import { lawSampler } from '../timesteps/law-sampler.ts'
+import { lawSampler, withUniformShare } from '../timesteps/law-sampler.ts'
 import { betaLaw } from '../timesteps/laws/beta.ts'
 import { cltsLaw } from '../timesteps/laws/clts.ts'
 import { cauchyLaw, edmLaw, laplaceLaw } from '../timesteps/laws/log-snr.ts'
@@ -152,6 +152,11 @@ export const TIMESTEP_SHAPE = {
     `numbers of the weighting, in this order: ${WEIGHTING_NUMBERS.join('; ')}`,
     numbers('a list of numbers').optional(),
   ),
+  referenceBatch: about(
+    'loss',
+    'images of the stable target field a step, drawn beside the batch; for networks without conditions',
+    integer(1).optional(),
+  ),
   recipe: about(
     'training',
     'how to train, by name: fills in sampler, loss and optimizer where they are not given; combines with a preset',
@@ -192,6 +197,9 @@ export interface TimestepConfig {
   readonly schedule?: NoiseScheduleName
   readonly zeroTerminalSnr?: boolean
   readonly respacing?: string | undefined
+  readonly referenceBatch?: number | undefined
+  readonly classes?: string
+  readonly superResolution?: number | undefined
 }
 
 type NoiseScheduleName = Exclude<Parameters<typeof NoiseSchedule.create>[0], undefined>['name']
@@ -217,6 +225,7 @@ export function settleTimesteps<Config extends TimestepConfig>(
   if (stream !== undefined && ownStream !== undefined && stream !== ownStream) {
     throw argumentError(call, 'stream', `absent when sampler is ${sampler}, which is a stream`, stream)
   }
+  refuseReferences(call, config)
   const sampled = numbersOf(sampler, timestepCount)
   if (sampled) settled.samplerNumbers = listOf(call, 'samplerNumbers', samplerNumbers, sampled)
   else if (samplerNumbers !== undefined) {
@@ -252,6 +261,22 @@ export function settleTimesteps<Config extends TimestepConfig>(
     )
   }
   return settled as Config
+}
+
+/** The trainer refuses the same, but only once the run has begun. */
+function refuseReferences(call: string, config: TimestepConfig): void {
+  const { referenceBatch, classes = 'none', superResolution, loss } = config
+  if (referenceBatch === undefined) return
+  if (loss === 'kl' || loss === 'rescaledKl') {
+    throw argumentError(call, 'referenceBatch', `absent with loss ${loss}`, referenceBatch, {
+      hint: 'the bound has no target but the image',
+    })
+  }
+  if (classes !== 'none' || superResolution !== undefined) {
+    throw argumentError(call, 'referenceBatch', 'absent for a conditional network', referenceBatch, {
+      hint: 'its images would need the condition of every example',
+    })
+  }
 }
 
 /** The space in which a configuration minimises the errors of all its heads. */
@@ -344,7 +369,9 @@ export function timestepSampler(config: TimestepConfig): { sampler: TimestepSamp
   const factors = weightingFactors({
     ...{ alphaBar, weighting, sigmaData, space: weightingSpace('timestepSampler', config) },
     numbers: Object.fromEntries(names.map((name, i) => [name, weightingNumbers[i] as number])),
-    ...(law && !importanceWeights && weighting === 'sigmoid' && { probabilities: law.at(0) }),
+    ...(law &&
+      !importanceWeights &&
+      weighting === 'sigmoid' && { probabilities: withUniformShare(law.at(0), config.uniformShare) }),
   })
   return { ...drawn, sampler: weightedSampler(drawn.sampler, factors) }
 }

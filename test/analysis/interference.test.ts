@@ -40,6 +40,20 @@ describe('interference', () => {
   })
   after(() => rm(folder, { recursive: true }))
 
+  it('trains all heads alike where a strategy gave the shares', async () => {
+    const found = async (choose: 'given' | 'mean') => {
+      const copy: InterferenceOptions['copy'] = async (seed) => {
+        const unet = await UNet.create(TINY)
+        await unet.loadWeights(join(folder, 'w.safetensors'))
+        return Trainer.create(unet, schedule, { seed, emaRates: [], loss: { choose } })
+      }
+      return interference({ ...options, copy, seeds: [1], steps: 1 })
+    }
+    const [given, mean] = [await found('given'), await found('mean')]
+    const change = given.matrices[0]!.absolute[0]![0]!.mean
+    expect(change).to.be.closeTo(mean.matrices[0]!.absolute[0]![0]!.mean, 1e-6 * Math.abs(change))
+  })
+
   it('has a row for each slot trained and one for all timesteps, a column for each slot measured', async () => {
     const found = await interference(options)
     expect(found.timesteps).to.deep.equal([

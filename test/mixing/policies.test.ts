@@ -2,6 +2,7 @@ import { expect } from 'chai'
 import { allHeadsPolicy } from '../../lib/mixing/all-heads.ts'
 import { cappedWeight } from '../../lib/mixing/capped-weight.ts'
 import { consensusPolicy } from '../../lib/mixing/consensus.ts'
+import { logSnrOf } from '../../lib/mixing/log-snr-bins.ts'
 import { mergePolicy } from '../../lib/mixing/merge.ts'
 import { normalisedPolicy } from '../../lib/mixing/normalised.ts'
 import type { HeadPolicy } from '../../lib/mixing/policy.ts'
@@ -29,6 +30,14 @@ describe('cappedWeight', () => {
     expect(middle?.[2]).to.be.closeTo((5 * snrAt(50)) / (snrAt(50) + 4), 1e-5)
     expect([noisy?.[0], noisy?.[1]]).to.deep.equal([1, 1])
     expect(noisy?.[2]).to.be.closeTo((5 * snrAt(99)) / (snrAt(99) + 4), 1e-5) // eps at high noise
+  })
+
+  it('caps what the loss converts without signal or without noise, where snr is bounded by 1e-12 and 1e12', () => {
+    const logSnr = logSnrOf(Float64Array.of(Number.POSITIVE_INFINITY, 1, 0))
+    const weight = cappedWeight(contextOf({ logSnr }), 5)(Int32Array.of(0, 2)) as Float32Array
+    expect(weight[0]! * 1e12).to.be.closeTo(5, 1e-6) // xStart counts 1e12 times its own error in F
+    expect((weight[5]! * 4) / 1e-12).to.be.closeTo(5, 1e-6) // eps 4e12 times
+    expect([weight[1], weight[2], weight[3], weight[4]]).to.deep.equal([1, 1, 1, 1])
   })
 
   it('caps nothing in the heads’ own units, or with a cap of 0', () => {

@@ -84,6 +84,15 @@ describe('heldOutError', () => {
     expect(combinedError(measured, 'v', { combine: 'eps' })[3]).to.be.above(clippedError(measured, 'v')[3]!)
   })
 
+  it('is finite where no signal is left, whatever the heads', async () => {
+    const blind = NoiseSchedule.create({ timestepCount: 100, zeroTerminalSnr: true })
+    const measured = await heldOutError(unet, blind, { images, timesteps: Int32Array.of(99), combine: 'v' })
+    blind.dispose()
+    expect(measured.snr[0]).to.equal(1e-12)
+    for (const values of [measured.products, measured.clipped, combinedError(measured, 'F')])
+      expect(values.every(Number.isFinite)).to.equal(true)
+  })
+
   it('refuses timesteps that the process does not have', async () => {
     let message = ''
     await heldOutError(unet, schedule, { images, timesteps: Int32Array.of(100) }).catch((error: Error) => {

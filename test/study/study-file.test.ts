@@ -61,6 +61,13 @@ describe('parseStudy', () => {
     )
     expect(await message({ images: undefined })).to.contain('expected steps to be given here or as images')
     expect(await message({ compare: { metrics: ['fid'] } })).to.contain('expected compare.metrics to be F')
+    const samples = { samples: { steps: [5, 10] } }
+    expect(await message({ evaluate: samples, compare: { metrics: ['kid@25'] } })).to.equal(
+      'runStudy: expected compare.metrics to be of samples that evaluate.samples draws (steps 5, 10), got "kid@25"',
+    )
+    expect(await message({ arms: { plain: {}, more: { evaluate: { images: 600 } } } })).to.equal(
+      'runStudy arms.more: expected evaluate.images to be at most the 512 that heldOut keeps out of training, got 600',
+    )
   })
 
   it('takes the studies that come with the repository', async () => {

@@ -170,6 +170,7 @@ describe('runStudy', function () {
       images: 16,
       stopAt: [],
       evaluate: { images: 4, timesteps: 2 },
+      compare: { metrics: ['F.clipped'] },
     }
     await writeFile(failing, JSON.stringify(options))
     const first = await command('study', failing, '--jobs', '1', '--arms', 'min')
@@ -192,6 +193,12 @@ describe('runStudy', function () {
     expect(err).to.contain('unknown armz (did you mean arms?)')
     expect((await command('study', join(small.folder, 'absent.json'))).err).to.contain(
       'expected FILE to be a JSON file',
+    )
+    expect((await command('study', file, '--control', 'nobody', '--only-report')).err).to.contain(
+      'expected compare.control to be an arm (min, mean), got "nobody"',
+    )
+    expect((await command('study', file, '--control', 'mean', '--only-report')).out).to.contain(
+      'against mean, 95 %',
     )
     expect((await command('study', file, '--arms', 'nobody')).err).to.contain(
       'expected arms to be among min, mean',

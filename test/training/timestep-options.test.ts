@@ -66,6 +66,18 @@ describe('Timestep options of a run', () => {
     for (const [i, t] of eps.t.entries()) expect(eps.weight[i]! * snr[t]!).to.be.closeTo(1, 1e-5)
   })
 
+  it('divide a density by how often timesteps are drawn, uniform share included', async () => {
+    const options = { weighting: 'sigmoid', space: 'F', sampler: 'laplace' } as const
+    const weightAt = async (more: Partial<RunOptions>) => {
+      const { t, weight } = timestepSampler(await config({ ...options, ...more })).sampler.draw(256, 0)
+      return new Map(Array.from(t, (value, i) => [value, weight[i]!]))
+    }
+    const [mixed, uniform] = [await weightAt({ uniformShare: 1 }), await weightAt({ sampler: 'uniform' })]
+    const both = [...mixed.keys()].filter((t) => uniform.has(t))
+    expect(both.length).to.be.above(10)
+    for (const t of both) expect(mixed.get(t)! / uniform.get(t)!).to.be.closeTo(1, 1e-5)
+  })
+
   it('are refused where they mean nothing', async () => {
     for (const [options, message] of [
       [{ sampler: 'golden', stream: 'iid' }, 'stream to be absent when sampler is golden, which is a stream, got "iid"'],
@@ -81,6 +93,8 @@ describe('Timestep options of a run', () => {
       [{ slotRefreshRule: 'loss', sampler: 'slots' }, 'slotRefreshRule to be absent without slotRefresh, got "loss"'],
       [{ slotRefresh: 9 }, 'slotRefresh to be absent unless sampler is slots, got 9'],
       [{ weighting: 'uncertainty', weightingNumbers: [1] }, 'weightingNumbers to be absent with weighting uncertainty, got [1]'],
+      [{ referenceBatch: 8, loss: 'kl' }, 'referenceBatch to be absent with loss kl, got 8; the bound has no target but the image'],
+      [{ referenceBatch: 8, classes: 'data' }, 'referenceBatch to be absent for a conditional network, got 8; its images would need the condition of every example'],
       [{ slotRule: 'even' }, 'slotRule to be absent unless sampler is slots, got "even"'],
       [{ slotRule: 'even', sampler: 'slots', slotEdges: [0, 1000] }, 'slotRule to be absent when slotEdges is given, got "even"'],
     ] as const) {
@@ -138,6 +152,21 @@ describe('A run that learns its timesteps', () => {
       expect(a.sampler?.state).not.to.equal(null)
     })
   }
+
+  it('continues bit for bit with a stable target field, whose targets are not the images', async () => {
+    const options = (folder: string, steps: number, referenceBatch?: number): RunOptions => ({
+      ...{ ...SMALL, data: small.data, run: join(small.folder, `field-${folder}`), steps, referenceBatch },
+    })
+    await run(options('twice', 5, 6))
+    const found = [
+      await run(options('twice', 11, 6)),
+      await run(options('once', 11, 6)),
+      await run(options('without', 11)),
+    ].map(({ checkpoint }) => readCheckpoint(checkpoint as string))
+    const [a, b, without] = await Promise.all(found)
+    expect(a?.files).to.deep.equal(b?.files)
+    expect(a?.files).not.to.deep.equal(without?.files)
+  })
 
   it('trains on with more steps when what its recipe derived from them is given', async () => {
     const { emaRates: _, warmupSteps: __, ...rest } = SMALL

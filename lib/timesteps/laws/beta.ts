@@ -1,5 +1,5 @@
 import { argumentError, checkInteger, checkNumber } from '../../check.ts'
-import { betaCdf } from '../distributions.ts'
+import { incompleteBeta } from '../../statistics/student.ts'
 import { lawFromMass, type TimestepLaw } from '../law.ts'
 
 /** t / T has a Beta(a, b) law; a < b favours little noise (math.md, eq. 88; the B-TTDM of ECCV 2024 tunes a and b). */
@@ -12,6 +12,8 @@ export function betaLaw(timestepCount: number, a = 1, b = 2): TimestepLaw {
   }
   // Each half from its own end, so that small masses near 1 stay exact.
   return lawFromMass(call, 'beta', timestepCount, (low, high) =>
-    low >= 0.5 ? betaCdf(1 - low, b, a) - betaCdf(1 - high, b, a) : betaCdf(high, a, b) - betaCdf(low, a, b),
+    low >= 0.5
+      ? incompleteBeta(1 - low, b, a) - incompleteBeta(1 - high, b, a)
+      : incompleteBeta(high, a, b) - incompleteBeta(low, a, b),
   )
 }

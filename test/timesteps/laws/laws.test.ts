@@ -202,6 +202,16 @@ describe('lawSampler', () => {
     for (const [k, value] of mass.entries()) expect(value, `tenth ${k}`).to.be.closeTo(0.1, 0.001)
   })
 
+  it('mirrors every stratum of a stratified batch equally often', () => {
+    const sampler = lawSampler({ law: speedLaw(linear), stream: 'stratified', importanceWeights: true })
+    const mass = new Float64Array(10)
+    for (let step = 0; step < 3000; step++) {
+      const { t, weight } = sampler.draw(4, step)
+      for (const [i, value] of t.entries()) mass[Math.floor(value / 100)]! += weight[i]! / 12_000
+    }
+    for (const [k, value] of mass.entries()) expect(value, `tenth ${k}`).to.be.closeTo(0.1, 0.008)
+  })
+
   it('claims nothing and weighs nothing without importance weights', () => {
     const sampler = lawSampler({ law })
     expect(sampler.unbiased).to.equal(false)
