@@ -149,6 +149,26 @@ function gradientPlots(gradients: GradientConflict, found: SlotGradients): PlotS
   ]
 }
 
+/** What each head's own loss gives to the trunk, slot by slot; none for a network of one head. */
+function headSharePlots({ slots, heads, byHead }: GradientConflict): PlotSpec[] {
+  if (byHead.length === 0) return []
+  const middle = slots.map(({ begin, end }) => (begin + end - 1) / 2 + 1)
+  return [
+    {
+      title: 'Share of each head in the trunk’s squared gradient norm',
+      x: { label: 'middle of the slot, t + 1', scale: 'log' },
+      y: { label: 'share, each head with its own loss' },
+      series: heads.map((head, h) => {
+        const known = byHead.flatMap(({ share }, k) => {
+          const value = share[h]
+          return typeof value === 'number' && Number.isFinite(value) ? [{ x: middle[k]!, y: value }] : []
+        })
+        return { name: head, x: known.map(({ x }) => x), y: known.map(({ y }) => y) }
+      }),
+    },
+  ]
+}
+
 function overview({ matrices }: Interference): InstrumentTable {
   return {
     title: 'Relative change of held-out loss, mean over slots with 95 % intervals over seeds',
