@@ -29,6 +29,7 @@ export function interferenceInstrument(
     plots: [
       ...(interference?.matrices.flatMap((matrix) => changePlots(interference.slots, matrix)) ?? []),
       ...(gradients?.spaces.flatMap((space) => gradientPlots(gradients, space)) ?? []),
+      ...(gradients ? headSharePlots(gradients) : []),
     ],
     tables: [
       ...(interference ? [overview(interference)] : []),

@@ -36,7 +36,8 @@ export function streamProgress(stream: NodeJS.WriteStream = process.stderr, labe
       if (!isLast && now - shownAt < (stream.isTTY ? MOVING_EVERY_MS : PLAIN_EVERY_MS)) return
       shownAt = now
       // What came before the first call, loading and compiling, says nothing about the speed.
-      const reckoned = done > first.done ? ((now - first.at) / (done - first.done)) * (total - done) : undefined
+      const reckoned =
+        done > first.done ? ((now - first.at) / (done - first.done)) * (total - done) : undefined
       const leftMs = told ?? reckoned
       const left = isLast || leftMs === undefined ? '' : `${duration(leftMs)} left`
       const parts = [`${done}/${total}`, details, left].filter((part) => part !== '')

@@ -21,7 +21,11 @@ export async function watchCommand(argv: readonly string[]): Promise<number> {
   const { options, wantsHelp } = parseOptions(call, argv, SHAPE, undefined, ['run'])
   if (wantsHelp) {
     console.log(
-      helpText('Shows the page of a run or a study live, on this machine only, while it trains.', `${call} RUN`, SHAPE),
+      helpText(
+        'Shows the page of a run or a study live, on this machine only, while it trains.',
+        `${call} RUN`,
+        SHAPE,
+      ),
     )
     return 0
   }

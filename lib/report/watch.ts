@@ -138,7 +138,10 @@ async function cellFolders(folder: string): Promise<string[]> {
     return entries.filter((entry) => entry.isDirectory()).map(({ name }) => join(parent, name))
   }
   const cells = await Promise.all((await under(folder)).map(under))
-  return cells.flat().filter((cell) => /^seed-\d+$/.test(basename(cell))).sort()
+  return cells
+    .flat()
+    .filter((cell) => /^seed-\d+$/.test(basename(cell)))
+    .sort()
 }
 
 async function runVersion(folder: string): Promise<string> {

@@ -114,7 +114,9 @@ function reachText({ reach }: ArmComparison): string {
 
 function percentInterval({ mean, low, high }: { mean: number; low: number; high: number }): string {
   if (!Number.isFinite(mean)) return ''
-  return Number.isFinite(low) ? `${changeText(mean)} [${changeText(low)}, ${changeText(high)}]` : changeText(mean)
+  return Number.isFinite(low)
+    ? `${changeText(mean)} [${changeText(low)}, ${changeText(high)}]`
+    : changeText(mean)
 }
 
 function percent(share: number): string {

@@ -1,4 +1,6 @@
 // What the page says about a study.
+
+import { changeText } from '../../statistics/change-text.ts'
 import { comparisonFigures, differences, type RunGroup, seriesOf, valueText } from './compare.ts'
 import type { LineFigure } from './figure.ts'
 import { type Html, html } from './html.ts'
@@ -6,7 +8,6 @@ import { meanInterval } from './interval.ts'
 import { figures, section, table } from './parts.ts'
 import { isFields, type Table } from './run-folder.ts'
 import type { StudyCell, StudyFolder } from './study-folder.ts'
-import { changeText } from '../../statistics/change-text.ts'
 import { alternationTable, studyTables } from './study-tables.ts'
 
 /** What a cell's held-out errors are measured in: of these, the study's first metric that says so. */
@@ -120,7 +121,7 @@ function heldOutFigures(arms: readonly Arm[], error: ErrorName): LineFigure[] {
   const y = { label: `mean squared error in ${ERRORS[error]}`, scale: 'log' } as const
   return [
     {
-      ...{ title: 'Held-out error while training', x: { label: 'images seen', scale: 'log' }, y },
+      ...{ title: 'Held-out error while training', x: { label: 'images seen', scale: 'log' as const }, y },
       ...{
         series: over(
           ({ curve }) => curve.map(({ imagesSeen }) => imagesSeen),
