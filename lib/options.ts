@@ -46,7 +46,7 @@ export function device() {
 
 /** Non-empty list of numbers. */
 export function numbers(what: string) {
-  return z.array(z.number(what), what)
+  return z.array(z.number('a number'), what)
 }
 
 /** What kind of value an option takes, for reading it from text. */
@@ -124,10 +124,12 @@ export function checkOptions<S extends OptionShape>(
       options,
     )
     const name = path.slice(1).reduce<string>((at, part) => `${at}[${String(part)}]`, nameOf(key))
+    const { words } = kindOf(shape[key] as z.core.$ZodType)
+    const guess = typeof value === 'string' && value.length > 2 ? nearest(value, words) : undefined
     problems.push(
       value === undefined
         ? `expected ${name}, ${message}, to be given, got none`
-        : `expected ${name} to be ${message}, got ${show(value)}`,
+        : `expected ${name} to be ${message}, got ${show(value)}${guess === undefined ? '' : `; did you mean ${guess}?`}`,
     )
   }
   const distinct = [...new Set(problems)]

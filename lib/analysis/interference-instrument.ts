@@ -29,6 +29,7 @@ export function interferenceInstrument(
     plots: [
       ...(interference?.matrices.flatMap((matrix) => changePlots(interference.slots, matrix)) ?? []),
       ...(gradients?.spaces.flatMap((space) => gradientPlots(gradients, space)) ?? []),
+      ...(gradients ? headSharePlots(gradients) : []),
     ],
     tables: [
       ...(interference ? [overview(interference)] : []),
@@ -145,6 +146,26 @@ function gradientPlots(gradients: GradientConflict, found: SlotGradients): PlotS
       x,
       y: { label: 'share at uniform timesteps' },
       series: [{ name: 'share', x: middle, y: varianceShare, kind: 'points' }],
+    },
+  ]
+}
+
+/** What each head's own loss gives to the trunk, slot by slot; none for a network of one head. */
+function headSharePlots({ slots, heads, byHead }: GradientConflict): PlotSpec[] {
+  if (byHead.length === 0) return []
+  const middle = slots.map(({ begin, end }) => (begin + end - 1) / 2 + 1)
+  return [
+    {
+      title: 'Share of each head in the trunk’s squared gradient norm',
+      x: { label: 'middle of the slot, t + 1', scale: 'log' },
+      y: { label: 'share, each head with its own loss' },
+      series: heads.map((head, h) => {
+        const known = byHead.flatMap(({ share }, k) => {
+          const value = share[h]
+          return typeof value === 'number' && Number.isFinite(value) ? [{ x: middle[k]!, y: value }] : []
+        })
+        return { name: head, x: known.map(({ x }) => x), y: known.map(({ y }) => y) }
+      }),
     },
   ]
 }

@@ -2,8 +2,11 @@
 export interface Progress {
   /** A line that stays. */
   line(text: string): void
-  /** `done` of `total`; `details` is shown beside the bar. Plain streams get a line every few seconds, and at the end. */
-  update(done: number, total: number, details?: string): void
+  /**
+   * `done` of `total`; `details` is shown beside the bar. Plain streams get a line every few seconds, and at the end. The time that is
+   * left is reckoned from the second call on, or told.
+   */
+  update(done: number, total: number, details?: string, leftMs?: number): void
   /** Ends the moving line. */
   end(): void
 }
@@ -14,8 +17,7 @@ const MOVING_EVERY_MS = 100
 
 /** Progress on a stream, stderr as a rule. */
 export function streamProgress(stream: NodeJS.WriteStream = process.stderr, label = ''): Progress {
-  const began = performance.now()
-  let first: number | undefined
+  let first: { readonly done: number; readonly at: number } | undefined
   let shownAt = Number.NEGATIVE_INFINITY
   let isMoving = false
   const clear = (): void => {
@@ -27,16 +29,18 @@ export function streamProgress(stream: NodeJS.WriteStream = process.stderr, labe
       clear()
       stream.write(`${text}\n`)
     },
-    update(done, total, details = '') {
-      first ??= done - 1
+    update(done, total, details = '', told) {
       const now = performance.now()
+      first ??= { done, at: now }
       const isLast = done >= total
       if (!isLast && now - shownAt < (stream.isTTY ? MOVING_EVERY_MS : PLAIN_EVERY_MS)) return
       shownAt = now
-      const leftMs = ((now - began) / Math.max(1, done - first)) * (total - done)
-      const parts = [`${done}/${total}`, details, isLast ? '' : `${duration(leftMs)} left`].filter(
-        (part) => part !== '',
-      )
+      // What came before the first call, loading and compiling, says nothing about the speed.
+      const reckoned =
+        done > first.done ? ((now - first.at) / (done - first.done)) * (total - done) : undefined
+      const leftMs = told ?? reckoned
+      const left = isLast || leftMs === undefined ? '' : `${duration(leftMs)} left`
+      const parts = [`${done}/${total}`, details, left].filter((part) => part !== '')
       if (!stream.isTTY) {
         stream.write(`${[label, ...parts].filter((part) => part !== '').join('  ')}\n`)
         return

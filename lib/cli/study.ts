@@ -17,7 +17,7 @@ const SHAPE = {
   file: about('JSON file that declares the study (docs/studies.md); the word after study', text()),
   out: about('folder of the study; studies/NAME by default', text().optional()),
   jobs: about('cells that are trained at a time; as many as there are cores by default', integer(1, 1024).optional()),
-  arms: about('only these arms', text().optional()),
+  arms: about('only these arms, with commas between', text().optional()),
   seeds: about('only these seeds', numbers('a list of seeds').optional()),
   control: about('the arm that the others are compared with, instead of the file’s', text().optional()),
   onlyReport: about('train nothing: statistics and plots of what is there', flag().default(false)),
@@ -64,10 +64,10 @@ export async function studyOf(
       onlyReport,
       signal,
       log: progress.line,
-      onProgress: (state) => progress.update(state.images, state.totalImages, details(state)),
+      onProgress: (state) => progress.update(state.images, state.totalImages, details(state), state.leftMs),
     })
     progress.end()
-    console.log(`${result.table}\n\n${result.out}/study.md`)
+    console.log(`${result.table}\n\n${result.out}/study.md; as a page: trislot report ${result.out}`)
     for (const { cell, message } of result.failures) progress.line(`failed: ${cell}: ${message}`)
     if (result.wasStopped) {
       progress.line('stopped; the same command goes on')
@@ -125,7 +125,7 @@ function readStudy(call: string, file: string, out: string | undefined): StudyOp
 function details({ finishedCells, cellCount, running }: StudyProgress): string {
   const cells = running.map(
     ({ cell, done, total, imagesPerSecond }) =>
-      `${cell} ${Math.round((100 * done) / total)} % at ${imagesPerSecond.toPrecision(3)}/s`,
+      `${cell} ${Math.round((100 * done) / total)} % at ${imagesPerSecond.toPrecision(3)} images/s`,
   )
   return [`${finishedCells}/${cellCount} cells`, ...cells].join('  ')
 }

@@ -9,7 +9,7 @@ import { helpText, parseOptions } from './options.ts'
 
 const SHAPE = {
   run: text().meta({
-    description: 'folder of a run, which may not exist yet; the option’s name may be left out',
+    description: 'folder of a run or a study, which may not exist yet; the option’s name may be left out',
   }),
   port: integer(0, 65535).default(8720).meta({ description: 'port of 127.0.0.1; a free one if it is taken' }),
   open: flag().default(false).meta({ description: 'open the page in a browser' }),
@@ -21,7 +21,11 @@ export async function watchCommand(argv: readonly string[]): Promise<number> {
   const { options, wantsHelp } = parseOptions(call, argv, SHAPE, undefined, ['run'])
   if (wantsHelp) {
     console.log(
-      helpText('Shows the page of a run live, on this machine only, while it trains.', `${call} RUN`, SHAPE),
+      helpText(
+        'Shows the page of a run or a study live, on this machine only, while it trains.',
+        `${call} RUN`,
+        SHAPE,
+      ),
     )
     return 0
   }

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { readdir, stat } from 'node:fs/promises'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { argumentError, checkInteger } from '../check.ts'
 import { reportPage } from './page/page.ts'
 import { readFolders } from './report.ts'
@@ -25,8 +25,8 @@ export interface Watch {
 }
 
 /**
- * Serves the page of `writeReport` on 127.0.0.1, renewed whenever a file in the run's folder changes. The folder may still be
- * empty, or missing.
+ * Serves the page of `writeReport` on 127.0.0.1, renewed whenever a file of the run, or of the study and its cells, changes. The
+ * folder may still be empty, or missing.
  *
  * @example
  * const watch = await watchRun('runs/digits')
@@ -124,8 +124,27 @@ async function listenOn(server: Server, port: number): Promise<number> {
   return (server.address() as AddressInfo).port
 }
 
-/** Changes when a file that the page shows does. */
+/** Changes when a file that the page shows does: of the run, or of the study and its cells. */
 async function folderVersion(folder: string): Promise<string> {
+  const hash = createHash('sha256')
+  for (const part of [folder, ...(await cellFolders(folder))]) hash.update(await runVersion(part))
+  return hash.digest('hex').slice(0, 16)
+}
+
+/** ARM/seed-K of a study. */
+async function cellFolders(folder: string): Promise<string[]> {
+  const under = async (parent: string) => {
+    const entries = await readdir(parent, { withFileTypes: true }).catch(() => [])
+    return entries.filter((entry) => entry.isDirectory()).map(({ name }) => join(parent, name))
+  }
+  const cells = await Promise.all((await under(folder)).map(under))
+  return cells
+    .flat()
+    .filter((cell) => /^seed-\d+$/.test(basename(cell)))
+    .sort()
+}
+
+async function runVersion(folder: string): Promise<string> {
   const hash = createHash('sha256')
   for (const under of ['', 'previews', 'instruments', 'checkpoints']) {
     const names = (await readdir(join(folder, under)).catch(() => [])).sort()
@@ -136,5 +155,5 @@ async function folderVersion(folder: string): Promise<string> {
         hash.update(`${file}\0${facts.size}\0${facts.mtimeMs}\n`)
     }
   }
-  return hash.digest('hex').slice(0, 16)
+  return hash.digest('hex')
 }

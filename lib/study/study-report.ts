@@ -2,6 +2,7 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { plotSvg, type Series } from '../report/plot.ts'
 import { packageVersion } from '../setup/paths.ts'
+import { changeText } from '../statistics/change-text.ts'
 import { writeDurably } from '../training/checkpoint.ts'
 import type { CellResult } from './cell.ts'
 import { type ArmComparison, compareArms } from './comparison.ts'
@@ -57,7 +58,7 @@ export function studyTables(study: Pick<Study, 'compare'>, arms: readonly ArmCom
         arm.isControl ? 'control' : percentInterval(relative),
         arm.isControl ? '' : probability(p),
         arm.isControl ? '' : probability(holmP),
-        arm.isControl ? '' : percent(detectable, false),
+        arm.isControl ? '' : percent(detectable),
         isReach && !arm.isControl ? reachText(arm) : '',
         arm.trainSeconds.toFixed(0),
       ]
@@ -112,13 +113,14 @@ function reachText({ reach }: ArmComparison): string {
 }
 
 function percentInterval({ mean, low, high }: { mean: number; low: number; high: number }): string {
-  return Number.isFinite(low) ? `${percent(mean)} [${percent(low)}, ${percent(high)}]` : percent(mean)
+  if (!Number.isFinite(mean)) return ''
+  return Number.isFinite(low)
+    ? `${changeText(mean)} [${changeText(low)}, ${changeText(high)}]`
+    : changeText(mean)
 }
 
-function percent(share: number, isSigned = true): string {
-  if (!Number.isFinite(share)) return ''
-  const text = (100 * share).toFixed(Math.abs(share) < 0.1 ? 2 : 1)
-  return `${isSigned && share > 0 ? '+' : ''}${text} %`
+function percent(share: number): string {
+  return Number.isFinite(share) ? `${(100 * share).toFixed(Math.abs(share) < 0.1 ? 2 : 1)} %` : ''
 }
 
 function probability(p: number): string {

@@ -173,7 +173,7 @@ class Tracker {
     string,
     { done: number; first: number | undefined; total: number; batch: number }
   >()
-  readonly #began = performance.now()
+  #began: number | undefined
   readonly #onProgress: StudyRunOptions['onProgress']
   #finished: number
 
@@ -201,6 +201,7 @@ class Tracker {
       images.done = done * images.batch
       images.first ??= images.done
     }
+    this.#began ??= performance.now()
     this.#tell()
   }
 
@@ -216,7 +217,7 @@ class Tracker {
     const images = sum(({ done }) => done)
     const totalImages = sum(({ total }) => total)
     const trained = sum(({ done, first }) => done - (first ?? done))
-    const elapsed = performance.now() - this.#began
+    const elapsed = performance.now() - (this.#began ?? performance.now())
     this.#onProgress?.({
       finishedCells: this.#finished,
       cellCount: cells.length,

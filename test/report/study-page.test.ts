@@ -91,6 +91,31 @@ describe('writeReport of a study', () => {
     ])
   })
 
+  it('shows the errors that the study names first, and factors between arms that are far apart', async () => {
+    for (const [arm, clipped] of [
+      ['plain', 4],
+      ['better', 0.1],
+    ] as const)
+      for (const seed of [0, 1, 2]) {
+        const file = join(study, arm, `seed-${seed}`, 'result.json')
+        const result = JSON.parse(await readFile(file, 'utf8'))
+        result.heldOut.ema['F.clipped'] = clipped
+        result.alternation = { coefficientOfVariation: 0.5, autocorrelation: -0.25, consecutiveRatio: 1.5 }
+        await writeFile(file, JSON.stringify(result))
+      }
+    const html = await page(study)
+    expect(html).to.include('mean squared error in F space, xStart clipped')
+    expect(cells(html, 'better')).to.deep.equal([
+      '3',
+      '0.1000',
+      '0.1000 to 0.1000',
+      '÷ 40.0',
+      '÷ 40.0 to ÷ 40.0',
+    ])
+    const alternation = html.slice(html.indexOf('How step losses alternate'))
+    expect(cells(alternation, 'plain')).to.deep.equal(['3', '0.500', '-0.250', '1.500'])
+  })
+
   it('stands beside runs', async () => {
     const html = await page(study, await makeRun(join(work.folder, 'run')))
     expect(headings(html).slice(0, 3)).to.deep.equal([

@@ -1,10 +1,11 @@
+import { appendFile } from 'node:fs/promises'
 import { request } from 'node:http'
 import { connect, createServer } from 'node:net'
 import { join } from 'node:path'
 import { expect } from 'chai'
 import { type Watch, watchRun } from '../../lib/report/watch.ts'
 import { start } from '../support/command.ts'
-import { makeRun, reportFolder } from '../support/report-runs.ts'
+import { makeRun, makeStudy, reportFolder } from '../support/report-runs.ts'
 
 /** The answer to a request, whatever its Host says. */
 function ask(
@@ -81,6 +82,18 @@ describe('watchRun', () => {
     await changed
     socket.destroy()
     expect(versions.size).to.be.above(1)
+  })
+
+  it('tells of a change in a cell of a study', async () => {
+    const study = await makeStudy(join(work.folder, 'study'))
+    watch = await watchRun(study)
+    const version = async () => /data-version="(\w+)"/.exec((await ask(watch!.port, '/')).text)?.[1]
+    const before = await version()
+    expect(await version()).to.equal(before)
+    await appendFile(join(study, 'better', 'seed-2', 'stats.jsonl'), '{"step":310,"loss":0.1}\n')
+    expect(await version())
+      .to.match(/^\w+$/)
+      .and.not.equal(before)
   })
 
   it('refuses a port that is none', async () => {

@@ -66,6 +66,7 @@ export function valueText(value: unknown): string {
   if (value === undefined) return '–'
   if (Array.isArray(value)) return value.map(valueText).join(', ')
   if (typeof value === 'boolean') return value ? 'yes' : 'no'
+  if (typeof value === 'number') return String(Number(value.toPrecision(8)))
   return typeof value === 'object' ? JSON.stringify(value) : String(value)
 }
 

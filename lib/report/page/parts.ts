@@ -92,7 +92,7 @@ function isNumber(value: string | number | null | undefined): boolean {
     value === null ||
     value === undefined ||
     typeof value === 'number' ||
-    /^[-+\d.,e \u2009%]+( to [-\d.e]+)?$/.test(value)
+    /^[-+×÷≥\d.,e \u2009%]+( to [-+×÷\d.,e %]+)?$/.test(value)
   )
 }
 

@@ -18,6 +18,8 @@ export interface StudyFolder {
   readonly about?: string
   /** The arm that others are compared with. */
   readonly control?: string
+  /** What the arms are compared by, the most important first. */
+  readonly metrics: readonly string[]
   /** By arm, then by seed. */
   readonly cells: readonly StudyCell[]
   /** Arms of study.json, each with its metrics; undefined until it is written. */
@@ -53,6 +55,7 @@ export async function readStudyFolder(folder: string): Promise<StudyFolder> {
     name: words(told.title) ?? words(told.name) ?? basename(resolve(folder)),
     ...(about !== undefined && { about }),
     ...(control !== undefined && { control }),
+    metrics: Array.isArray(compare.metrics) ? compare.metrics.map(String) : [],
     cells: cells.flat(),
     ...(Array.isArray(statistics.arms) && { arms: statistics.arms.filter(isFields) }),
   }

@@ -1,5 +1,7 @@
 // The tables of study.json.
+import { changeText } from '../../statistics/change-text.ts'
 import { type Fields, isFields, type Table } from './run-folder.ts'
+import type { StudyCell } from './study-folder.ts'
 
 /** A table for each metric: every arm's mean, its paired difference from the control with interval, and what could have been found. */
 export function studyTables(arms: readonly Fields[], control: string): Table[] {
@@ -16,7 +18,7 @@ export function studyTables(arms: readonly Fields[], control: string): Table[] {
       title: name,
       columns: [
         ...['arm', 'seeds', 'mean', `against ${control}`, '95 % interval', 'p', 'Holm’s p', 'detectable'],
-        ...(isReached ? ['images, control’s by arm’s'] : []),
+        ...(isReached ? ['times fewer images'] : []),
       ],
       rows: rows.map(({ arm, found }) => {
         const relative = isFields(found.relative) && arm.isControl !== true ? found.relative : {}
@@ -25,16 +27,32 @@ export function studyTables(arms: readonly Fields[], control: string): Table[] {
           String(arm.arm),
           Array.isArray(found.values) ? found.values.length : null,
           typeof found.mean === 'number' ? found.mean.toPrecision(5) : null,
-          isControl ? 'control' : percent(relative.mean),
-          between(percent(relative.low), percent(relative.high)),
+          isControl ? 'control' : change(relative.mean),
+          between(change(relative.low), change(relative.high)),
           isControl ? null : probability(found.p),
           isControl ? null : probability(found.holmP),
-          isControl ? null : percent(found.detectable, ''),
+          isControl ? null : percent(found.detectable),
           ...(isReached ? [reach(arm, name)] : []),
         ]
       }),
     }
   })
+}
+
+/** How step losses alternate, by arm, where every step was logged; undefined where none was. */
+export function alternationTable(cells: readonly StudyCell[]): Table | undefined {
+  const found = cells.flatMap(({ arm, result }) =>
+    isFields(result?.alternation) ? [{ arm, alternation: result.alternation }] : [],
+  )
+  if (found.length === 0) return undefined
+  const rows = [...new Set(found.map(({ arm }) => arm))].map((name) => {
+    const own = found.filter(({ arm }) => arm === name)
+    const mean = (key: string) =>
+      (own.reduce((sum, { alternation }) => sum + Number(alternation[key]), 0) / own.length).toFixed(3)
+    return [name, own.length, ...['coefficientOfVariation', 'autocorrelation', 'consecutiveRatio'].map(mean)]
+  })
+  const titles = ['deviation / mean of step losses', 'lag-1 autocorrelation', 'ratio of consecutive']
+  return { title: '', columns: ['arm', 'seeds', ...titles], rows }
 }
 
 /** How many times fewer images an arm needs for the control's last error; null where that was not measured. */
@@ -50,16 +68,21 @@ function reach(arm: Fields, metric: string): string | null {
   if (Array.isArray(seeds) && Number(reached) < seeds.length) return `${reached} of ${seeds.length} reach it`
   const times = (value: unknown) => (typeof value === 'number' ? `${value.toFixed(2)}` : null)
   const range = between(times((ratio as Fields).low), times((ratio as Fields).high))
-  return `${times((ratio as Fields).mean) ?? '–'}${range === null ? '' : ` (${range})`}`
+  // Below the control's last error at the first stop already: the ratio is at least this.
+  const isBound = Array.isArray(seeds) && seeds.some((seed) => isFields(seed) && seed.isUpperBound === true)
+  return `${isBound ? '≥ ' : ''}${times((ratio as Fields).mean) ?? '–'}${range === null ? '' : ` (${range})`}`
 }
 
 function between(low: string | null, high: string | null): string | null {
   return low === null || high === null ? null : `${low} to ${high}`
 }
 
-function percent(share: unknown, plus = '+'): string | null {
-  if (typeof share !== 'number') return null
-  return `${share > 0 ? plus : ''}${(100 * share).toFixed(Math.abs(share) < 0.1 ? 2 : 1)} %`
+function change(share: unknown): string | null {
+  return typeof share === 'number' ? changeText(share) : null
+}
+
+function percent(share: unknown): string | null {
+  return typeof share === 'number' ? `${(100 * share).toFixed(Math.abs(share) < 0.1 ? 2 : 1)} %` : null
 }
 
 function probability(p: unknown): string | null {

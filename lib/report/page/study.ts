@@ -1,4 +1,6 @@
 // What the page says about a study.
+
+import { changeText } from '../../statistics/change-text.ts'
 import { comparisonFigures, differences, type RunGroup, seriesOf, valueText } from './compare.ts'
 import type { LineFigure } from './figure.ts'
 import { type Html, html } from './html.ts'
@@ -6,15 +8,24 @@ import { meanInterval } from './interval.ts'
 import { figures, section, table } from './parts.ts'
 import { isFields, type Table } from './run-folder.ts'
 import type { StudyCell, StudyFolder } from './study-folder.ts'
-import { studyTables } from './study-tables.ts'
+import { alternationTable, studyTables } from './study-tables.ts'
 
-/** Held-out errors of a finished cell: F-space means, of averaged weights where there are some. */
+/** What a cell's held-out errors are measured in: of these, the study's first metric that says so. */
+const ERRORS = {
+  'F.clipped': 'F space, xStart clipped',
+  'v.clipped': 'v space, xStart clipped',
+  F: 'F space',
+  v: 'v space',
+} as const
+
+type ErrorName = keyof typeof ERRORS
+
+/** Held-out errors of a finished cell, of the weights that its evaluation names. */
 interface HeldOut {
-  readonly F: number
-  readonly v: number
+  readonly mean: number
   readonly logSnr: readonly number[]
   readonly byTimestep: readonly number[]
-  readonly curve: readonly { readonly imagesSeen: number; readonly F: number }[]
+  readonly curve: readonly { readonly imagesSeen: number; readonly mean: number }[]
 }
 
 interface Arm {
@@ -26,9 +37,10 @@ interface Arm {
 /** Held-out errors with intervals over seeds, differences from the control, and the runs' curves. */
 export async function studyParts(study: StudyFolder): Promise<(Html | undefined)[]> {
   const names = [...new Set(study.cells.map(({ arm }) => arm))]
+  const error = errorOf(study)
   const arms = names.map((name): Arm => {
     const cells = study.cells.filter(({ arm }) => arm === name)
-    return { name, cells, results: new Map(cells.flatMap((cell) => heldOut(cell) ?? [])) }
+    return { name, cells, results: new Map(cells.flatMap((cell) => heldOut(cell, error) ?? [])) }
   })
   const finished = study.cells.filter(({ result }) => result).length
   const groups: RunGroup[] = arms.map(({ name, cells }) => ({ name, runs: cells.map(({ run }) => run) }))
@@ -36,21 +48,24 @@ export async function studyParts(study: StudyFolder): Promise<(Html | undefined)
   const keys = differences(arms.map(({ cells }) => cells[0]!.run.config)).filter((key) => key !== 'run')
   const options = keys.map((key) => [key, ...arms.map(({ cells }) => valueText(cells[0]!.run.config[key]))])
   const measured = arms.filter(({ results }) => results.size > 0)
+  const alternation = alternationTable(study.cells)
   const control = measured.find(({ name }) => name === study.control) ?? measured[0]
   return [
     html`<p class="lede">${study.about && `${study.about} `}${finished} of ${study.cells.length} runs finished.</p>
 `,
     control &&
       section('Held-out error', 2, [
-        await figures(heldOutFigures(measured)),
-        study.arms ? undefined : table(heldOutTable(measured, control)),
+        await figures(heldOutFigures(measured, error)),
+        study.arms ? undefined : table(heldOutTable(measured, control, error)),
       ]),
     study.arms &&
       section(
         'Comparison with the control',
         2,
         studyTables(study.arms, study.control ?? 'the control').map(table),
+        'Mean of each arm, and the mean of its relative differences from the control, seed by seed, with Student’s interval. Holm’s p is corrected for the number of arms; below 0.05 an arm was found different. Detectable is the difference that so many pairs would have found with 80 % power.',
       ),
+    alternation && section('How step losses alternate', 2, [table(alternation)]),
     options.length > 0
       ? section('Options that differ', 2, [
           table({ title: '', columns: ['option', ...names], rows: options }),
@@ -60,23 +75,36 @@ export async function studyParts(study: StudyFolder): Promise<(Html | undefined)
   ]
 }
 
+/** The first metric of the study that is such an error in every result; clipped F where the study names none. */
+function errorOf({ metrics, cells }: StudyFolder): ErrorName {
+  const results = cells.filter(({ result }) => isFields(result?.heldOut))
+  const named = metrics.flatMap((metric) => {
+    const [name] = /^[Fv](\.clipped)?(?=$|\.raw$|\.ema$)/.exec(metric) ?? []
+    return name === undefined ? [] : [name as ErrorName]
+  })
+  const isThere = (name: ErrorName) => results.every((cell) => heldOut(cell, name) !== undefined)
+  return [...named, 'F.clipped' as const].find(isThere) ?? 'F'
+}
+
 /** Seed and errors of result.json; undefined where it has none. */
-function heldOut({ seed, result }: StudyCell): [[number, HeldOut]] | undefined {
+function heldOut({ seed, result }: StudyCell, name: ErrorName): [[number, HeldOut]] | undefined {
   const found = result?.heldOut
   if (!isFields(found)) return undefined
-  const [errors, weights] = isFields(found.ema) ? [found.ema, 'ema'] : [found.raw, 'raw']
-  if (!isFields(errors) || typeof errors.F !== 'number') return undefined
+  const isRaw = isFields(result?.settings) && result.settings.weights === 'raw'
+  const weights = !isRaw && isFields(found.ema) ? 'ema' : 'raw'
+  const errors = found[weights]
+  if (!isFields(errors) || typeof errors[name] !== 'number') return undefined
   const numbers = (value: unknown) => (Array.isArray(value) ? value.map(Number) : [])
   const points = Array.isArray(result?.curve) ? result.curve.filter(isFields) : []
   const curve = points.map((point) => {
     const means = isFields(point[weights]) ? point[weights] : point.raw
-    return { imagesSeen: Number(point.imagesSeen), F: isFields(means) ? Number(means.F) : Number.NaN }
+    return { imagesSeen: Number(point.imagesSeen), mean: isFields(means) ? Number(means[name]) : Number.NaN }
   })
-  const byTimestep = isFields(errors.perTimestep) ? numbers(errors.perTimestep.F) : []
-  return [[seed, { F: errors.F, v: Number(errors.v), logSnr: numbers(found.logSnr), byTimestep, curve }]]
+  const byTimestep = isFields(errors.perTimestep) ? numbers(errors.perTimestep[name]) : []
+  return [[seed, { mean: errors[name], logSnr: numbers(found.logSnr), byTimestep, curve }]]
 }
 
-function heldOutFigures(arms: readonly Arm[]): LineFigure[] {
+function heldOutFigures(arms: readonly Arm[], error: ErrorName): LineFigure[] {
   const note = arms.some(({ results }) => results.size > 1)
     ? { note: 'Bands: 95 % intervals of the mean over seeds (Student’s t).' }
     : {}
@@ -90,14 +118,14 @@ function heldOutFigures(arms: readonly Arm[]): LineFigure[] {
       })
       return { name, x: places, ...seriesOf(points, all.length) }
     })
-  const y = { label: 'mean squared error in F space', scale: 'log' } as const
+  const y = { label: `mean squared error in ${ERRORS[error]}`, scale: 'log' } as const
   return [
     {
-      ...{ title: 'Held-out error while training', x: { label: 'images seen' }, y },
+      ...{ title: 'Held-out error while training', x: { label: 'images seen', scale: 'log' as const }, y },
       ...{
         series: over(
           ({ curve }) => curve.map(({ imagesSeen }) => imagesSeen),
-          ({ curve }) => curve.map(({ F }) => F),
+          ({ curve }) => curve.map(({ mean }) => mean),
         ),
         ...note,
       },
@@ -117,15 +145,15 @@ function heldOutFigures(arms: readonly Arm[]): LineFigure[] {
 }
 
 /** Mean errors of the arms and their paired difference from the control, seed by seed. */
-function heldOutTable(arms: readonly Arm[], control: Arm): Table {
+function heldOutTable(arms: readonly Arm[], control: Arm, error: ErrorName): Table {
   return {
-    title: 'Held-out error at the end, F space',
+    title: `Held-out error at the end, ${ERRORS[error]}`,
     columns: ['arm', 'seeds', 'mean', '95 % interval', `against ${control.name}`, '95 % interval '],
     rows: arms.map((arm) => {
-      const errors = meanInterval([...arm.results.values()].map(({ F }) => F))
-      const pairs = [...arm.results].flatMap(([seed, { F }]) => {
+      const errors = meanInterval([...arm.results.values()].map(({ mean }) => mean))
+      const pairs = [...arm.results].flatMap(([seed, { mean }]) => {
         const other = control.results.get(seed)
-        return other && arm !== control ? [Math.log(F / other.F)] : []
+        return other && arm !== control ? [Math.log(mean / other.mean)] : []
       })
       const ratio = pairs.length > 0 ? meanInterval(pairs) : undefined
       return [
@@ -147,8 +175,7 @@ function range(
   return low === undefined || high === undefined ? null : `${words(low)} to ${words(high)}`
 }
 
-/** A mean log ratio as a change in per cent. */
+/** A mean log ratio as a change in per cent, or a factor where that says more. */
 function percent(logRatio: number): string {
-  const change = 100 * Math.expm1(logRatio)
-  return `${change > 0 ? '+' : ''}${change.toFixed(2)} %`
+  return changeText(Math.expm1(logRatio), 2)
 }
