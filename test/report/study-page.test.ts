@@ -100,6 +100,7 @@ describe('writeReport of a study', () => {
         const file = join(study, arm, `seed-${seed}`, 'result.json')
         const result = JSON.parse(await readFile(file, 'utf8'))
         result.heldOut.ema['F.clipped'] = clipped
+        result.heldOut.ema.perTimestep['F.clipped'] = [clipped, 2 * clipped]
         result.alternation = { coefficientOfVariation: 0.5, autocorrelation: -0.25, consecutiveRatio: 1.5 }
         await writeFile(file, JSON.stringify(result))
       }
