@@ -58,6 +58,9 @@ export function mixOptions(call: string, given: LossWords) {
   if (!spaces.includes(space)) {
     throw argumentError(call, 'space', `absent or one of ${spaces.join(', ')} with mix ${name}`, space)
   }
+  if (space === 'own' && /[:,]\s*cap=/.test(words)) {
+    throw argumentError(call, 'mix', 'without cap where space is own, which converts nothing', words)
+  }
   if (!hasCourse && mixSteps !== undefined) {
     throw argumentError(call, 'mixSteps', `absent with mix ${name}, which has no course`, mixSteps)
   }

@@ -106,6 +106,9 @@ describe('run with mix', () => {
     expect(await message('table', { choose: 'min' })).to.equal(
       'run: expected choose to be absent or given with mix table, got "min"',
     )
+    expect(await message('all:cap=3', { space: 'own' })).to.equal(
+      'run: expected mix to be without cap where space is own, which converts nothing, got "all:cap=3"',
+    )
     expect(await message('relaxed', { compare: 'own' })).to.equal(
       'run: expected compare to be absent or xStart with mix relaxed, got "own"',
     )
