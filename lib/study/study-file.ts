@@ -216,7 +216,8 @@ export function settingsHash(settings: object): string {
 export function workers(jobs?: number): { readonly jobs: number; readonly threads: number } {
   const cores = availableParallelism()
   const wanted = jobs ?? cores
-  return { jobs: wanted, threads: Math.max(1, Math.floor(cores / wanted)) }
+  const most = Number(process.env.OMP_NUM_THREADS) || cores // as LibTorch itself takes it
+  return { jobs: wanted, threads: Math.max(1, Math.min(most, Math.floor(cores / wanted))) }
 }
 
 /** @internal Names that options of an arm may have. */
