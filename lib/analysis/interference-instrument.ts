@@ -154,18 +154,21 @@ function gradientPlots(gradients: GradientConflict, found: SlotGradients): PlotS
 function headSharePlots({ slots, heads, byHead }: GradientConflict): PlotSpec[] {
   if (byHead.length === 0) return []
   const middle = slots.map(({ begin, end }) => (begin + end - 1) / 2 + 1)
+  // Where noise decides a slot's norms its shares are not known.
+  const series = heads.map((head, h) => {
+    const known = byHead.flatMap(({ share }, k) => {
+      const value = share[h]
+      return typeof value === 'number' && Number.isFinite(value) ? [{ x: middle[k]!, y: value }] : []
+    })
+    return { name: head, x: known.map(({ x }) => x), y: known.map(({ y }) => y) }
+  })
+  if (series.every(({ x }) => x.length === 0)) return []
   return [
     {
       title: 'Share of each head in the trunk’s squared gradient norm',
       x: { label: 'middle of the slot, t + 1', scale: 'log' },
       y: { label: 'share, each head with its own loss' },
-      series: heads.map((head, h) => {
-        const known = byHead.flatMap(({ share }, k) => {
-          const value = share[h]
-          return typeof value === 'number' && Number.isFinite(value) ? [{ x: middle[k]!, y: value }] : []
-        })
-        return { name: head, x: known.map(({ x }) => x), y: known.map(({ y }) => y) }
-      }),
+      series: series.filter(({ x }) => x.length > 0),
     },
   ]
 }

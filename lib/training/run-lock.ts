@@ -68,15 +68,20 @@ function isAlive({ pid, started }: Owner): boolean {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EPERM') return false
   }
-  return started === startOf(pid)
+  return started === startOf(pid) && statOf(pid)[0] !== 'Z' // killed, but nobody has asked how it ended
 }
 
-/** Field 22 of /proc/PID/stat; empty where there is no /proc. */
-function startOf(pid: number): string {
+/** Fields of /proc/PID/stat from the third on; none where there is no /proc. */
+function statOf(pid: number): string[] {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
-    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? ''
+    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')
   } catch {
-    return ''
+    return []
   }
+}
+
+/** Field 22: when it began; empty where that is not known. */
+function startOf(pid: number): string {
+  return statOf(pid)[19] ?? ''
 }

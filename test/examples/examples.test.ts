@@ -76,7 +76,7 @@ describe('Pages', () => {
   it('show options of train that exist', async () => {
     const { RUN_SHAPE } = await import('../../lib/training/run-config.ts')
     const table = read('README.md').split('Most used options')[1]?.split('Unknown options')[0] ?? ''
-    const named = [...table.matchAll(/--([a-z][a-z-]+)/g)].map(([, option = '']) =>
+    const named = [...table.matchAll(/--([a-z][a-z0-9-]+)/g)].map(([, option = '']) =>
       option.replaceAll(/-(\w)/g, (_, letter: string) => letter.toUpperCase()),
     )
     expect(named).to.not.be.empty

@@ -58,7 +58,10 @@ describe("A run with guided-diffusion's options", () => {
         'lossScaleGrowth to be absent unless precision is fp16, got 1',
       ],
       [{ sumsMicroBatches: true }, 'sumsMicroBatches to be absent without microBatch, got true'],
-      [{ loss: 'kll' as 'kl' }, 'loss to be one of mse, rescaledMse, kl, rescaledKl, got "kll"'],
+      [
+        { loss: 'kll' as 'kl' },
+        'loss to be one of mse, rescaledMse, kl, rescaledKl, got "kll"; did you mean kl?',
+      ],
     ] as const) {
       const error = await rejection(runConfig({ data: 'digits', steps: 1, ...options }))
       expect(error.message).to.equal(`run: expected ${message}`)

@@ -77,7 +77,7 @@ describe('Recipes of a run', () => {
     for (const [options, message] of [
       [
         { recipe: 'smallbatch' },
-        'recipe to be one of small-batch, paper, guided-diffusion, got "smallbatch"',
+        'recipe to be one of small-batch, paper, guided-diffusion, got "smallbatch"; did you mean small-batch?',
       ],
       [
         { emaHalfLife: [9], emaRates: [0.5] },
