@@ -5,7 +5,7 @@ import { device, integer, text } from '../options.ts'
 import { type Instrument, writeInstrument } from '../report/instrument-file.ts'
 import { NOT_HELD_OUT } from './held-out-images.ts'
 import { MODEL_SHAPE } from './model-options.ts'
-import { IMAGES_SHAPE, type SamplingNetwork } from './network-for-sampling.ts'
+import { IMAGES_SHAPE, type SamplingNetwork, SOURCE_SHAPE } from './network-for-sampling.ts'
 import { kebab } from './options.ts'
 import { RUNTIME_SHAPE } from './runtime-options.ts'
 
@@ -13,12 +13,7 @@ const about = <T extends z.ZodType>(description: string, schema: T): T => schema
 
 /** Options of every instrument. */
 export const INSTRUMENT_SHAPE = {
-  run: about('folder of a run, whose newest checkpoint is used', text().optional()),
-  checkpoint: about('folder of a checkpoint of a run', text().optional()),
-  weights: about(
-    'average (ema), weights themselves (raw), or the rate of an average; without --run and --checkpoint a .pt or .safetensors file',
-    text().default('ema'),
-  ),
+  ...SOURCE_SHAPE,
   ...IMAGES_SHAPE,
   seed: about('keys images, noise and draws', integer(0).default(1)),
   name: about('of the files; the instrument and the checkpoint by default', text().optional()),

@@ -11,7 +11,7 @@ import { HEADS } from '../prediction/heads.ts'
 import { firstBatch, measuredImages, trainingOf } from './held-out-images.ts'
 import { interruptible } from './interrupt.ts'
 import { MODEL_SHAPE } from './model-options.ts'
-import { IMAGES_SHAPE, imagesFor, networkForSampling } from './network-for-sampling.ts'
+import { IMAGES_SHAPE, imagesFor, networkForSampling, SOURCE_SHAPE } from './network-for-sampling.ts'
 import { helpText, parseOptions } from './options.ts'
 import { streamProgress } from './progress.ts'
 import { applyRuntime, RUNTIME_SHAPE } from './runtime-options.ts'
@@ -21,12 +21,7 @@ import { asUsage } from './usage.ts'
 const about = <T extends z.ZodType>(description: string, schema: T): T => schema.meta({ description }) as T
 
 const SHAPE = {
-  run: about('folder of a run, whose newest checkpoint is used', text().optional()),
-  checkpoint: about('folder of a checkpoint of a run', text().optional()),
-  weights: about(
-    'average (ema), weights themselves (raw), or the rate of an average; without --run and --checkpoint a .pt or .safetensors file',
-    text().default('ema'),
-  ),
+  ...SOURCE_SHAPE,
   ...IMAGES_SHAPE,
   count: about('images, the same with the same noise at every timestep', integer(1).default(128)),
   timestepStride: about('measure every so many timesteps', integer(1).default(20)),

@@ -50,6 +50,16 @@ export interface SamplingNetwork {
   readonly state?: CheckpointState
 }
 
+/** Whose network it is. */
+export const SOURCE_SHAPE = {
+  run: about('folder of a run, whose newest checkpoint is used', text().optional()),
+  checkpoint: about('folder of a checkpoint of a run', text().optional()),
+  weights: about(
+    'average (ema), weights themselves (raw), or the rate of an average; without --run and --checkpoint a .pt or .safetensors file',
+    text().default('ema'),
+  ),
+} satisfies Record<string, z.ZodType>
+
 /** Options that name images. */
 export const IMAGES_SHAPE = {
   data: about('images, as for train; those of the run by default', text().optional()),

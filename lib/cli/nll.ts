@@ -13,7 +13,7 @@ import { openImages } from '../training/run.ts'
 import { PRECISIONS } from '../training/trainer.ts'
 import { interruptible } from './interrupt.ts'
 import { MODEL_SHAPE } from './model-options.ts'
-import { IMAGES_SHAPE, imagesFor, networkForSampling } from './network-for-sampling.ts'
+import { IMAGES_SHAPE, imagesFor, networkForSampling, SOURCE_SHAPE } from './network-for-sampling.ts'
 import { helpText, parseOptions } from './options.ts'
 import { streamProgress } from './progress.ts'
 import { applyRuntime, RUNTIME_SHAPE } from './runtime-options.ts'
@@ -22,12 +22,7 @@ import { asUsage } from './usage.ts'
 const about = <T extends z.ZodType>(description: string, schema: T): T => schema.meta({ description }) as T
 
 const SHAPE = {
-  run: about('folder of a run, whose newest checkpoint is used', text().optional()),
-  checkpoint: about('folder of a checkpoint of a run', text().optional()),
-  weights: about(
-    'average (ema), weights themselves (raw), or the rate of an average; without --run and --checkpoint a .pt or .safetensors file',
-    text().default('ema'),
-  ),
+  ...SOURCE_SHAPE,
   ...IMAGES_SHAPE,
   count: about('images, the first of the data in their order; all by default', integer(1).optional()),
   batchSize: about('images at once', integer(1).default(16)),

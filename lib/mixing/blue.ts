@@ -100,3 +100,13 @@ function solve(matrix: readonly (readonly number[])[], right: readonly number[])
   }
   return rows.map((row, k) => (row[k] === 0 ? 0 : row[size]! / row[k]!))
 }
+
+/** Mean square w' P w of a mixture, from the [size, size] mean products of its parts' errors, row-major. */
+export function mixtureSquare(weights: readonly number[], products: ArrayLike<number>): number {
+  const size = weights.length
+  let sum = 0
+  for (let h = 0; h < size; h++)
+    for (let g = 0; g < size; g++)
+      sum += (weights[h] as number) * (weights[g] as number) * (products[h * size + g] as number)
+  return sum
+}

@@ -1,7 +1,7 @@
 import { argumentError, checkInteger, checkNumber, checkTimesteps } from '../check.ts'
 import type { Head } from '../prediction/heads.ts'
 import type { JsonValue, StepLosses } from '../timesteps/sampler.ts'
-import { type BlueOptions, blueWeights } from './blue.ts'
+import { type BlueOptions, blueWeights, mixtureSquare } from './blue.ts'
 import { binOfLogSnr, binOfTimestep, type LogSnrBins, logSnrBins } from './log-snr-bins.ts'
 
 /** Options of `HeadStatistics`. */
@@ -201,13 +201,7 @@ export class HeadStatistics {
 
   /** Mean squared error in v space, in a bin, of a mixture of the heads. */
   mixtureError(bin: number, weights: readonly number[]): number {
-    const products = this.products(bin)
-    const size = this.heads.length
-    let sum = 0
-    for (let h = 0; h < size; h++)
-      for (let g = 0; g < size; g++)
-        sum += (weights[h] as number) * (weights[g] as number) * (products[h * size + g] as number)
-    return sum
+    return mixtureSquare(weights, this.products(bin))
   }
 
   /** The best head at any noise level. */

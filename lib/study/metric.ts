@@ -1,5 +1,5 @@
 import { argumentError } from '../check.ts'
-import { blueWeights } from '../mixing/blue.ts'
+import { blueWeights, mixtureSquare } from '../mixing/blue.ts'
 import { HEADS, type Head } from '../prediction/heads.ts'
 import { signalWeights } from '../prediction/signal-weights.ts'
 import type { CellResult, HeldOutResult } from './cell.ts'
@@ -110,17 +110,10 @@ function combinedMean(
       [odd[k]!, even[k]!],
     ] as const) {
       const weights = weightsOf(combination, heads, chosenOn, snr / (1 + snr))
-      sum += (factor / 2) * quadraticForm(weights, measuredOn)
+      sum += (factor / 2) * mixtureSquare(weights, measuredOn)
     }
   }
   return sum / logSnr.length
-}
-
-function quadraticForm(weights: readonly number[], matrix: readonly number[]): number {
-  let sum = 0
-  for (const [g, w] of weights.entries())
-    for (const [h, u] of weights.entries()) sum += w * u * matrix[g * weights.length + h]!
-  return sum
 }
 
 function weightsOf(
