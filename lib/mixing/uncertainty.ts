@@ -1,4 +1,5 @@
 import { argumentError, checkInteger, checkNumber } from '../check.ts'
+import { Adam } from '../timesteps/adam.ts'
 import { type MixContext, perHeadOf } from './mix-context.ts'
 import type { HeadPolicy } from './policy.ts'
 
@@ -9,8 +10,6 @@ export interface HeadUncertaintyOptions {
   /** Cosines of log snr; 16 by default. */
   readonly features?: number
 }
-
-const [BETA1, BETA2, TINY] = [0.9, 0.99, 1e-8]
 
 /**
  * Learns how large each head's error is at each noise level, u = log error, and divides by it, with `loss.choose: 'mean'` and
@@ -32,11 +31,8 @@ export function uncertaintyPolicy(context: MixContext, options: HeadUncertaintyO
       (_, k) => Math.cos(Math.PI * k * place) * (k ? Math.SQRT2 : 1),
     )
   })
-  const fields = { theta: table(), first: table(), second: table() }
-  let steps = 0
-  function table(): Float64Array {
-    return new Float64Array(size * features)
-  }
+  const adam = new Adam(size * features, lr)
+  const fields = { theta: adam.values, first: adam.first, second: adam.second }
   const u = (t: number, head: number): number => {
     const row = basis[t] as Float64Array
     return row.reduce((sum, value, k) => sum + value * (fields.theta[head * features + k] as number), 0)
@@ -46,7 +42,7 @@ export function uncertaintyPolicy(context: MixContext, options: HeadUncertaintyO
     decide: (t) => ({ headWeight: perHeadOf(t, size, (at, head) => Math.exp(-u(at, head))) }),
     observe({ t, perHead }) {
       if (!perHead.every(Number.isFinite)) return
-      const gradient = table()
+      const gradient = new Float64Array(size * features)
       for (let i = 0; i < t.length; i++) {
         const at = t[i] as number
         for (let head = 0; head < size; head++) {
@@ -55,17 +51,10 @@ export function uncertaintyPolicy(context: MixContext, options: HeadUncertaintyO
             gradient[head * features + k]! += slope * (basis[at]![k] as number)
         }
       }
-      steps++
-      const { theta, first, second } = fields
-      for (const [i, g] of gradient.entries()) {
-        first[i] = BETA1 * (first[i] as number) + (1 - BETA1) * g
-        second[i] = BETA2 * (second[i] as number) + (1 - BETA2) * g * g
-        const direction = (first[i] as number) / (1 - BETA1 ** steps)
-        theta[i]! -= (lr * direction) / (Math.sqrt((second[i] as number) / (1 - BETA2 ** steps)) + TINY)
-      }
+      adam.update(gradient)
     },
     state: () => ({
-      steps,
+      steps: adam.steps,
       ...Object.fromEntries(Object.entries(fields).map(([name, values]) => [name, Array.from(values)])),
     }),
     restore(state) {
@@ -74,7 +63,7 @@ export function uncertaintyPolicy(context: MixContext, options: HeadUncertaintyO
       if (!fits || typeof stored.steps !== 'number') {
         throw argumentError(`${call}.restore`, 'state', `of ${size} heads and ${features} features`, state)
       }
-      steps = stored.steps
+      adam.steps = stored.steps
       for (const [name, values] of Object.entries(fields)) values.set(stored[name] as number[])
     },
   }

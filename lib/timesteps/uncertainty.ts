@@ -1,5 +1,6 @@
 import { checkInteger, checkKnownOptions, checkNumber } from '../check.ts'
 import { keyedRandom } from '../random.ts'
+import { Adam } from './adam.ts'
 import { clippedSnr } from './law.ts'
 import { numbersOf } from './loss-bins.ts'
 import type { JsonValue, TimestepSampler } from './sampler.ts'
@@ -21,9 +22,6 @@ export interface UncertaintySampler extends TimestepSampler {
   /** u of each timestep now, shape [T]: about the logarithm of its loss. */
   uncertainty(): Float64Array
 }
-
-const BETA1 = 0.9
-const BETA2 = 0.99
 
 /**
  * Learns the logarithm u(t) of the loss and weighs each example by e^-u, so that every noise level contributes the same (math.md, eq. 99;
@@ -49,10 +47,8 @@ export function uncertaintySampler(
   const scale = Math.sqrt(2 / featureCount)
 
   const size = featureCount + 1
-  const slope = new Float64Array(size) // of the features, then the constant
-  const moment1 = new Float64Array(size)
-  const moment2 = new Float64Array(size)
-  let updates = 0
+  const adam = new Adam(size, lr)
+  const { values: slope, first: moment1, second: moment2 } = adam // of the features, then the constant
 
   const features = (t: number): Float64Array => {
     const at = new Float64Array(size).fill(1)
@@ -80,17 +76,11 @@ export function uncertaintySampler(
         weighted[i] = scaled
         for (let j = 0; j < size; j++) gradient[j]! += ((1 - scaled) * at[j]!) / losses.loss.length
       }
-      updates++
-      for (let j = 0; j < size; j++) {
-        moment1[j] = BETA1 * moment1[j]! + (1 - BETA1) * gradient[j]!
-        moment2[j] = BETA2 * moment2[j]! + (1 - BETA2) * gradient[j]! ** 2
-        const deviation = Math.sqrt(moment2[j]! / (1 - BETA2 ** updates))
-        slope[j]! -= (lr * (moment1[j]! / (1 - BETA1 ** updates))) / (deviation + 1e-8)
-      }
+      adam.update(gradient)
       sampler.observe?.({ ...losses, loss: weighted })
     },
     state: () => ({
-      updates: [updates],
+      updates: [adam.steps],
       ...{ slope: [...slope], moment1: [...moment1], moment2: [...moment2] },
       sampler: sampler.state?.() ?? null,
     }),
@@ -99,7 +89,7 @@ export function uncertaintySampler(
       slope.set(read('slope', size))
       moment1.set(read('moment1', size))
       moment2.set(read('moment2', size))
-      updates = read('updates', 1)[0]!
+      adam.steps = read('updates', 1)[0]!
       sampler.restore?.((state as { sampler: JsonValue }).sampler)
     },
   }
