@@ -138,6 +138,7 @@ export { HeadStatistics, type HeadStatisticsOptions } from './mixing/head-statis
 export { readHeadStatistics, writeHeadStatistics } from './mixing/head-statistics-file.ts'
 export { type LogSnrBins, logSnrBins, logSnrOf } from './mixing/log-snr-bins.ts'
 export { mergePolicy } from './mixing/merge.ts'
+export { type MinimumOptions, minimumPolicy } from './mixing/minimum.ts'
 export type { MixContext } from './mixing/mix-context.ts'
 export { type NormalisedOptions, normalisedPolicy } from './mixing/normalised.ts'
 export type { HeadDecision, HeadPolicy, MixtureLoss } from './mixing/policy.ts'

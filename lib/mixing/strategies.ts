@@ -4,6 +4,7 @@ import type { Head } from '../prediction/heads.ts'
 import { allHeadsPolicy } from './all-heads.ts'
 import { consensusPolicy } from './consensus.ts'
 import { mergePolicy } from './merge.ts'
+import { minimumPolicy } from './minimum.ts'
 import type { MixContext } from './mix-context.ts'
 import { normalisedPolicy } from './normalised.ts'
 import type { HeadPolicy } from './policy.ts'
@@ -28,6 +29,8 @@ interface Strategy {
   /** One line for people. */
   readonly about: string
   readonly choose: Choose
+  /** Instead of it where `warmup` is not 0. */
+  readonly chooseAfterWarmup?: Choose
   readonly compare: Space
   /** Space of the loss unless another one is asked for. */
   readonly space: Space
@@ -44,9 +47,11 @@ interface Strategy {
 const COMMON = ['xStart', 'v', 'eps', 'F'] as const
 const minimum = (choose: Choose, compare: Space, about: string): Strategy => ({
   about,
-  choose,
-  compare,
-  space: 'own',
+  ...{ choose, compare, space: 'own' },
+  ...(choose === 'min' && {
+    arguments: { warmup: argument(0) },
+    ...{ chooseAfterWarmup: 'relaxed' as const, policy: minimumPolicy },
+  }),
 })
 
 /** Every way to train several heads together, by the name that `mix` takes. */
@@ -146,7 +151,8 @@ export function parseMix(text: string, call = 'parseMix'): Mix {
   }
   const strategy: Strategy = STRATEGIES[name as MixName]
   const args = argumentsOf(call, name, strategy.arguments ?? {}, colon === -1 ? '' : text.slice(colon + 1))
-  const { choose, compare, space, about, spaces, heads = [], hasCourse = false, policy } = strategy
+  const { compare, space, about, spaces, heads = [], hasCourse = false, policy } = strategy
+  const choose = (args.warmup && strategy.chooseAfterWarmup) || strategy.choose
   const numbers = Object.entries(args).map(([key, value]) => `${key}=${value}`)
   return {
     name: name as MixName,

@@ -16,6 +16,7 @@ import {
 } from '../training/checkpoint.ts'
 import { openImages, type RunHooks, readStoredConfig, run, splitImages } from '../training/run.ts'
 import { type RunConfig, type RunOptions, runConfig } from '../training/run-config.ts'
+import { type BitsResult, bitsHash, heldOutBits } from './bits.ts'
 import { featureClassifier } from './features.ts'
 import {
   clippedError,
@@ -69,7 +70,7 @@ export interface CurvePoint {
   readonly step: number
   readonly imagesSeen: number
   readonly ema?: HeldOutMeans
-  readonly raw: HeldOutMeans
+  readonly raw?: HeldOutMeans
 }
 
 /** What result.json of a cell holds. */
@@ -92,12 +93,13 @@ export interface CellResult {
     readonly heads: readonly Head[]
     readonly combine: string
     readonly ema?: HeldOutResult
-    readonly raw: HeldOutResult
+    readonly raw?: HeldOutResult
   }
   readonly curve: readonly CurvePoint[]
   /** How the loss went from step to step after the first tenth; only where every step was logged (logEvery 1). */
   readonly alternation?: Alternation
   readonly samples?: SampleResult
+  readonly bitsPerDim?: BitsResult
 }
 
 /** Who watches a cell. */
@@ -117,11 +119,18 @@ export async function finishedCell(
   seed: number,
 ): Promise<CellResult | undefined> {
   const result = await evaluatedCell(study, arm, seed)
-  const { samples } = arm.evaluate
-  return samples === undefined || result?.samples?.hash === samplesHash(arm.evaluate) ? result : undefined
+  return result && missing(result, arm.evaluate).length === 0 ? result : undefined
 }
 
-/** A cell that is trained and evaluated as the study wants it, whether or not samples were drawn. */
+/** What is measured apart from held-out errors, and not there as the settings want it. */
+function missing(result: CellResult, settings: EvaluationSettings): ('samples' | 'bitsPerDim')[] {
+  const hashes = { samples: samplesHash(settings), bitsPerDim: bitsHash(settings) }
+  return (['samples', 'bitsPerDim'] as const).filter(
+    (name) => settings[name] !== undefined && result[name]?.hash !== hashes[name],
+  )
+}
+
+/** A cell that is trained and whose held-out errors are as the study wants them, whatever else is missing. */
 async function evaluatedCell(study: Study, arm: StudyArm, seed: number): Promise<CellResult | undefined> {
   const result = await readJson<CellResult>(join(cellFolder(study.out, arm.name, seed), RESULT))
   const isCurrent =
@@ -174,10 +183,15 @@ export async function runCell(
       })
     }
     cell ??= await trained()
-    if (!cell || arm.evaluate.samples === undefined) return cell
-    const samples = await evaluator.samples(study.out, await newest(folder), signal, log)
-    cell = { ...cell, samples }
-    await writeDurably(join(folder, RESULT), `${JSON.stringify(cell, undefined, 1)}\n`)
+    for (const name of cell ? missing(cell, arm.evaluate) : []) {
+      const checkpoint = await newest(folder)
+      const measured =
+        name === 'samples'
+          ? { samples: await evaluator.samples(study.out, checkpoint, signal, log) }
+          : { bitsPerDim: await evaluator.bitsPerDim(checkpoint, signal) }
+      cell = { ...(cell as CellResult), ...measured }
+      await writeDurably(join(folder, RESULT), `${JSON.stringify(cell, undefined, 1)}\n`)
+    }
     return cell
   } catch (error) {
     if (signal?.aborted) return undefined
@@ -226,7 +240,7 @@ class Evaluator {
     const measured = await this.#measure(checkpoint, curveImages, signal)
     const means = ({ perTimestep: _, heads: __, products: ___, ...rest }: HeldOutResult): HeldOutMeans => rest
     const { step, imagesSeen, raw, ema } = measured
-    return { step, imagesSeen, ...(ema && { ema: means(ema) }), raw: means(raw) }
+    return { step, imagesSeen, ...(ema && { ema: means(ema) }), ...(raw && { raw: means(raw) }) }
   }
 
   async heldOut(checkpoint: string, signal?: AbortSignal): Promise<CellResult['heldOut']> {
@@ -234,7 +248,7 @@ class Evaluator {
     const { raw, ema, measured } = await this.#measure(checkpoint, images, signal)
     const { t, snr, heads } = measured
     const logSnr = Array.from(snr, (value) => Math.log(value))
-    return { t: Array.from(t), logSnr, heads, combine, ...(ema && { ema }), raw }
+    return { t: Array.from(t), logSnr, heads, combine, ...(ema && { ema }), ...(raw && { raw }) }
   }
 
   /** Draws samples and compares them, with the study's own classifier where the images have classes. */
@@ -257,13 +271,30 @@ class Evaluator {
     }
   }
 
+  /** Bits per dimension of the first held-out images. */
+  async bitsPerDim(checkpoint: string, signal?: AbortSignal): Promise<BitsResult> {
+    const { bitsPerDim } = this.#settings
+    if (!bitsPerDim) throw new Error('bitsPerDim: expected settings, got none')
+    const images = await this.#heldOutImages(bitsPerDim.images)
+    return heldOutBits(checkpoint, { ...this.#settings, bitsPerDim }, this.#config, images, signal)
+  }
+
   async #measure(checkpoint: string, imageCount: number, signal?: AbortSignal) {
     const images = await this.#heldOutImages(imageCount)
     const { trainer, step, imagesSeen } = await readCheckpoint(checkpoint)
-    const raw = await this.#errors(checkpoint, 'raw', images, signal)
-    const ema =
-      trainer.emaRates.length > 0 ? await this.#errors(checkpoint, 'ema', images, signal) : undefined
-    return { step, imagesSeen, raw: raw.result, measured: raw.measured, ...(ema && { ema: ema.result }) }
+    const { weights, bothWeights } = this.#settings
+    const hasAverage = trainer.emaRates.length > 0
+    const isRawMeant = weights === 'raw' || !hasAverage
+    const found: Partial<Record<'ema' | 'raw', HeldOutResult>> = {}
+    let measured: HeldOutError | undefined
+    for (const which of ['raw', 'ema'] as const) {
+      if (which === 'ema' ? !hasAverage : false) continue
+      if (!bothWeights && (which === 'raw') !== isRawMeant) continue
+      const errors = await this.#errors(checkpoint, which, images, signal)
+      found[which] = errors.result
+      measured ??= errors.measured
+    }
+    return { step, imagesSeen, ...found, measured: measured as HeldOutError }
   }
 
   async #errors(
@@ -383,9 +414,10 @@ function optionsHash(arm: StudyArm, seed: number): string {
   return settingsHash({ ...arm.options, seed, threads: undefined, keep: undefined, stops: arm.stops })
 }
 
-/** Of what decides held-out errors; samples are settled apart from them, and `weights` is a matter of the report. */
-function evaluationHash({ samples: _, weights: __, ...settings }: EvaluationSettings): string {
-  return settingsHash(settings)
+/** Of what decides held-out errors; samples and bits are settled apart from them, and `weights` is a matter of the report. */
+function evaluationHash(evaluate: EvaluationSettings): string {
+  const { samples: _, bitsPerDim: __, combinations: ___, weights: ____, bothWeights, ...settings } = evaluate
+  return settingsHash({ ...settings, ...(!bothWeights && { bothWeights }) })
 }
 
 /** Seconds a step, from the lines of timing.jsonl; those of a run that was continued count alike. */

@@ -8,7 +8,7 @@ import {
   pairsNeeded,
 } from '../statistics/paired.ts'
 import type { CellResult } from './cell.ts'
-import { curveValues, type Metric, metricValue, parseMetric } from './metric.ts'
+import { curveValues, type Metric, metricTimesteps, metricValue, parseMetric } from './metric.ts'
 import type { Study } from './study-file.ts'
 
 /** One arm against the control, in one metric; only seeds that both have finished count. */
@@ -31,6 +31,15 @@ export interface MetricComparison {
   readonly detectable: number
   /** Pairs that would find a relative difference of 1 %. */
   readonly pairsForOnePercent: number
+  /** Of a held-out error, where cells share their timesteps: the relative difference at each, so that no noise level hides in the mean. */
+  readonly timesteps?: readonly TimestepComparison[]
+}
+
+/** An arm against the control at one timestep. */
+export interface TimestepComparison {
+  readonly t: number
+  readonly logSnr: number
+  readonly relative: MeanInterval
 }
 
 /** Images that an arm needs to come to the control's loss at its end (math.md, eq. 107). */
@@ -140,6 +149,31 @@ function compareMetric(
     holmP: Number.NaN,
     detectable: minimumDetectableEffect(spread, pairs.length),
     pairsForOnePercent: spread > 0 && spread < 10 ? pairsNeeded(spread, 0.01) : Number.NaN,
+    ...compareTimesteps(cells, controls, metric),
+  }
+}
+
+function compareTimesteps(
+  cells: readonly CellResult[],
+  controls: readonly CellResult[],
+  metric: Metric,
+): Pick<MetricComparison, 'timesteps'> {
+  const pairs = cells.flatMap((cell) => {
+    const twin = controls.find(({ seed }) => seed === cell.seed)
+    const arm = metricTimesteps(cell, metric)
+    const control = twin && metricTimesteps(twin, metric)
+    return arm && control ? [{ arm, control, heldOut: cell.heldOut, twin: twin.heldOut }] : []
+  })
+  const first = pairs[0]
+  const isShared = pairs.every(({ heldOut, twin }) => [heldOut, twin].every(({ t }) => `${t}` === `${first?.heldOut.t}`)) // biome-ignore format: short
+  if (!first || !isShared) return {}
+  const { t, logSnr } = first.heldOut
+  return {
+    timesteps: t.map((timestep, k) => {
+      const values = (of: 'arm' | 'control') => pairs.map((pair) => pair[of][k] as number)
+      const relative = pairedDifference(values('arm'), values('control'), { relative: true })
+      return { t: timestep, logSnr: logSnr[k] as number, relative }
+    }),
   }
 }
 

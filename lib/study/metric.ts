@@ -14,11 +14,12 @@ type Combination = (typeof COMBINATIONS)[number]
 /** What a metric's name says. */
 export interface Metric {
   readonly name: string
-  readonly kind: 'heldOut' | 'samples'
+  readonly kind: 'heldOut' | 'samples' | 'bits'
   /** A name of `HeldOutMeans` where the arm's own combination is read. */
   readonly curve?: 'F' | 'v' | 'F.clipped' | 'v.clipped' | 'F.geometric'
   readonly space?: 'F' | 'v'
-  readonly combination?: Combination
+  /** Where it is not the arm's own; one of `COMBINATIONS` for held-out errors, else one that the evaluation names. */
+  readonly combination?: string
   /** Weights that are read whatever the arm says. */
   readonly weights?: 'ema' | 'raw'
   readonly sample?: (typeof SAMPLE_METRICS)[number]
@@ -28,25 +29,25 @@ export interface Metric {
 /**
  * Reads a metric's name: `F`, `v`, `F.clipped`, `v.clipped` or `F.geometric`, then `.ema` or `.raw`; `F@blue` and so on for
  * other combinations of the heads (signal, mean, table, blue, or a head); `frechet@10`, `kid@10` or `slicedWasserstein@10` for
- * samples of 10 steps. Smaller is better in all of them.
+ * samples of 10 steps; `bitsPerDim`; these, too, of another combination: `frechet@10@blue`. Smaller is better in all of them.
  *
  * @throws RangeError for a name that is none of these
  */
 export function parseMetric(call: string, name: string): Metric {
-  const sample = /^(\w+)@(\d+)$/.exec(name)
-  if (sample && SAMPLE_METRICS.includes(sample[1] as never)) {
+  const [, measured, steps, words] = /^(\w+?)(?:@(\d+))?(?:@(\w+))?$/.exec(name) ?? []
+  const isSample = SAMPLE_METRICS.includes(measured as never)
+  if (isSample ? steps !== undefined : measured === 'bitsPerDim' && steps === undefined) {
     return {
-      name,
-      kind: 'samples',
-      sample: sample[1] as (typeof SAMPLE_METRICS)[number],
-      steps: Number(sample[2]),
+      ...{ name, kind: isSample ? 'samples' : 'bits' },
+      ...(isSample && { sample: measured as (typeof SAMPLE_METRICS)[number], steps: Number(steps) }),
+      ...(words !== undefined && { combination: words }),
     }
   }
   const match = /^([Fv])(?:\.(clipped|geometric))?(?:\.(ema|raw))?(?:@(\w+))?$/.exec(name)
   const [, space, kind, weights, combination] = match ?? []
   const isKnown = combination === undefined || COMBINATIONS.includes(combination as Combination)
   if (!space || !isKnown || (combination && kind) || (space === 'v' && kind === 'geometric')) {
-    const what = `F, v, F.clipped, v.clipped or F.geometric, with .ema or .raw if need be, F@${COMBINATIONS.join('|')}, or ${SAMPLE_METRICS.join('|')}@STEPS`
+    const what = `F, v, F.clipped, v.clipped or F.geometric, with .ema or .raw if need be, F@${COMBINATIONS.join('|')}, ${SAMPLE_METRICS.join('|')}@STEPS, or bitsPerDim`
     throw argumentError(call, 'compare.metrics', what, name)
   }
   return {
@@ -62,16 +63,41 @@ export function parseMetric(call: string, name: string): Metric {
 
 /** The value of a metric in a finished cell; undefined where it was not measured. */
 export function metricValue(result: CellResult, metric: Metric): number | undefined {
-  if (metric.kind === 'samples') {
-    const row = result.samples?.rows.find(({ steps }) => steps === metric.steps)
-    return metric.sample && row?.[metric.sample]
+  const { curve, combination } = metric
+  if (metric.kind !== 'heldOut') {
+    const isMeant = (row: { combine?: string; steps?: number }): boolean =>
+      row.combine === (result.heldOut.heads.length > 1 ? combination : undefined) &&
+      row.steps === metric.steps
+    if (metric.kind === 'bits') return result.bitsPerDim?.rows.find(isMeant)?.mean
+    return metric.sample && result.samples?.rows.find(isMeant)?.[metric.sample]
   }
+  if (curve) return measuredFor(result, metric, result.heldOut)?.[curve]
+  const values = metricTimesteps(result, metric)
+  return values && values.reduce((sum, value) => sum + value, 0) / values.length
+}
+
+/** [K] a held-out error at each timestep, whose mean (geometric for `F.geometric`) `metricValue` is; undefined for other metrics. */
+export function metricTimesteps(result: CellResult, metric: Metric): readonly number[] | undefined {
+  const { kind, curve, space = 'F', combination } = metric
+  if (kind !== 'heldOut') return undefined
+  const measured = measuredFor(result, metric, result.heldOut)
+  if (!measured) return undefined
+  if (combination !== undefined) return combinedErrors(result, measured, space, combination as Combination)
+  if (curve === 'F.clipped' || curve === 'v') return measured.perTimestep[curve]
   const { heldOut, settings } = result
-  const wanted = metric.weights ?? settings.weights
-  const measured = wanted === 'ema' ? (heldOut.ema ?? heldOut.raw) : heldOut.raw
-  if (metric.curve) return measured[metric.curve]
-  const { space = 'F', combination } = metric
-  return combination && combinedMean(result, measured, space, combination)
+  const toV = ({ logSnr }: typeof heldOut, k: number) => fromV('F', Math.exp(logSnr[k]!), settings.sigmaData)
+  if (curve === 'v.clipped')
+    return measured.perTimestep['F.clipped'].map((value, k) => value / toV(heldOut, k))
+  return measured.perTimestep.F
+}
+
+/** What was measured of the weights that a metric, or else the arm, means; those themselves where a run keeps no average. */
+export function measuredFor<T>(
+  { settings }: CellResult,
+  { weights }: Pick<Metric, 'weights'>,
+  { ema, raw }: { readonly ema?: T; readonly raw?: T },
+): T | undefined {
+  return (weights ?? settings.weights) === 'ema' ? (ema ?? raw) : raw
 }
 
 /** The weights of a cell that a learning curve shows. */
@@ -81,28 +107,27 @@ export function curveValues(
 ): { readonly images: number; readonly value: number }[] {
   const { curve } = metric
   if (!curve) return []
-  const wanted = metric.weights ?? result.settings.weights
-  return result.curve.map((point) => ({
-    images: point.imagesSeen,
-    value: (wanted === 'ema' ? (point.ema ?? point.raw) : point.raw)[curve],
-  }))
+  return result.curve.flatMap((point) => {
+    const means = measuredFor(result, metric, point)
+    return means ? [{ images: point.imagesSeen, value: means[curve] }] : []
+  })
 }
 
 /**
- * Mean over timesteps of another combination than the arm's own, from the products of errors (math.md, eq. 100). What a combination
+ * Errors of another combination than the arm's own, from the products of errors (math.md, eq. 100). What a combination
  * chooses on one half of the images is measured on the other, and the two are averaged.
  */
-function combinedMean(
+function combinedErrors(
   { heldOut, settings }: CellResult,
   { products }: HeldOutResult,
   space: 'F' | 'v',
   combination: Combination,
-): number | undefined {
+): number[] | undefined {
   const { heads, logSnr } = heldOut
   if (HEADS.includes(combination as never) && !heads.includes(combination as Head)) return undefined
   const [even, odd] = products as [number[][], number[][]]
-  let sum = 0
-  for (const [k, log] of logSnr.entries()) {
+  return logSnr.map((log, k) => {
+    let sum = 0
     const snr = Math.exp(log)
     const factor = fromV(space, snr, settings.sigmaData)
     for (const [chosenOn, measuredOn] of [
@@ -112,8 +137,8 @@ function combinedMean(
       const weights = weightsOf(combination, heads, chosenOn, snr / (1 + snr))
       sum += (factor / 2) * mixtureSquare(weights, measuredOn)
     }
-  }
-  return sum / logSnr.length
+    return sum
+  })
 }
 
 function weightsOf(

@@ -1,7 +1,9 @@
 import { type ImageDataset, inMemory } from '../data/dataset.ts'
 import { toUint8 } from '../data/to-uint8.ts'
+import type { DeviceTensor } from '../device-tensor.ts'
 import { featureStatistics, frechetDistance, kernelDistance } from '../metrics/distances.ts'
 import { slicedWasserstein } from '../metrics/pixels.ts'
+import type { Head } from '../prediction/heads.ts'
 import { openCombine } from '../sampling/combine.ts'
 import { Denoiser } from '../sampling/denoiser.ts'
 import { sample } from '../sampling/sample.ts'
@@ -18,6 +20,8 @@ export interface SampleResult {
   readonly features?: string
   readonly rows: readonly {
     readonly steps: number
+    /** How the heads were combined; the arm's own way where it is absent. */
+    readonly combine?: string
     readonly slicedWasserstein: number
     readonly frechet?: number
     readonly kid?: number
@@ -25,8 +29,8 @@ export interface SampleResult {
 }
 
 /** Hash of what decides the samples of a cell. */
-export function samplesHash({ samples, weights, combine }: EvaluationSettings): string {
-  return settingsHash({ samples, weights, combine })
+export function samplesHash({ samples, weights, combine, combinations }: EvaluationSettings): string {
+  return settingsHash({ samples, weights, combine, combinations })
 }
 
 /**
@@ -41,40 +45,27 @@ export async function compareSamples(
   classifier: FeatureClassifier | undefined,
   signal?: AbortSignal,
 ): Promise<SampleResult> {
-  const { samples, weights, combine: words = config.combine } = settings
+  const { samples, weights, combine: own = config.combine } = settings
   const { unet, schedule, state } = await loadForSampling(checkpoint, { weights, device: config.device })
   const reference = await classifier?.features(dataset, signal)
   try {
-    const combine = await openCombine(words, schedule, unet.layout.heads, {
-      statistics: headStatisticsOf(state),
-      path: checkpoint,
-    })
+    const { heads } = unet.layout
     const rows: SampleResult['rows'][number][] = []
-    for (const steps of samples.steps) {
-      const process = schedule.respace(String(steps))
-      const { rescalesTimesteps } = state.trainer
-      const denoiser = (y?: Int32Array) =>
-        new Denoiser(unet, process, { combine, rescalesTimesteps, ...(y && { y }) })
-      try {
-        const drawn = await draw(denoiser, samples, config, dataset, signal)
-        const pixels = await slicedWasserstein(drawn, dataset, { signal })
-        const features = await classifier?.features(drawn, signal)
-        if (!features || !reference) {
-          rows.push({ steps, slicedWasserstein: pixels })
-          continue
-        }
+    for (const words of [undefined, ...combinationsOf(settings, heads)]) {
+      const sources = { statistics: headStatisticsOf(state), path: checkpoint }
+      const combine = await openCombine(words ?? own, schedule, heads, sources)
+      for (const steps of samples.steps) {
+        const process = schedule.respace(String(steps))
+        const { rescalesTimesteps } = state.trainer
+        const denoiser = (y?: Int32Array) =>
+          new Denoiser(unet, process, { combine, rescalesTimesteps, ...(y && { y }) })
         try {
-          const frechet = await frechetDistance(
-            await featureStatistics(features),
-            await featureStatistics(reference),
-          )
-          const { mean: kid } = await kernelDistance(features, reference, { subsetCount: 20 })
-          rows.push({ steps, slicedWasserstein: pixels, frechet, kid })
+          const drawn = await draw(denoiser, samples, config, dataset, signal)
+          const distances = await distancesOf(drawn, dataset, classifier, reference, signal)
+          rows.push({ steps, ...(words !== undefined && { combine: words }), ...distances })
         } finally {
-          features.dispose()
+          process.dispose()
         }
-      } finally {
-        process.dispose()
       }
     }
     const sha = classifier?.description.sha256
@@ -83,6 +74,36 @@ export async function compareSamples(
     reference?.dispose()
     unet.dispose()
     schedule.dispose()
+  }
+}
+
+/** Other ways to combine the heads that the settings ask for; none where there is nothing to combine. */
+export function combinationsOf(
+  { combinations = [] }: EvaluationSettings,
+  heads: readonly Head[],
+): readonly string[] {
+  return heads.length > 1 ? combinations : []
+}
+
+async function distancesOf(
+  drawn: ImageDataset,
+  dataset: ImageDataset,
+  classifier: FeatureClassifier | undefined,
+  reference: DeviceTensor | undefined,
+  signal: AbortSignal | undefined,
+) {
+  const pixels = await slicedWasserstein(drawn, dataset, { signal })
+  const features = await classifier?.features(drawn, signal)
+  if (!features || !reference) return { slicedWasserstein: pixels }
+  try {
+    const frechet = await frechetDistance(
+      await featureStatistics(features),
+      await featureStatistics(reference),
+    )
+    const { mean: kid } = await kernelDistance(features, reference, { subsetCount: 20 })
+    return { slicedWasserstein: pixels, frechet, kid }
+  } finally {
+    features.dispose()
   }
 }
 

@@ -17,6 +17,11 @@ const SAMPLES_SHAPE = {
   featureSteps: integer(1).default(1000),
 } satisfies Record<string, z.ZodType>
 
+const BITS_SHAPE = {
+  images: integer(1).default(64),
+  steps: integer(1).default(100),
+} satisfies Record<string, z.ZodType>
+
 const EVALUATE_SHAPE = {
   images: integer(1).default(512),
   curveImages: integer(1).default(128),
@@ -28,8 +33,11 @@ const EVALUATE_SHAPE = {
   seed: integer(0).default(0),
   batchSize: integer(1).default(64),
   weights: oneOf(['ema', 'raw']).default('ema'),
+  bothWeights: z.boolean('true or false').default(true),
   combine: text().optional(),
+  combinations: z.array(text(), 'a list of ways to combine heads').optional(),
   samples: record('settings of samples').optional(),
+  bitsPerDim: record('settings of bits per dimension').optional(),
 } satisfies Record<string, z.ZodType>
 
 const COMPARE_SHAPE = {
@@ -54,9 +62,16 @@ const STUDY_SHAPE = {
 /** How samples of every arm are drawn: DDIM from the same start noise. */
 export type SampleSettings = z.output<z.ZodObject<typeof SAMPLES_SHAPE>>
 
+/** How bits per dimension are measured: of the first held-out images, by a process of so many steps. */
+export type BitsSettings = z.output<z.ZodObject<typeof BITS_SHAPE>>
+
 /** How every cell of a study is evaluated. */
-export type EvaluationSettings = Omit<z.output<z.ZodObject<typeof EVALUATE_SHAPE>>, 'samples'> & {
+export type EvaluationSettings = Omit<
+  z.output<z.ZodObject<typeof EVALUATE_SHAPE>>,
+  'samples' | 'bitsPerDim'
+> & {
   readonly samples?: SampleSettings
+  readonly bitsPerDim?: BitsSettings
 }
 
 /** One arm of a study: a way to train, and how its predictions are read. */
@@ -131,11 +146,26 @@ export async function parseStudy(given: StudyOptions, call = 'runStudy'): Promis
   const shared = evaluation(`${call} evaluate`, file.evaluate)
   const arms = await Promise.all(names.map((name) => parseArm(call, name, file, shared)))
   const drawn = new Set(arms.flatMap(({ evaluate }) => evaluate.samples?.steps ?? []))
+  const combined = new Set(arms.flatMap(({ evaluate }) => evaluate.combinations ?? []))
   for (const name of compare.metrics) {
-    const { steps } = parseMetric(call, name)
-    if (steps === undefined || drawn.has(steps)) continue
-    const what = 'of samples that evaluate.samples draws'
-    throw argumentError(call, 'compare.metrics', `${what} (steps ${[...drawn].join(', ') || 'none'})`, name)
+    const { kind, steps, combination } = parseMetric(call, name)
+    if (kind === 'heldOut') continue
+    if (steps !== undefined && !drawn.has(steps)) {
+      const what = 'of samples that evaluate.samples draws'
+      throw argumentError(call, 'compare.metrics', `${what} (steps ${[...drawn].join(', ') || 'none'})`, name)
+    }
+    if (kind === 'bits' && !arms.some(({ evaluate }) => evaluate.bitsPerDim)) {
+      throw argumentError(
+        call,
+        'compare.metrics',
+        'without bitsPerDim, which evaluate does not measure',
+        name,
+      )
+    }
+    if (combination !== undefined && !combined.has(combination)) {
+      const what = `with a combination of evaluate.combinations (${[...combined].join(', ') || 'none'})`
+      throw argumentError(call, 'compare.metrics', what, name)
+    }
   }
   const { name, title = name, about = '', out = join('studies', name), seeds } = file
   return { name, title, about, out, arms, seeds, compare }
@@ -189,10 +219,17 @@ async function parseArm(
 }
 
 function evaluation(call: string, given: object): EvaluationSettings {
-  const { samples, ...rest } = checkOptions(call, EVALUATE_SHAPE, given)
+  const { samples, bitsPerDim, ...rest } = checkOptions(call, EVALUATE_SHAPE, given)
   const curveImages = Math.min(rest.curveImages, rest.images)
-  if (samples === undefined) return { ...rest, curveImages }
-  return { ...rest, curveImages, samples: checkOptions(`${call}.samples`, SAMPLES_SHAPE, samples) }
+  const bits = bitsPerDim && checkOptions(`${call}.bitsPerDim`, BITS_SHAPE, bitsPerDim)
+  if (bits && bits.images > rest.images) {
+    throw argumentError(`${call}.bitsPerDim`, 'images', `at most the ${rest.images} held out`, bits.images)
+  }
+  return {
+    ...{ ...rest, curveImages },
+    ...(samples && { samples: checkOptions(`${call}.samples`, SAMPLES_SHAPE, samples) }),
+    ...(bits && { bitsPerDim: bits }),
+  }
 }
 
 /** The folder of one cell, an ordinary run. */

@@ -5,8 +5,13 @@ import { packageVersion } from '../setup/paths.ts'
 import { changeText } from '../statistics/change-text.ts'
 import { writeDurably } from '../training/checkpoint.ts'
 import type { CellResult } from './cell.ts'
-import { type ArmComparison, compareArms } from './comparison.ts'
-import { curveValues, parseMetric } from './metric.ts'
+import {
+  type ArmComparison,
+  compareArms,
+  type MetricComparison,
+  type TimestepComparison,
+} from './comparison.ts'
+import { curveValues, metricTimesteps, parseMetric } from './metric.ts'
 import type { Study } from './study-file.ts'
 
 /**
@@ -59,6 +64,7 @@ export function studyTables(study: Pick<Study, 'compare'>, arms: readonly ArmCom
         arm.isControl ? '' : probability(p),
         arm.isControl ? '' : probability(holmP),
         arm.isControl ? '' : percent(detectable),
+        arm.isControl ? '' : worstText(found),
         isReach && !arm.isControl ? reachText(arm) : '',
         arm.trainSeconds.toFixed(0),
       ]
@@ -71,6 +77,7 @@ export function studyTables(study: Pick<Study, 'compare'>, arms: readonly ArmCom
       'p',
       'Holm p',
       'detectable',
+      'worst at log snr',
       'images by',
       's/run',
     ]
@@ -110,6 +117,15 @@ function reachText({ reach }: ArmComparison): string {
   const atLeast = seeds.some(({ isUpperBound }) => isUpperBound) ? '>= ' : ''
   const range = Number.isFinite(ratio.low) ? ` [${ratio.low.toFixed(2)}, ${ratio.high.toFixed(2)}]` : ''
   return `${atLeast}${ratio.mean.toFixed(2)}${range}`
+}
+
+/** The timestep at which an arm does worst against the control. */
+function worstText({ timesteps = [] }: MetricComparison): string {
+  const worst = timesteps.reduce<TimestepComparison | undefined>(
+    (most, at) => (most && most.relative.mean >= at.relative.mean ? most : at),
+    undefined,
+  )
+  return worst ? `${worst.logSnr.toFixed(1)}: ${percentInterval(worst.relative)}` : ''
 }
 
 function percentInterval({ mean, low, high }: { mean: number; low: number; high: number }): string {
@@ -203,9 +219,7 @@ function meanCurve(curves: readonly (readonly { images: number; value: number }[
 }
 
 function meanOverTimesteps(cells: readonly CellResult[]): number[] {
-  const rows = cells.map(
-    ({ heldOut, settings }) =>
-      (settings.weights === 'ema' ? (heldOut.ema ?? heldOut.raw) : heldOut.raw).perTimestep['F.clipped'],
-  )
+  const metric = parseMetric('runStudy', 'F.clipped')
+  const rows = cells.map((cell) => metricTimesteps(cell, metric) ?? [])
   return (rows[0] ?? []).map((_, k) => rows.reduce((sum, row) => sum + row[k]!, 0) / rows.length)
 }

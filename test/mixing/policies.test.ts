@@ -4,6 +4,7 @@ import { cappedWeight } from '../../lib/mixing/capped-weight.ts'
 import { consensusPolicy } from '../../lib/mixing/consensus.ts'
 import { logSnrOf } from '../../lib/mixing/log-snr-bins.ts'
 import { mergePolicy } from '../../lib/mixing/merge.ts'
+import { minimumPolicy } from '../../lib/mixing/minimum.ts'
 import { normalisedPolicy } from '../../lib/mixing/normalised.ts'
 import type { HeadPolicy } from '../../lib/mixing/policy.ts'
 import { relaxedPolicy } from '../../lib/mixing/relaxed.ts'
@@ -44,6 +45,15 @@ describe('cappedWeight', () => {
     expect(cappedWeight(contextOf({ space: 'own' }), 5)(Int32Array.of(1))).to.equal(undefined)
     expect(allHeadsPolicy(contextOf(), { cap: 0 }).decide(Int32Array.of(1), 0)).to.deep.equal({})
     expect(rows(cappedWeight(contextOf({ space: 'v' }), 5)(Int32Array.of(50)))[0]?.[1]).to.equal(1)
+  })
+})
+
+describe('minimumPolicy', () => {
+  it('trains all heads alike first, and then the smallest alone', () => {
+    const floors = (policy: HeadPolicy) =>
+      [0, 9, 10].map((step) => policy.decide(Int32Array.of(0), step).floor)
+    expect(floors(minimumPolicy(contextOf(), { warmup: 10 }))).to.deep.equal([2 / 3, 2 / 3, 0])
+    expect(floors(minimumPolicy(contextOf()))).to.deep.equal([undefined, undefined, undefined])
   })
 })
 

@@ -44,6 +44,8 @@ describe('parseMix', () => {
     const keys = (name: string): string[] =>
       Object.keys(parseMix(name).policy(contextOf()).decide(Int32Array.of(5), 0)).sort()
     expect(keys('paper')).to.deep.equal([])
+    expect(keys('paper:warmup=5')).to.deep.equal(['floor'])
+    expect(parseMix('paper:warmup=5').loss).to.deep.equal({ choose: 'relaxed', compare: 'own', space: 'own' })
     expect(keys('all')).to.deep.equal(['headWeight'])
     expect(keys('relaxed')).to.deep.equal(['floor', 'headWeight'])
     expect(keys('softmin')).to.deep.equal(['headWeight', 'temperature'])
@@ -69,8 +71,8 @@ describe('parseMix', () => {
     expect(() => parseMix('table:bst=1')).to.throw(
       'parseMix: expected mix table to be followed by numbers such as best=0.8,warmup=200,cap=5, got "bst=1"',
     )
-    expect(() => parseMix('paper:x=1')).to.throw(
-      'parseMix: expected mix paper to be followed by nothing, got "x=1"',
+    expect(() => parseMix('paper-pixel:x=1')).to.throw(
+      'parseMix: expected mix paper-pixel to be followed by nothing, got "x=1"',
     )
     expect(() => parseMix('table:best=2')).to.throw(
       'parseMix: expected best of mix table to be a number in [0, 1], got "2"',

@@ -56,6 +56,28 @@ describe('compareArms', () => {
     expect(same?.reach?.ratio.mean).to.be.NaN
   })
 
+  it('compares at every timestep, so that no noise level hides in the mean', () => {
+    const withTwo = (arm: string, seed: number, factors: number[]): CellResult => {
+      const one = cell(arm, seed, 20 + seed)
+      const mean = (one.heldOut.ema as HeldOutResult).F
+      const at = factors.map((factor) => factor * mean)
+      const ema = { ...heldOut(mean), perTimestep: { F: at, v: at, 'F.clipped': at, deviation: [0, 0] } }
+      return { ...one, heldOut: { ...one.heldOut, t: [3, 9], logSnr: [2, -4], ema } }
+    }
+    const pairs = [0, 1, 2].flatMap((seed) => [
+      withTwo('plain', seed, [1, 1]),
+      withTwo('fast', seed, [0.5, 1.2 + 0.1 * seed]),
+    ])
+    const [, fast] = compareArms({ arms, compare: { control: 'plain', metrics: ['F'] } }, pairs)
+    const [clean, noisy] = fast?.metrics[0]?.timesteps ?? []
+    expect(clean).to.include({ t: 3, logSnr: 2 })
+    expect(clean?.relative.mean).to.be.closeTo(-0.5, 1e-12)
+    expect(noisy?.relative.mean).to.be.closeTo(0.3, 1e-12)
+    expect(noisy?.relative.high).to.be.closeTo(0.3 + (4.302653 * 0.1) / Math.sqrt(3), 1e-6)
+    const table = studyTables({ compare: { control: 'plain', metrics: ['F'] } }, fast ? [fast] : [])
+    expect(table).to.contain('-4.0: +30.0 % [+5.16 %, +54.8 %]')
+  })
+
   it('prints a table for each metric', () => {
     const lines = studyTables({ compare }, compareArms({ arms, compare }, results)).split('\n')
     expect(lines[0]).to.match(/^\| arm +\| n \| +F \| +against plain, 95 % \|/)
@@ -109,14 +131,31 @@ describe('parseMetric', () => {
 
   it('measures a combination on the images that did not choose it', () => {
     const one = cell('a', 0, 2)
-    const raw = { ...one.heldOut.raw, products: [[[4, 0, 0, 1]], [[1, 0, 0, 4]]] }
+    const raw = { ...(one.heldOut.raw as HeldOutResult), products: [[[4, 0, 0, 1]], [[1, 0, 0, 4]]] }
     const halves = { ...one, heldOut: { ...one.heldOut, ema: raw, raw } }
     expect(metricValue(halves, parseMetric('x', 'v@table'))).to.equal(4)
     expect(metricValue(halves, parseMetric('x', 'v@v'))).to.equal(2.5)
   })
 
+  it('reads samples and bits of another combination, which one head does not have', () => {
+    const rows = [
+      { steps: 5, slicedWasserstein: 1 },
+      { steps: 5, combine: 'blue', slicedWasserstein: 2 },
+    ]
+    const bits = [{ mean: 3 }, { combine: 'blue', mean: 4 }]
+    const three = { ...cell('a', 0, 2), samples: { hash: '', rows }, bitsPerDim: { hash: '', rows: bits } }
+    const value = (name: string, one: CellResult = three) => metricValue(one, parseMetric('x', name))
+    expect([value('slicedWasserstein@5'), value('slicedWasserstein@5@blue')]).to.deep.equal([1, 2])
+    expect([value('bitsPerDim'), value('bitsPerDim@blue')]).to.deep.equal([3, 4])
+    expect(value('slicedWasserstein@10')).to.equal(undefined)
+    const single = { ...three, heldOut: { ...three.heldOut, heads: ['v'] } } as CellResult
+    expect([value('slicedWasserstein@5@blue', single), value('bitsPerDim@blue', single)]).to.deep.equal([
+      1, 3,
+    ])
+  })
+
   it('refuses names that mean nothing', () => {
-    for (const name of ['G', 'F@nobody', 'frechet', 'F.raw.clipped', 'v.geometric']) {
+    for (const name of ['G', 'F@nobody', 'frechet', 'F.raw.clipped', 'v.geometric', 'bitsPerDim@5']) {
       expect(() => parseMetric('runStudy', name)).to.throw(
         RangeError,
         /^runStudy: expected compare.metrics to be F, v, F.clipped/,

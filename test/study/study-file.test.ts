@@ -45,6 +45,20 @@ describe('parseStudy', () => {
     expect(await message({ evaluate: { samples: { stepz: [5] } } })).to.contain('(did you mean steps?)')
   })
 
+  it('refuses metrics that the evaluation does not measure', async () => {
+    const compared = (evaluate: object, metric: string) =>
+      message({ evaluate, compare: { metrics: [metric] } })
+    const samples = { steps: [5] }
+    expect(await compared({ samples }, 'frechet@7')).to.contain('(steps 5), got "frechet@7"')
+    expect(await compared({ samples }, 'frechet@5@blue')).to.equal(
+      'runStudy: expected compare.metrics to be with a combination of evaluate.combinations (none), got "frechet@5@blue"',
+    )
+    expect(await compared({}, 'bitsPerDim')).to.contain('without bitsPerDim, which evaluate does not measure')
+    expect(await compared({ bitsPerDim: { images: 513 } }, 'F')).to.contain(
+      'expected images to be at most the 512 held out, got 513',
+    )
+  })
+
   it('refuses values that cannot be meant', async () => {
     expect(await message({ compare: { control: 'none' } })).to.equal(
       'runStudy: expected compare.control to be an arm (plain, wide), got "none"',

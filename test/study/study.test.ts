@@ -3,6 +3,7 @@ import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect } from 'chai'
 import type { CellResult } from '../../lib/study/cell.ts'
+import { metricValue, parseMetric } from '../../lib/study/metric.ts'
 import { runStudy } from '../../lib/study/study.ts'
 import type { StudyOptions } from '../../lib/study/study-file.ts'
 import { latestCheckpoint } from '../../lib/training/checkpoint.ts'
@@ -26,8 +27,11 @@ describe('runStudy', function () {
       base: { ...base, batchSize, data: small.data, saveEvery: 3, heldOut: 6 },
       arms: { min: {}, mean: { choose: 'mean', batchSize: 8, evaluate: { combine: 'v' } } },
       seeds: [0, 1],
-      evaluate: { images: 6, curveImages: 4, timesteps: 3, samples: { count: 4, steps: [2] } },
-      compare: { metrics: ['F.clipped', 'F@blue', 'slicedWasserstein@2'] },
+      evaluate: {
+        ...{ images: 6, curveImages: 4, timesteps: 3, samples: { count: 4, steps: [2] } },
+        ...{ bitsPerDim: { images: 3, steps: 2 }, combinations: ['mean'] },
+      },
+      compare: { metrics: ['F.clipped', 'F@blue', 'slicedWasserstein@2', 'slicedWasserstein@2@mean', 'bitsPerDim@mean'] }, // biome-ignore format: short
     }
     file = join(small.folder, 'study.json')
     await writeFile(file, JSON.stringify(given))
@@ -99,7 +103,7 @@ describe('runStudy', function () {
 
   it('measures all cells alike: the same images held out for every seed, at the stops and at the end', () => {
     for (const cell of ['min/seed-0', 'mean/seed-0', 'min/seed-1', 'mean/seed-1']) {
-      const { curve, heldOut, samples, alternation, settings } = result(cell)
+      const { curve, heldOut, samples, bitsPerDim, alternation, settings } = result(cell)
       expect(curve.map(({ imagesSeen }) => imagesSeen)).to.deep.equal(
         cell.startsWith('min') ? [20, 60, 120] : [24, 64, 120],
       )
@@ -107,10 +111,19 @@ describe('runStudy', function () {
       expect(heldOut.ema?.products[0]?.[0]).to.have.length(9)
       expect(heldOut.combine).to.equal(cell.startsWith('min') ? 'signal' : 'v')
       expect(settings.images).to.equal(6)
-      expect(samples?.rows.map(({ steps }) => steps)).to.deep.equal([2])
+      expect(samples?.rows.map(({ steps, combine }) => [steps, combine])).to.deep.equal([
+        [2, undefined],
+        [2, 'mean'],
+      ])
       expect(samples?.rows[0]?.slicedWasserstein).to.be.above(0)
+      expect(samples?.rows[1]?.slicedWasserstein).to.not.equal(samples?.rows[0]?.slicedWasserstein)
+      expect(bitsPerDim?.rows.map(({ combine }) => combine)).to.deep.equal([undefined, 'mean'])
+      expect(bitsPerDim?.rows[0]?.mean).to.be.within(0.1, 100)
+      expect(metricValue(result(cell), parseMetric('x', 'bitsPerDim@mean'))).to.equal(
+        bitsPerDim?.rows[1]?.mean,
+      )
       expect(alternation?.count).to.be.above(10)
-      const { v, heads } = heldOut.raw.perTimestep ? heldOut.raw : expect.fail()
+      const { v, heads } = heldOut.raw ?? expect.fail()
       if (heldOut.combine === 'v') {
         const own = heads.v?.v as number[]
         expect(own.reduce((a, b) => a + b, 0) / 3).to.be.closeTo(v, 1e-9)
