@@ -21,6 +21,8 @@ const SHAPE = {
   seeds: about('only these seeds', numbers('a list of seeds').optional()),
   control: about('the arm that the others are compared with, instead of the file’s', text().optional()),
   onlyReport: about('train nothing: statistics and plots of what is there', flag().default(false)),
+  import: about('results of cells that another machine exported, with commas between', text().optional()),
+  export: about('file for the results of all finished cells, one a line; compressed where it ends in .gz', text().optional()),
   cell: about('one cell in this process, such as plain/seed-0: what --jobs starts', text().optional()),
   threads: about('threads of LibTorch of one cell, with --cell', integer(1, 1024).optional()),
 } satisfies Record<string, z.ZodType> // biome-ignore format: one option a line
@@ -51,7 +53,8 @@ type Options = ReturnType<typeof parseOptions<typeof SHAPE>>['options']
 /** @internal Runs a study with progress on stderr and the table on stdout. */
 export async function studyOf(
   given: StudyOptions,
-  options: Pick<Options, 'jobs' | 'arms' | 'seeds' | 'onlyReport'>,
+  options: Pick<Options, 'jobs' | 'arms' | 'seeds' | 'onlyReport'> &
+    Partial<Pick<Options, 'import' | 'export'>>,
 ): Promise<number> {
   await asUsage(() => parseStudy(given, 'trislot study'))
   const { jobs, arms, seeds, onlyReport } = options
@@ -61,6 +64,8 @@ export async function studyOf(
       ...(jobs !== undefined && { jobs }),
       ...(arms !== undefined && { arms: arms.split(',') }),
       ...(seeds !== undefined && { seeds }),
+      ...(options.import !== undefined && { importFrom: options.import.split(',') }),
+      ...(options.export !== undefined && { exportTo: options.export }),
       onlyReport,
       signal,
       log: progress.line,

@@ -109,17 +109,24 @@ export interface CellHooks extends Pick<RunHooks, 'signal' | 'log'> {
   readonly threads?: number
 }
 
-const RESULT = 'result.json'
+/** @internal The file of a cell's result. */
+export const RESULT = 'result.json'
 const CURVE = 'curve.json'
 
 /** Reads result.json of a cell; undefined while the cell is not finished as the study wants it. */
-export async function finishedCell(
+export async function readFinishedCell(
   study: Study,
   arm: StudyArm,
   seed: number,
 ): Promise<CellResult | undefined> {
-  const result = await evaluatedCell(study, arm, seed)
-  return result && missing(result, arm.evaluate).length === 0 ? result : undefined
+  const result = await readJson<CellResult>(join(cellFolder(study.out, arm.name, seed), RESULT))
+  return result && finishedCell(arm, seed, result)
+}
+
+/** A result as the study reads it; undefined where its options, its evaluation or what it measures are others. */
+export function finishedCell(arm: StudyArm, seed: number, result: CellResult): CellResult | undefined {
+  const evaluated = evaluatedCell(arm, seed, result)
+  return evaluated && missing(evaluated, arm.evaluate).length === 0 ? evaluated : undefined
 }
 
 /** What is measured apart from held-out errors, and not there as the settings want it. */
@@ -131,10 +138,9 @@ function missing(result: CellResult, settings: EvaluationSettings): ('samples' |
 }
 
 /** A cell that is trained and whose held-out errors are as the study wants them, whatever else is missing. */
-async function evaluatedCell(study: Study, arm: StudyArm, seed: number): Promise<CellResult | undefined> {
-  const result = await readJson<CellResult>(join(cellFolder(study.out, arm.name, seed), RESULT))
+function evaluatedCell(arm: StudyArm, seed: number, result: CellResult): CellResult | undefined {
   const isCurrent =
-    result?.options === optionsHash(arm, seed) && result.evaluation === evaluationHash(arm.evaluate)
+    result.options === optionsHash(arm, seed) && result.evaluation === evaluationHash(arm.evaluate)
   return isCurrent ? { ...result, settings: arm.evaluate } : undefined
 }
 
@@ -150,9 +156,10 @@ export async function runCell(
   hooks: CellHooks = {},
 ): Promise<CellResult | undefined> {
   const { signal, log, onProgress, threads } = hooks
-  const finished = await finishedCell(study, arm, seed)
-  if (finished) return finished
   const folder = cellFolder(study.out, arm.name, seed)
+  const before = await readJson<CellResult>(join(folder, RESULT))
+  const finished = before && finishedCell(arm, seed, before)
+  if (finished) return finished
   const stored = await readStoredConfig<RunConfig>(folder)
   const given = cellOptions(study, arm, seed)
   const settled = given.threads ?? stored?.threads ?? threads
@@ -167,7 +174,8 @@ export async function runCell(
     log?.(
       'the evaluation is another than before: points of the learning curve are measured anew, where checkpoints are left',
     )
-  let cell = await evaluatedCell(study, arm, seed)
+  // An imported result has no checkpoint that more could be measured of.
+  let cell = before && (await latestCheckpoint(folder)) ? evaluatedCell(arm, seed, before) : undefined
 
   const measure = async (checkpoint: string, step: number): Promise<void> => {
     if (!arm.stops.includes(step) || points.has(step) || signal?.aborted) return

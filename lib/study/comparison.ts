@@ -123,10 +123,13 @@ function compareMetric(
     return value === undefined ? [] : [{ seed: cell.seed, value }]
   })
   if (values.length === 0) return undefined
-  const pairs = values.flatMap(({ seed, value }) => {
-    const twin = controls.find((cell) => cell.seed === seed)
+  const pairs = cells.flatMap((cell) => {
+    const twin = controls.find(({ seed }) => seed === cell.seed)
+    const value = metricValue(cell, metric)
     const other = twin && metricValue(twin, metric)
-    return other === undefined ? [] : [{ value, other }]
+    // Distances by the features of two classifiers, of two machines for instance, are not comparable.
+    const isComparable = metric.kind !== 'samples' || cell.samples?.features === twin?.samples?.features
+    return value === undefined || other === undefined || !isComparable ? [] : [{ value, other }]
   })
   const arm = pairs.map(({ value }) => value)
   const control = pairs.map(({ other }) => other)

@@ -4,8 +4,9 @@ import { argumentError, checkInteger } from '../check.ts'
 import { writeDurably } from '../training/checkpoint.ts'
 import { openImages } from '../training/run.ts'
 import { type RunOptions, runConfig } from '../training/run-config.ts'
-import { type CellResult, finishedCell } from './cell.ts'
+import { type CellResult, readFinishedCell } from './cell.ts'
 import { startCell } from './cell-process.ts'
+import { exportCells, importCells } from './cells-file.ts'
 import { featureClassifier } from './features.ts'
 import { cellOptions, parseStudy, type StudyArm, type StudyOptions, workers } from './study-file.ts'
 import { writeStudyReport } from './study-report.ts'
@@ -40,6 +41,10 @@ export interface StudyRunOptions {
   readonly seeds?: readonly number[]
   /** Train nothing: write the statistics of what is there. */
   readonly onlyReport?: boolean
+  /** Results of other machines, to count like those of this folder; see `exportCells`. */
+  readonly importFrom?: readonly string[]
+  /** Where results of all finished cells are written at the end; see `exportCells`. */
+  readonly exportTo?: string
   /** Cells under way finish their step and save. */
   readonly signal?: AbortSignal
   /** Told in one line what begins, ends and fails. */
@@ -70,7 +75,7 @@ export interface StudyRun {
  */
 export async function runStudy(given: StudyOptions, options: StudyRunOptions = {}): Promise<StudyRun> {
   const call = 'runStudy'
-  const { signal, log = () => {}, onProgress, onlyReport = false } = options
+  const { signal, log = () => {}, onProgress, onlyReport = false, importFrom = [], exportTo } = options
   const study = await parseStudy(given, call)
   const arms = chosen(call, 'arms', study.arms, options.arms, ({ name }) => name)
   const seeds = chosen(call, 'seeds', study.seeds, options.seeds, (seed) => seed)
@@ -80,12 +85,16 @@ export async function runStudy(given: StudyOptions, options: StudyRunOptions = {
   const file = join(study.out, 'study-file.json')
   await writeDurably(file, `${JSON.stringify({ ...given, out: resolve(study.out) }, undefined, 2)}\n`)
 
+  for (const from of importFrom) {
+    const { taken, present, foreign } = await importCells(from, study)
+    log(`${from}: ${taken} results taken, ${present} were there, ${foreign} of other cells or settings`)
+  }
   // Seed by seed, so that complete pairs come first.
   const cells = seeds.flatMap((seed) => arms.map((arm) => ({ arm, seed, name: `${arm.name}/seed-${seed}` })))
   const failures: { cell: string; message: string }[] = []
   if (!onlyReport) {
     const waiting: typeof cells = []
-    for (const cell of cells) if (!(await finishedCell(study, cell.arm, cell.seed))) waiting.push(cell)
+    for (const cell of cells) if (!(await readFinishedCell(study, cell.arm, cell.seed))) waiting.push(cell)
     log(
       `${study.name}: ${cells.length} cells, ${cells.length - waiting.length} finished before; ${study.out}`,
     )
@@ -118,9 +127,10 @@ export async function runStudy(given: StudyOptions, options: StudyRunOptions = {
     }
     await Promise.all(Array.from({ length: Math.min(jobs, waiting.length) }, work))
   }
-  const found = await Promise.all(cells.map(({ arm, seed }) => finishedCell(study, arm, seed)))
+  const found = await Promise.all(cells.map(({ arm, seed }) => readFinishedCell(study, arm, seed)))
   const results = found.filter((result) => result !== undefined)
   const table = await writeStudyReport(study, results)
+  if (exportTo !== undefined) await exportCells(exportTo, results)
   const wasStopped = Boolean(signal?.aborted) && results.length < cells.length
   return { out: study.out, results, table, failures, wasStopped }
 }

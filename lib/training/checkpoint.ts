@@ -465,7 +465,7 @@ async function removeOldest(run: string, newest: string, keep: number): Promise<
 }
 
 /** Writes a file whole or not at all, and waits until the disk has it. */
-export async function writeDurably(path: string, text: string): Promise<void> {
+export async function writeDurably(path: string, text: string | Uint8Array): Promise<void> {
   const partial = `${path}.${randomUUID()}.partial`
   try {
     const handle = await open(partial, 'wx')

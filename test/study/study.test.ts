@@ -158,6 +158,37 @@ describe('runStudy', function () {
       expect(existsSync(inOut(plot))).to.equal(true)
   })
 
+  it('takes results of another machine, and trains what they lack', async () => {
+    const cells = join(small.folder, 'cells.jsonl.gz')
+    await runStudy(given, { onlyReport: true, arms: ['min'], exportTo: cells })
+    const lines: string[] = []
+    const log = (line: string) => lines.push(line)
+    const elsewhere = { ...given, out: join(small.folder, 'elsewhere'), seeds: [1, 5] }
+    const { results } = await runStudy(elsewhere, { onlyReport: true, importFrom: [cells], log })
+    expect(lines).to.deep.equal([`${cells}: 1 results taken, 0 were there, 1 of other cells or settings`])
+    expect(results).to.deep.equal([result('min/seed-1')])
+    const again = await runStudy(elsewhere, { onlyReport: true, importFrom: [cells], log })
+    expect(again.results).to.have.length(1)
+    expect(lines[1]).to.contain('0 results taken, 1 were there')
+
+    const evaluate = { ...given.evaluate, bitsPerDim: { images: 2, steps: 2 } }
+    const more = await runStudy({ ...elsewhere, evaluate }, { arms: ['min'], seeds: [1], jobs: 1 })
+    expect(more.failures).to.deep.equal([])
+    expect(more.results[0]?.heldOut.ema?.F).to.equal(result('min/seed-1').heldOut.ema?.F)
+    expect(more.results[0]?.bitsPerDim?.hash).to.not.equal(result('min/seed-1').bitsPerDim?.hash)
+
+    await writeFile(join(small.folder, 'damaged.jsonl'), '{"arm":1}\n')
+    const damaged = await command(
+      'study',
+      file,
+      '--only-report',
+      '--import',
+      join(small.folder, 'damaged.jsonl'),
+    )
+    expect(damaged.code).to.equal(1)
+    expect(damaged.err).to.contain('to be results of cells, one a line, got line 1 has no arm and seed')
+  })
+
   it('evaluates anew, without training, when the evaluation changes', async () => {
     const trained = statSync(inOut('min', 'seed-0', 'stats.jsonl')).mtimeMs
     const lines: string[] = []
