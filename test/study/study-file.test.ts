@@ -89,10 +89,14 @@ describe('parseStudy', () => {
     expect(files).to.include.members(['small-batch.json', 'slots.json', 'three-heads.json'])
     for (const file of files) {
       const study = await parseStudy(JSON.parse(readFileSync(new URL(file, STUDIES), 'utf8')))
-      expect(study.arms.length, file).to.be.above(5)
+      expect(study.arms.length, file).to.be.above(3)
       const [{ steps, batchSize }] = study.arms as [StudyArm]
       for (const arm of study.arms) {
         // Equal images, up to half a batch.
+        if (arm.name.endsWith('equal-steps')) {
+          expect(arm.steps, `${file} ${arm.name}`).to.equal(steps)
+          continue
+        }
         const images = arm.name.endsWith('-third') ? 3 * arm.steps * arm.batchSize : arm.steps * arm.batchSize
         expect(images, `${file} ${arm.name}`).to.be.closeTo(steps * batchSize, arm.batchSize / 2)
       }
