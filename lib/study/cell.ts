@@ -139,8 +139,12 @@ function missing(result: CellResult, settings: EvaluationSettings): ('samples' |
 
 /** A cell that is trained and whose held-out errors are as the study wants them, whatever else is missing. */
 function evaluatedCell(arm: StudyArm, seed: number, result: CellResult): CellResult | undefined {
+  const { evaluate } = arm
+  const isEnough =
+    (result.settings.bothWeights ?? true) ||
+    (!evaluate.bothWeights && result.settings.weights === evaluate.weights)
   const isCurrent =
-    result.options === optionsHash(arm, seed) && result.evaluation === evaluationHash(arm.evaluate)
+    result.options === optionsHash(arm, seed) && result.evaluation === evaluationHash(evaluate) && isEnough
   return isCurrent ? { ...result, settings: arm.evaluate } : undefined
 }
 
@@ -424,8 +428,15 @@ function optionsHash(arm: StudyArm, seed: number): string {
 
 /** Of what decides held-out errors; samples and bits are settled apart from them, and `weights` is a matter of the report. */
 function evaluationHash(evaluate: EvaluationSettings): string {
-  const { samples: _, bitsPerDim: __, combinations: ___, weights: ____, bothWeights, ...settings } = evaluate
-  return settingsHash({ ...settings, ...(!bothWeights && { bothWeights }) })
+  const {
+    samples: _,
+    bitsPerDim: __,
+    combinations: ___,
+    weights: ____,
+    bothWeights: _____,
+    ...settings
+  } = evaluate
+  return settingsHash(settings)
 }
 
 /** Seconds a step, from the lines of timing.jsonl; those of a run that was continued count alike. */
