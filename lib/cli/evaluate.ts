@@ -1,9 +1,10 @@
-import { mkdir, stat, writeFile } from 'node:fs/promises'
+import { stat, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import type { z } from 'zod'
 import type { ImageDataset } from '../data/dataset.ts'
 import { npzOnDisk } from '../data/npz.ts'
 import { openDataset } from '../data/open.ts'
+import { makeFolder } from '../folder.ts'
 import { type Evaluation, evaluate, type Reference } from '../metrics/evaluate.ts'
 import { FeatureNetwork } from '../metrics/feature-network.ts'
 import { makeReference, readReference } from '../metrics/reference.ts'
@@ -66,7 +67,7 @@ export async function evaluateCommand(argv: readonly string[]): Promise<number> 
       if (network && options.makeReference) {
         const out = options.out as string
         const images = await openImages(options.reference, size, closing)
-        await mkdir(dirname(out), { recursive: true })
+        await makeFolder(dirname(out))
         await makeReference(out, {
           ...{ images, network, seed, batchSize, signal },
           ...(options.keep !== undefined && { keep: options.keep }),
@@ -84,7 +85,7 @@ export async function evaluateCommand(argv: readonly string[]): Promise<number> 
       })
       const json = JSON.stringify(result satisfies Evaluation, undefined, 2)
       if (options.out !== undefined) {
-        await mkdir(dirname(options.out), { recursive: true })
+        await makeFolder(dirname(options.out))
         await writeFile(options.out, `${json}\n`)
       }
       console.log(json)

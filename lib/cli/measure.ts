@@ -1,10 +1,11 @@
-import { mkdir, writeFile } from 'node:fs/promises'
+import { writeFile } from 'node:fs/promises'
 import { dirname, extname } from 'node:path'
 import type { z } from 'zod'
 import { measureHeadStatistics } from '../analysis/head-statistics.ts'
 import { writeLossCurve } from '../analysis/loss-curve-file.ts'
 import { lossCurve, measureTimestepLoss } from '../analysis/timestep-loss.ts'
 import { partitionByLoss } from '../curriculum/partition.ts'
+import { makeFolder } from '../folder.ts'
 import { writeHeadStatistics } from '../mixing/head-statistics-file.ts'
 import { device, integer, oneOf, text } from '../options.ts'
 import { HEADS } from '../prediction/heads.ts'
@@ -75,7 +76,7 @@ export async function measureCommand(argv: readonly string[]): Promise<number> {
     progress.end()
     const curve = lossCurve(measured, schedule.timestepCount, options.head)
     const slots = partitionByLoss(curve, options.slots)
-    await mkdir(dirname(options.out), { recursive: true })
+    await makeFolder(dirname(options.out))
     const loss = Float64Array.from(measured.t, (t) => curve[t] as number)
     await writeLossCurve(options.out, { ...measured, loss }, schedule.timestepCount)
     const plot = `${options.out.slice(0, options.out.length - extname(options.out).length)}.svg`

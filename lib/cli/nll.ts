@@ -1,10 +1,11 @@
-import { mkdir, writeFile } from 'node:fs/promises'
+import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { z } from 'zod'
 import { type BitsPerDim, bitsPerDim } from '../analysis/bits-per-dim.ts'
 import { imagesInOrder } from '../data/batches.ts'
 import type { ImageDataset } from '../data/dataset.ts'
 import { writeNpz } from '../data/npz.ts'
+import { makeFolder } from '../folder.ts'
 import { device, flag, integer, oneOf, text } from '../options.ts'
 import { boundPlot } from '../report/run-plots.ts'
 import { openCombine } from '../sampling/combine.ts'
@@ -89,7 +90,7 @@ export async function nllCommand(argv: readonly string[]): Promise<number> {
     progress.end()
     const folder = options.out ?? (options.run === undefined ? 'nll' : join(options.run, 'nll'))
     const report = summary(parts)
-    await mkdir(folder, { recursive: true })
+    await makeFolder(folder)
     await writeTerms(folder, report, dataset)
     const { weights } = options
     const settings = { network: network.path, step: state?.step, weights, data: dataset.name, seed, variance }

@@ -1,5 +1,5 @@
 // The main job in small: measure the loss over timesteps, cut slots of equal loss, train three heads slot by slot, sample.
-import { mkdir, rm, writeFile } from 'node:fs/promises'
+import { rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { z } from 'zod'
 import { writeLossCurve } from '../analysis/loss-curve-file.ts'
@@ -10,6 +10,7 @@ import { batches } from '../data/batches.ts'
 import { holdOut } from '../data/dataset.ts'
 import { digits } from '../data/digits.ts'
 import { runtimeInfo } from '../device.ts'
+import { makeFolder } from '../folder.ts'
 import { NETWORK_PRESETS } from '../model/presets.ts'
 import { UNet } from '../model/unet.ts'
 import { flag, integer, text } from '../options.ts'
@@ -80,7 +81,7 @@ export async function quickstartCommand(argv: readonly string[]): Promise<number
       } as const
       const trainer = await Trainer.create(unet, schedule, training)
       const average = await trainer.averaged()
-      await mkdir(out, { recursive: true })
+      await makeFolder(out)
       await rm(join(out, 'stats.jsonl'), { force: true })
       const { lines: stats, rows } = await JsonLines.open<StatsRow>(join(out, 'stats.jsonl'), 0)
       const threads = (await runtimeInfo()).threads

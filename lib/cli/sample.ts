@@ -1,9 +1,9 @@
-import { mkdir } from 'node:fs/promises'
 import { dirname, extname, join } from 'node:path'
 import type { z } from 'zod'
 import { argumentError } from '../check.ts'
 import { type LowResImages, lowResImages } from '../data/low-res-images.ts'
 import { runtimeInfo } from '../device.ts'
+import { makeFolder } from '../folder.ts'
 import type { UNetConfig } from '../model/unet.ts'
 import { decimal, device, flag, integer, numbers, oneOf, positive, text } from '../options.ts'
 import { openCombine } from '../sampling/combine.ts'
@@ -176,7 +176,7 @@ export async function sampleCommand(argv: readonly string[]): Promise<number> {
     if (isGrid) {
       const isPng = extname(folder).toLowerCase() === '.png'
       const file = isPng ? folder : join(folder, `${network.name}-seed-${seed}.png`)
-      await mkdir(dirname(file), { recursive: true })
+      await makeFolder(dirname(file))
       const drawn = await draw(0, count)
       if (small) await writeSuperResolution(file, small.lowRes, drawn, small.original)
       else await writeGrid(file, drawn)
@@ -225,7 +225,7 @@ async function drawFiles(
   draw: typeof drawSamplesNpz,
   options: Parameters<typeof drawSamplesNpz>[0],
 ): Promise<string> {
-  await mkdir(options.folder, { recursive: true })
+  await makeFolder(options.folder)
   const unlock = await lockRun(options.folder)
   try {
     return await draw(options)

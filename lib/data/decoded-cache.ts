@@ -2,9 +2,10 @@
 // [N, C, H, W]), JSON { files, skipped }, the length of that JSON (uint32, little-endian).
 
 import { createHash, randomUUID } from 'node:crypto'
-import { mkdir, open, readFile, rename, rm } from 'node:fs/promises'
+import { open, readFile, rename, rm } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { DataError } from '../errors.ts'
+import { makeFolder } from '../folder.ts'
 import type { ImageFile } from './list-images.ts'
 
 const MAGIC = Buffer.from('trislot images 1\n', 'latin1')
@@ -90,7 +91,7 @@ export async function writeCache(
 ): Promise<DecodedImages> {
   const temporary = `${path}.${randomUUID()}.tmp`
   try {
-    await mkdir(dirname(path), { recursive: true })
+    await makeFolder(dirname(path))
     const handle = await open(temporary, 'wx')
     try {
       await handle.write(MAGIC)

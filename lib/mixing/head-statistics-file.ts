@@ -1,12 +1,13 @@
-import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { DataError } from '../errors.ts'
+import { makeFolder } from '../folder.ts'
 import type { JsonValue } from '../timesteps/sampler.ts'
 import { HeadStatistics } from './head-statistics.ts'
 
 /** Writes statistics as JSON; folders are made. */
 export async function writeHeadStatistics(path: string, statistics: HeadStatistics): Promise<void> {
-  await mkdir(dirname(path), { recursive: true })
+  await makeFolder(dirname(path))
   await writeFile(path, `${JSON.stringify(statistics.state())}\n`)
 }
 

@@ -1,7 +1,8 @@
 // What an instrument writes: numbers as JSON, and each plot as a picture beside them.
-import { mkdir, readdir, rm, writeFile } from 'node:fs/promises'
+import { readdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { argumentError } from '../check.ts'
+import { makeFolder } from '../folder.ts'
 import type { JsonValue } from '../timesteps/sampler.ts'
 import { heatmapSvg } from './heatmap.ts'
 import { plotSvg, type Series, svgToPng } from './plot.ts'
@@ -91,7 +92,7 @@ export async function writeInstrument(
     throw argumentError('writeInstrument', 'name', 'letters, digits, -, _ and dots', name)
   }
   const target = join(folder, 'instruments')
-  await mkdir(target, { recursive: true })
+  await makeFolder(target)
   for (const file of await readdir(target)) {
     const rest = file.startsWith(`${name}-`) ? file.slice(name.length + 1) : ''
     if (/^\d+\.(svg|png)$/.test(rest)) await rm(join(target, file)) // of an earlier measurement of that name

@@ -1,6 +1,7 @@
-import { mkdir, stat, writeFile } from 'node:fs/promises'
+import { stat, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { argumentError } from '../check.ts'
+import { makeFolder } from '../folder.ts'
 import { type PageContents, reportPage } from './page/page.ts'
 import { readRunFolder } from './page/run-folder.ts'
 import { readStudyFolder, STUDY_FILES } from './page/study-folder.ts'
@@ -33,7 +34,7 @@ export async function writeReport(folders: readonly string[], options: ReportOpt
   for (const folder of folders) await checkFolder(call, folder)
   const page = await reportPage(await readFolders(folders))
   const { out = folders.length === 1 ? join(folders[0]!, 'report.html') : 'report.html' } = options
-  await mkdir(dirname(out), { recursive: true })
+  await makeFolder(dirname(out))
   await writeFile(out, page)
   return out
 }

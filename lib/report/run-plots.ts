@@ -1,6 +1,7 @@
-import { mkdir, writeFile } from 'node:fs/promises'
+import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { argumentError } from '../check.ts'
+import { makeFolder } from '../folder.ts'
 import { ALL_HEADS, type Head } from '../prediction/heads.ts'
 import { type Band, plotSvg, type Series } from './plot.ts'
 
@@ -147,7 +148,7 @@ export async function writeRunPlots(
     plots.push(['heads.svg', headLossPlot(rows, named('Loss of each head'))])
   if (headsIn(rows, 'chosen').length > 0)
     plots.push(['chosen.svg', chosenPlot(rows, named('Which head is chosen'))])
-  await mkdir(folder, { recursive: true })
+  await makeFolder(folder)
   const files = plots.map(([name]) => join(folder, name))
   await Promise.all(plots.map(([, svg], i) => writeFile(files[i]!, svg)))
   return files

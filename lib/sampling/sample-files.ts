@@ -1,6 +1,6 @@
 // Many images in files: drawn in shards, so that a killed process loses at most one of them and memory holds one at a time.
 import { createReadStream } from 'node:fs'
-import { mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises'
+import { open, readFile, rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import { argumentError, checkInteger, show } from '../check.ts'
@@ -9,6 +9,7 @@ import { nchwToNhwc } from '../data/npz.ts'
 import { type NpyStream, writeNpzStream } from '../data/npz-stream.ts'
 import { toUint8 } from '../data/to-uint8.ts'
 import { DataError } from '../errors.ts'
+import { makeFolder } from '../folder.ts'
 import { onePicture } from '../report/grid.ts'
 import { encodePng } from '../report/png.ts'
 import type { ImageBatch } from '../tensor.ts'
@@ -59,7 +60,7 @@ export async function drawSamplesNpz(options: SampleFilesOptions): Promise<strin
     onShard?.(count, 0)
     return file
   }
-  await mkdir(parts, { recursive: true })
+  await makeFolder(parts)
   const size = channels * height * width
   const files: string[] = []
   let drawn = 0
@@ -121,7 +122,7 @@ async function claim(
   settings: Readonly<Record<string, JsonValue>>,
   folder: string,
 ): Promise<boolean> {
-  await mkdir(folder, { recursive: true })
+  await makeFolder(folder)
   const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return undefined
     throw new DataError(`${call}: expected ${file} to be readable, got ${error.code}`, file, { cause: error })

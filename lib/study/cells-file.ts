@@ -1,8 +1,9 @@
 import { existsSync } from 'node:fs'
-import { mkdir, readFile } from 'node:fs/promises'
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { gunzipSync, gzipSync } from 'node:zlib'
 import { DataError } from '../errors.ts'
+import { makeFolder } from '../folder.ts'
 import { writeDurably } from '../training/checkpoint.ts'
 import { type CellResult, finishedCell, RESULT } from './cell.ts'
 import { cellFolder, type Study } from './study-file.ts'
@@ -39,7 +40,7 @@ export async function importCells(file: string, study: Study): Promise<ImportedC
     else if (!arm || !study.seeds.includes(result.seed) || !finishedCell(arm, result.seed, result)) {
       count.foreign++
     } else {
-      await mkdir(folder, { recursive: true })
+      await makeFolder(folder)
       await writeDurably(join(folder, RESULT), `${JSON.stringify(result, undefined, 1)}\n`)
       count.taken++
     }

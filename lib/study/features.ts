@@ -1,11 +1,12 @@
 // Features of a small classifier that a study trains itself, once: what stands between the last block and the classes.
 import { createHash } from 'node:crypto'
-import { mkdir, readFile } from 'node:fs/promises'
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { readTensors, writeTensors } from '../checkpoint-file.ts'
 import { imagesInOrder } from '../data/batches.ts'
 import { holdOut, type ImageDataset } from '../data/dataset.ts'
 import { DeviceTensor } from '../device-tensor.ts'
+import { makeFolder } from '../folder.ts'
 import { Classifier, type ClassifierConfig } from '../model/classifier.ts'
 import { writeDurably } from '../training/checkpoint.ts'
 import { loadClassifierCheckpoint } from '../training/classifier-checkpoint.ts'
@@ -57,7 +58,7 @@ export async function featureClassifier(
   const weights = join(folder, 'features.safetensors')
   const known = await describedIn(folder)
   if (known) return opened(known, weights)
-  await mkdir(folder, { recursive: true })
+  await makeFolder(folder)
   log(`training the classifier of samples, ${steps} steps`)
   const { checkpoint, wasStopped } = await runClassifier(
     {

@@ -1,6 +1,6 @@
-import { mkdir } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { argumentError, checkInteger } from '../check.ts'
+import { makeFolder } from '../folder.ts'
 import { writeDurably } from '../training/checkpoint.ts'
 import { openImages } from '../training/run.ts'
 import { type RunOptions, runConfig } from '../training/run-config.ts'
@@ -81,7 +81,7 @@ export async function runStudy(given: StudyOptions, options: StudyRunOptions = {
   const seeds = chosen(call, 'seeds', study.seeds, options.seeds, (seed) => seed)
   if (options.jobs !== undefined) checkInteger(call, 'jobs', options.jobs, 1, 1024)
   const { jobs, threads } = workers(options.jobs)
-  await mkdir(study.out, { recursive: true })
+  await makeFolder(study.out)
   const file = join(study.out, 'study-file.json')
   await writeDurably(file, `${JSON.stringify({ ...given, out: resolve(study.out) }, undefined, 2)}\n`)
 

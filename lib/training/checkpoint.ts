@@ -2,11 +2,12 @@
 // not at all, and a failed save leaves the ones before it alone.
 import { createHash, randomUUID } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
+import { open, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { argumentError, checkInteger, show } from '../check.ts'
 import { type Device, runtimeInfo } from '../device.ts'
 import { CheckpointError } from '../errors.ts'
+import { makeFolder } from '../folder.ts'
 import { HeadStatistics } from '../mixing/head-statistics.ts'
 import type { HeadPolicy } from '../mixing/policy.ts'
 import { UNet, type UNetConfig } from '../model/unet.ts'
@@ -112,7 +113,7 @@ export async function writeCheckpoint(
   const partial = join(run, 'checkpoints', `.partial-${basename(folder)}-${randomUUID()}`)
   try {
     await removePartials(run)
-    await mkdir(partial, { recursive: true })
+    await makeFolder(partial)
     await trainer.saveTensors(partial)
     const info = await runtimeInfo()
     const state: CheckpointState<object, object> = {

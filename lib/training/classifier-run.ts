@@ -1,9 +1,9 @@
-import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { batches } from '../data/batches.ts'
 import type { ImageDataset } from '../data/dataset.ts'
 import { checkDevice } from '../device.ts'
 import { DataError } from '../errors.ts'
+import { makeFolder } from '../folder.ts'
 import { Classifier } from '../model/classifier.ts'
 import { NoiseSchedule } from '../schedule/noise-schedule.ts'
 import type { JsonValue } from '../timesteps/sampler.ts'
@@ -93,7 +93,7 @@ export async function runClassifier(
   const folder = wanted.run
   if (wanted.device !== 'cpu') await checkDevice(wanted.device)
   const { train, validation } = await openClasses(wanted)
-  await mkdir(folder, { recursive: true })
+  await makeFolder(folder)
   const unlock = await lockRun(folder)
   try {
     await removePartials(folder)

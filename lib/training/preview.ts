@@ -1,6 +1,6 @@
-import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { argumentError } from '../check.ts'
+import { makeFolder } from '../folder.ts'
 import type { UNet } from '../model/unet.ts'
 import type { Precision, VarianceType } from '../native.ts'
 import { type GridOptions, imageGrid } from '../report/grid.ts'
@@ -154,7 +154,7 @@ export async function writePreview(
   unet: UNet,
   options: DrawOptions & { readonly original?: ImageBatch | undefined },
 ): Promise<string> {
-  await mkdir(join(run, 'previews'), { recursive: true })
+  await makeFolder(join(run, 'previews'))
   const file = join(run, 'previews', `step-${String(step).padStart(8, '0')}-${name}.png`)
   const images = await drawImages(unet, options)
   const { lowRes, original } = options

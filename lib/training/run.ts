@@ -1,4 +1,4 @@
-import { mkdir, readFile, rename, rm } from 'node:fs/promises'
+import { readFile, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { show } from '../check.ts'
 import { batches } from '../data/batches.ts'
@@ -6,6 +6,7 @@ import { holdOut, type ImageDataset } from '../data/dataset.ts'
 import { openDataset } from '../data/open.ts'
 import { withLowRes } from '../data/super-resolution.ts'
 import { checkDevice, type Kernels, runtimeInfo, setKernels, setThreads } from '../device.ts'
+import { makeFolder } from '../folder.ts'
 import { headRow } from '../mixing/head-row.ts'
 import { UNet } from '../model/unet.ts'
 import { writeRunPlots } from '../report/run-plots.ts'
@@ -99,7 +100,7 @@ export async function run(options: RunOptions, hooks: RunHooks = {}): Promise<Ru
   const folder = wanted.run
   if (wanted.device !== 'cpu') await checkDevice(wanted.device)
   const dataset = await openImages(wanted)
-  await mkdir(folder, { recursive: true })
+  await makeFolder(folder)
   const unlock = await lockRun(folder)
   try {
     await removePartials(folder)
