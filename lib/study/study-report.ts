@@ -40,7 +40,8 @@ export async function writeStudyReport(study: Study, results: readonly CellResul
   const text = [studyTables(study, arms), ...alternationTable(study, results)].join('\n\n')
   const heading = [`# ${title}`, ...(about ? [about] : [])].join('\n\n')
   await writeFile(join(out, 'study.md'), `${heading}\n\n${text}\n`)
-  for (const [plot, svg] of Object.entries(studyPlots(study, results))) await writeFile(join(out, plot), svg)
+  for (const [plot, svg] of Object.entries(studyPlots(study, results, arms)))
+    await writeFile(join(out, plot), svg)
   return text
 }
 
@@ -157,7 +158,11 @@ function table(titles: readonly string[], rows: readonly (readonly string[])[]):
 }
 
 /** Plots by file name: learning curves, loss over noise by arm, and the same as shares of the control's. */
-function studyPlots(study: Study, results: readonly CellResult[]): Record<string, string> {
+function studyPlots(
+  study: Study,
+  results: readonly CellResult[],
+  arms: readonly ArmComparison[],
+): Record<string, string> {
   const plots: Record<string, string> = {}
   const present = study.arms.map(({ name }) => name).filter((name) => results.some(({ arm }) => arm === name))
   const cellsOf = (arm: string) => results.filter((result) => result.arm === arm)
@@ -176,7 +181,6 @@ function studyPlots(study: Study, results: readonly CellResult[]): Record<string
     }
   }
   const losses = new Map(present.map((arm) => [arm, meanOverTimesteps(cellsOf(arm))]))
-  const control = losses.get(study.compare.control)
   const x = { label: 'log snr' }
   const finite = (arm: string) => (results.find((cell) => cell.arm === arm) as CellResult).heldOut.logSnr
   const series = present.map((arm) => ({ name: arm, x: finite(arm), y: losses.get(arm) as number[] }))
@@ -185,21 +189,25 @@ function studyPlots(study: Study, results: readonly CellResult[]): Record<string
     ...{ title: study.title, subtitle: 'held-out F loss, xStart clipped, mean over seeds', series, x },
     ...{ y: { label: 'F.clipped', scale: 'log' }, ...size },
   })
-  if (control) {
-    const relative = series
-      .filter(({ name, y }) => name !== study.compare.control && y.length === control.length)
-      .map(({ name, x: at, y }) => ({ name, x: at, y: y.map((value, k) => 100 * (value / control[k]! - 1)) }))
-    if (relative.length > 0) {
-      plots['timesteps-relative.svg'] = plotSvg({
-        ...{
-          title: study.title,
-          subtitle: `F.clipped against ${study.compare.control}`,
-          series: relative,
-          x,
-        },
-        ...{ y: { label: 'difference', unit: '%' }, ...size },
-      })
-    }
+  const compared = arms.filter(({ isControl }) => !isControl)
+  const name = compared.flatMap(({ metrics }) => metrics).find(({ timesteps }) => timesteps)?.metric
+  const relative = compared.flatMap(({ arm, metrics }) => {
+    const timesteps = metrics.find(({ metric }) => metric === name)?.timesteps
+    return timesteps
+      ? [
+          {
+            name: arm,
+            x: timesteps.map(({ logSnr }) => logSnr),
+            y: timesteps.map((at) => 100 * at.relative.mean),
+          },
+        ]
+      : []
+  })
+  if (relative.length > 0) {
+    plots['timesteps-relative.svg'] = plotSvg({
+      ...{ title: study.title, subtitle: `${name} against ${study.compare.control}`, series: relative, x },
+      ...{ y: { label: 'difference', unit: '%' }, ...size },
+    })
   }
   return plots
 }

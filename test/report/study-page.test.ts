@@ -58,12 +58,14 @@ describe('writeReport of a study', () => {
       ...{ p: 0.00001, holmP: 0.04, detectable: 0.011 },
     })
     const ratio = { mean: 2.5, low: 2, high: null }
+    const at = (logSnr: number, mean: number) => ({ t: 0, logSnr, relative: { mean, low: null, high: mean } })
+    const timesteps = [at(4, -0.1), at(-4, 5)]
     const arms = [
       { arm: 'plain', isControl: true, metrics: [found(0.1, 0)] },
       {
         arm: 'better',
         isControl: false,
-        metrics: [found(0.09, -0.2)],
+        metrics: [{ ...found(0.09, -0.2), timesteps }],
         reach: { metric: 'F', seeds: [{}], reached: 1, ratio },
       },
     ]
@@ -77,6 +79,7 @@ describe('writeReport of a study', () => {
       'Held-out error',
       'Comparison with the control',
     ])
+    expect(html).to.include('Difference from plain by noise level, F')
     const table = html.slice(html.indexOf('Comparison with'))
     expect(cells(table, 'plain')).to.deep.equal(['3', '0.10000', 'control', '–', '–', '–', '–', '–'])
     expect(cells(table, 'better')).to.deep.equal([

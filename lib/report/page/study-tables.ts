@@ -1,5 +1,6 @@
-// The tables of study.json.
+// The tables of study.json, and its differences by noise level.
 import { changeText } from '../../statistics/change-text.ts'
+import type { LineFigure } from './figure.ts'
 import { type Fields, isFields, type Table } from './run-folder.ts'
 import type { StudyCell } from './study-folder.ts'
 
@@ -37,6 +38,42 @@ export function studyTables(arms: readonly Fields[], control: string): Table[] {
       }),
     }
   })
+}
+
+/** Beyond this many per cent a difference leaves the figure. */
+const MOST_PERCENT = 30
+
+/** Paired differences from the control at each noise level, in the study's first metric that has them; none where there are none. */
+export function differencesByNoise(arms: readonly Fields[], control: string): LineFigure[] {
+  const compared = arms.filter(({ isControl }) => isControl !== true)
+  const rowsOf = ({ metrics }: Fields) => (Array.isArray(metrics) ? metrics.filter(isFields) : [])
+  const metric = compared.flatMap(rowsOf).find(({ timesteps }) => Array.isArray(timesteps))?.metric
+  if (metric === undefined) return []
+  const series = compared.flatMap((arm) => {
+    const found = rowsOf(arm).find((row) => row.metric === metric)
+    const points = Array.isArray(found?.timesteps) ? found.timesteps.filter(isFields) : []
+    const at = (key: string) =>
+      points.map(({ relative }) =>
+        isFields(relative) && typeof relative[key] === 'number' ? 100 * (relative[key] as number) : null,
+      )
+    const x = points.map(({ logSnr }) => Number(logSnr))
+    return x.length > 1 ? [{ name: String(arm.arm), x, y: at('mean'), low: at('low'), high: at('high') }] : []
+  })
+  const values = series
+    .flatMap(({ low, high, y }) => [...low, ...high, ...y])
+    .filter((value) => value !== null)
+  const bound = Math.min(Math.max(...values.map(Math.abs), 1), MOST_PERCENT)
+  return series.length === 0
+    ? []
+    : [
+        {
+          title: `Difference from ${control} by noise level, ${metric}`,
+          x: { label: 'log snr (much noise left, little right)' },
+          y: { label: 'per cent; below 0 is better', min: -bound, max: bound },
+          series,
+          note: 'Bands: 95 % intervals of the mean over pairs of one seed (Student’s t), at each noise level by itself.',
+        },
+      ]
 }
 
 /** How step losses alternate, by arm, where every step was logged; undefined where none was. */

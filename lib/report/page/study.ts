@@ -8,7 +8,7 @@ import { meanInterval } from './interval.ts'
 import { figures, section, table } from './parts.ts'
 import { isFields, type Table } from './run-folder.ts'
 import type { StudyCell, StudyFolder } from './study-folder.ts'
-import { alternationTable, studyTables } from './study-tables.ts'
+import { alternationTable, differencesByNoise, studyTables } from './study-tables.ts'
 
 /** What a cell's held-out errors are measured in: of these, the study's first metric that says so. */
 const ERRORS = {
@@ -55,7 +55,10 @@ export async function studyParts(study: StudyFolder): Promise<(Html | undefined)
 `,
     control &&
       section('Held-out error', 2, [
-        await figures(heldOutFigures(measured, error)),
+        await figures([
+          ...heldOutFigures(measured, error),
+          ...differencesByNoise(study.arms ?? [], study.control ?? 'the control'),
+        ]),
         study.arms ? undefined : table(heldOutTable(measured, control, error)),
       ]),
     study.arms &&
