@@ -309,7 +309,7 @@ export {
 export { type LawSamplerOptions, lawSampler } from './timesteps/law-sampler.ts'
 export { betaLaw } from './timesteps/laws/beta.ts'
 export { cltsLaw } from './timesteps/laws/clts.ts'
-export { cauchyLaw, edmLaw, laplaceLaw } from './timesteps/laws/log-snr.ts'
+export { cauchyLaw, cosineLaw, edmLaw, laplaceLaw } from './timesteps/laws/log-snr.ts'
 export { logitNormalLaw } from './timesteps/laws/logit-normal.ts'
 export { modeLaw } from './timesteps/laws/mode.ts'
 export { speedLaw } from './timesteps/laws/speed.ts'
@@ -340,6 +340,8 @@ export { weightedSampler } from './timesteps/weighted-sampler.ts'
 export {
   COMMON_SPACES,
   type CommonSpace,
+  type ScheduleWeighting,
+  type SnrWeighting,
   spaceFactor,
   WEIGHTING_NAMES,
   WEIGHTINGS,

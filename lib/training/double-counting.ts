@@ -1,4 +1,5 @@
 import { argumentError } from '../check.ts'
+import { isDensity } from '../timesteps/weighting.ts'
 import { isLaw, type TimestepConfig } from './timestep-options.ts'
 
 interface DoubleCountConfig extends TimestepConfig {
@@ -17,6 +18,8 @@ interface Rule {
 
 /** Weightings that are meant to even timesteps out, and so do again what a law in proportion to the loss does. */
 const FLATTENS = ['min-snr', 'soft-min-snr', 'p2', 'debias', 'edm']
+/** A law and a weighting that are one published objective: EDM, SpeeD. */
+const TOGETHER = new Set(['edm edm', 'speed change-aware'])
 const HAS_WEIGHTS = ['loss-second-moment', 'adaptive-density']
 const HAS_NO_LAW = ['uniform', 'stratified', 'systematic', 'golden', 'curriculum']
 
@@ -50,8 +53,8 @@ export const DOUBLE_COUNTS: readonly Rule[] = [
       isLaw(sampler) &&
       !importanceWeights &&
       weighting !== undefined &&
-      weighting !== 'sigmoid' && // is divided by the law's density
-      !(sampler === 'edm' && weighting === 'edm'), // is EDM
+      !isDensity(weighting) && // is divided by the law's density
+      !TOGETHER.has(`${sampler} ${weighting}`),
     why: 'what is minimised is their product; importanceWeights leaves the weighting alone in it',
   },
   {

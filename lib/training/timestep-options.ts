@@ -12,7 +12,7 @@ import type { TimestepLaw } from '../timesteps/law.ts'
 import { lawSampler, withUniformShare } from '../timesteps/law-sampler.ts'
 import { betaLaw } from '../timesteps/laws/beta.ts'
 import { cltsLaw } from '../timesteps/laws/clts.ts'
-import { cauchyLaw, edmLaw, laplaceLaw } from '../timesteps/laws/log-snr.ts'
+import { cauchyLaw, cosineLaw, edmLaw, laplaceLaw } from '../timesteps/laws/log-snr.ts'
 import { logitNormalLaw } from '../timesteps/laws/logit-normal.ts'
 import { modeLaw } from '../timesteps/laws/mode.ts'
 import { speedLaw } from '../timesteps/laws/speed.ts'
@@ -32,6 +32,7 @@ import { weightedSampler } from '../timesteps/weighted-sampler.ts'
 import {
   COMMON_SPACES,
   type CommonSpace,
+  isDensity,
   WEIGHTING_NAMES,
   WEIGHTINGS,
   weightingFactors,
@@ -64,6 +65,10 @@ const LAWS = {
     numbers: () => ({ mean: -1.2, deviation: 1.2 }),
     create: ([mean, deviation], _count, alphaBar) => edmLaw(alphaBar, mean, deviation),
   },
+  cosine: {
+    numbers: () => ({ sigmaData: 1 }),
+    create: ([sigmaData], _count, alphaBar) => cosineLaw(alphaBar, sigmaData),
+  },
   speed: {
     numbers: (count) => ({ k: 2, tau: Math.round(0.7 * count) }),
     create: ([k, tau], _count, alphaBar) => speedLaw(alphaBar, k, tau),
@@ -93,7 +98,7 @@ function numbersOf(sampler: string, timestepCount: number): Record<string, numbe
 /** Who draws the timesteps of a run. */
 export const SAMPLER_NAMES = [
   'uniform', 'stratified', 'systematic', 'golden', 'loss-second-moment', 'slots',
-  'logit-normal', 'mode', 'beta', 'laplace', 'cauchy', 'edm', 'speed', 'clts',
+  'logit-normal', 'mode', 'beta', 'laplace', 'cauchy', 'edm', 'cosine', 'speed', 'clts',
   'adaptive-density', 'curriculum',
 ] as const // biome-ignore format: one list
 
@@ -106,9 +111,12 @@ const SAMPLER_NUMBERS = NUMBERED.map(
 /** Names that `weighting` of a run takes. */
 export const RUN_WEIGHTINGS = [...WEIGHTING_NAMES, 'uncertainty'] as const
 
-const WEIGHTING_NUMBERS = WEIGHTING_NAMES.filter(
-  (name) => Object.keys(WEIGHTINGS[name].numbers).length > 0,
-).map((name) => `${name} ${Object.keys(WEIGHTINGS[name].numbers).join(',')}`)
+const WEIGHTING_NUMBERS = WEIGHTING_NAMES.map((name) => ({
+  name,
+  numbers: Object.keys(WEIGHTINGS[name].numbers(1000)),
+}))
+  .filter(({ numbers }) => numbers.length > 0)
+  .map(({ name, numbers }) => `${name} ${numbers.join(',')}`)
 
 /** Options of a run about timesteps, weightings, half-lives and recipes. */
 export const TIMESTEP_SHAPE = {
@@ -244,12 +252,12 @@ export function settleTimesteps<Config extends TimestepConfig>(
     return settled as Config
   }
   const { sigmaData = 0.5 } = config
-  const defaults: Record<string, number> = { ...WEIGHTINGS[weighting].numbers }
-  if (weighting === 'edm') defaults.sigmaData = sigmaData
+  const defaults: Record<string, number> = { ...WEIGHTINGS[weighting].numbers(timestepCount) }
+  if ('sigmaData' in defaults) defaults.sigmaData = sigmaData
   if (weighting === 'soft-min-snr') defaults.gamma = 1 / sigmaData ** 2
   settled.weightingNumbers = listOf(call, 'weightingNumbers', weightingNumbers, defaults)
   weightingSpace(call, config)
-  if (weighting === 'sigmoid' && !isKnownLaw(config)) {
+  if (isDensity(weighting) && !isKnownLaw(config)) {
     throw argumentError(
       call,
       'weighting',
@@ -365,13 +373,13 @@ export function timestepSampler(config: TimestepConfig): { sampler: TimestepSamp
   if (weighting === 'uncertainty') {
     return { ...drawn, sampler: uncertaintySampler(drawn.sampler, { alphaBar, seed: config.seed }) }
   }
-  const names = Object.keys(WEIGHTINGS[weighting].numbers)
+  const names = Object.keys(WEIGHTINGS[weighting].numbers(alphaBar.length))
   const factors = weightingFactors({
     ...{ alphaBar, weighting, sigmaData, space: weightingSpace('timestepSampler', config) },
     numbers: Object.fromEntries(names.map((name, i) => [name, weightingNumbers[i] as number])),
     ...(law &&
       !importanceWeights &&
-      weighting === 'sigmoid' && { probabilities: withUniformShare(law.at(0), config.uniformShare) }),
+      isDensity(weighting) && { probabilities: withUniformShare(law.at(0), config.uniformShare) }),
   })
   return { ...drawn, sampler: weightedSampler(drawn.sampler, factors) }
 }

@@ -30,7 +30,13 @@ describe('Timestep options of a run', () => {
     expect((await config({ sampler: 'clts', timestepCount: 100 })).samplerNumbers).to.deep.equal([
       30, 15, 50_000,
     ])
+    expect((await config({ sampler: 'cosine' })).samplerNumbers).to.deep.equal([1])
     expect((await config({ weighting: 'edm', sigmaData: 0.25 })).weightingNumbers).to.deep.equal([0.25])
+    const monotonic = await config({ weighting: 'edm-monotonic', sigmaData: 0.25 })
+    expect(monotonic.weightingNumbers).to.deep.equal([-1.2, 1.2, 0.25])
+    const changeAware = { weighting: 'change-aware', timestepCount: 200 } as const
+    expect((await config(changeAware)).weightingNumbers).to.deep.equal([0.6, 140])
+    expect((await config({ ...changeAware, respacing: '50' })).weightingNumbers).to.deep.equal([0.6, 35])
     expect((await config({ weighting: 'soft-min-snr' })).weightingNumbers).to.deep.equal([4])
     expect((await config({ weighting: 'min-snr', weightingNumbers: [7] })).weightingNumbers).to.deep.equal([
       7,
@@ -66,30 +72,48 @@ describe('Timestep options of a run', () => {
     for (const [i, t] of eps.t.entries()) expect(eps.weight[i]! * snr[t]!).to.be.closeTo(1, 1e-5)
   })
 
+  it('weigh by change with a tau that is given as a timestep', async () => {
+    const changeAware = await config({
+      weighting: 'change-aware',
+      weightingNumbers: [0.6, 300],
+      heads: ['eps'],
+    })
+    const { t, weight } = timestepSampler(changeAware).sampler.draw(64, 0)
+    for (const [i, value] of t.entries())
+      if (value < 300) expect(weight[i]).to.be.within(0.4, 0.6 + 1e-6)
+      else expect(weight[i]).to.be.closeTo(1, 1e-6)
+  })
+
   it('divide a density by how often timesteps are drawn, uniform share included', async () => {
-    const options = { weighting: 'sigmoid', space: 'F', sampler: 'laplace' } as const
-    const weightAt = async (more: Partial<RunOptions>) => {
-      const { t, weight } = timestepSampler(await config({ ...options, ...more })).sampler.draw(256, 0)
-      return new Map(Array.from(t, (value, i) => [value, weight[i]!]))
+    const densities = ['sigmoid', 'edm-monotonic', 'cosmap'] as const
+    for (const weighting of densities) {
+      const options = { weighting, space: 'F', sampler: 'laplace' } as const
+      const weightAt = async (more: Partial<RunOptions>) => {
+        const { t, weight } = timestepSampler(await config({ ...options, ...more })).sampler.draw(256, 0)
+        return new Map(Array.from(t, (value, i) => [value, weight[i]!]))
+      }
+      const [mixed, uniform] = [await weightAt({ uniformShare: 1 }), await weightAt({ sampler: 'uniform' })]
+      const both = [...mixed.keys()].filter((t) => uniform.has(t))
+      expect(both.length).to.be.above(10)
+      for (const t of both) expect(mixed.get(t)! / uniform.get(t)!).to.be.closeTo(1, 1e-5)
     }
-    const [mixed, uniform] = [await weightAt({ uniformShare: 1 }), await weightAt({ sampler: 'uniform' })]
-    const both = [...mixed.keys()].filter((t) => uniform.has(t))
-    expect(both.length).to.be.above(10)
-    for (const t of both) expect(mixed.get(t)! / uniform.get(t)!).to.be.closeTo(1, 1e-5)
   })
 
   it('are refused where they mean nothing', async () => {
     for (const [options, message] of [
       [{ sampler: 'golden', stream: 'iid' }, 'stream to be absent when sampler is golden, which is a stream, got "iid"'],
       [{ sampler: 'mode', samplerNumbers: [1, 2] }, 'samplerNumbers to be 1 numbers (kappa), got [1, 2]'],
-      [{ samplerNumbers: [1] }, 'samplerNumbers to be absent unless sampler is one of logit-normal, mode, beta, laplace, cauchy, edm, speed, clts, adaptive-density, curriculum, got [1]'],
-      [{ uniformShare: 0.5, sampler: 'slots' }, 'uniformShare to be absent unless sampler is one of logit-normal, mode, beta, laplace, cauchy, edm, speed, clts, adaptive-density, got 0.5'],
+      [{ samplerNumbers: [1] }, 'samplerNumbers to be absent unless sampler is one of logit-normal, mode, beta, laplace, cauchy, edm, cosine, speed, clts, adaptive-density, curriculum, got [1]'],
+      [{ uniformShare: 0.5, sampler: 'slots' }, 'uniformShare to be absent unless sampler is one of logit-normal, mode, beta, laplace, cauchy, edm, cosine, speed, clts, adaptive-density, got 0.5'],
       [{ weightingNumbers: [1] }, 'weightingNumbers to be absent without weighting, got [1]'],
       [{ weighting: 'debias', weightingNumbers: [1] }, 'weightingNumbers to be absent, got [1]'],
       [{ weighting: 'debias', heads: ['xStart', 'v'] }, 'space to be one of xStart, v, eps, F when weighting is given and several heads, or xPrev, are trained, got "own"'],
       [{ weighting: 'debias', heads: ['xPrev'] }, 'space to be one of xStart, v, eps, F when weighting is given and several heads, or xPrev, are trained, got "own"'],
       [{ weighting: 'debias', loss: 'kl' }, 'weighting to be absent with loss kl, which weighs timesteps itself, got "debias"'],
       [{ weighting: 'sigmoid', sampler: 'slots' }, 'weighting to be one that needs no density of the timesteps, because sampler is slots, got "sigmoid"; give importanceWeights, or a law that is the same at every step'],
+      [{ weighting: 'edm-monotonic', sampler: 'speed' }, 'weighting to be one that needs no density of the timesteps, because sampler is speed, got "edm-monotonic"; give importanceWeights, or a law that is the same at every step'],
+      [{ weighting: 'cosmap', sampler: 'clts' }, 'weighting to be one that needs no density of the timesteps, because sampler is clts, got "cosmap"; give importanceWeights, or a law that is the same at every step'],
+      [{ weighting: 'change-aware', weightingNumbers: [0.6] }, 'weightingNumbers to be 2 numbers (lambda, tau), got [0.6]'],
       [{ slotRefreshRule: 'loss', sampler: 'slots' }, 'slotRefreshRule to be absent without slotRefresh, got "loss"'],
       [{ slotRefresh: 9 }, 'slotRefresh to be absent unless sampler is slots, got 9'],
       [{ weighting: 'uncertainty', weightingNumbers: [1] }, 'weightingNumbers to be absent with weighting uncertainty, got [1]'],
@@ -115,6 +139,10 @@ describe('Numbers of a sampler', () => {
       [
         { weighting: 'p2', weightingNumbers: [1, -1] },
         /^weightingOf: expected gamma to be a number > 0, got -1/,
+      ],
+      [
+        { weighting: 'change-aware', weightingNumbers: [0.6, 0.7] },
+        /^weightingFactors: expected tau to be an integer in \[0, 1000\], got 0.7/,
       ],
     ] as const)
       expect((await rejection(config(options as unknown as Partial<RunOptions>))).message).to.match(message)
@@ -240,7 +268,10 @@ describe('Double counting', () => {
     expect(await warnings({ sampler: 'slots' })).to.deep.equal([])
     expect(await warnings({ sampler: 'edm', weighting: 'edm' })).to.deep.equal([])
     expect(await warnings({ sampler: 'edm', weighting: 'p2' })).to.deep.equal([law])
-    expect(await warnings({ sampler: 'laplace', weighting: 'sigmoid' })).to.deep.equal([])
+    expect(await warnings({ sampler: 'speed', weighting: 'change-aware' })).to.deep.equal([])
+    expect(await warnings({ sampler: 'cosine', weighting: 'change-aware' })).to.deep.equal([law])
+    for (const weighting of ['sigmoid', 'edm-monotonic', 'cosmap'] as const)
+      expect(await warnings({ sampler: 'laplace', weighting })).to.deep.equal([])
     expect(await warnings({ sampler: 'laplace', weighting: 'p2', importanceWeights: true })).to.deep.equal([])
     expect(await warnings({ sampler: 'golden', weighting: 'p2' })).to.deep.equal([])
   })

@@ -39,6 +39,24 @@ export function edmLaw(alphaBar: Float64Array, mean = -1.2, deviation = 1.2): Ti
   return lawOnLogSnr(call, 'edm', alphaBar, (low, high) => normalMass(z(low), z(high)))
 }
 
+/**
+ * log snr as under the cosine schedule: sqrt(1 / snr) = sigmaData tan(pi u / 2) with u uniform, the v-diffusion law (math.md, eq. 91b; Salimans & Ho
+ * 2022, arXiv 2202.00512; as k-diffusion's code draws it).
+ *
+ * @param sigmaData - a number > 0: 1 is the cosine schedule itself, k-diffusion takes the deviation of the pixels, and d / 64 is simple diffusion's shift
+ * for images of d pixels a side (Hoogeboom et al. 2023, arXiv 2301.11093)
+ * @throws RangeError for another sigmaData, or an alphaBar outside [0, 1]
+ */
+export function cosineLaw(alphaBar: Float64Array, sigmaData = 1): TimestepLaw {
+  const call = 'cosineLaw'
+  checkScale(call, 'sigmaData', sigmaData)
+  const tangent = (logSnr: number): number => Math.exp(-logSnr / 2) / sigmaData
+  return lawOnLogSnr(call, 'cosine', alphaBar, (low, high) => {
+    const [from, to] = [tangent(high), tangent(low)]
+    return (2 / Math.PI) * Math.atan((to - from) / (1 + from * to)) // of the difference of the angles, exact in both tails
+  })
+}
+
 function checkScale(call: string, name: string, value: number): void {
   checkNumber(call, name, value)
   if (value <= 0) throw argumentError(call, name, 'a number > 0', value)

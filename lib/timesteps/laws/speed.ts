@@ -1,4 +1,5 @@
 import { checkInteger, checkNumber } from '../../check.ts'
+import { gradient } from '../gradient.ts'
 import { clippedSnr, fixedLaw, type TimestepLaw } from '../law.ts'
 
 /**
@@ -20,12 +21,8 @@ export function speedLaw(alphaBar: Float64Array, k = 2, tau?: number): TimestepL
     'speed',
     Float64Array.from(alphaBar, (_, t) => (t < bound ? k : 1)),
   )
-  const noise = Float64Array.from(alphaBar, (signal) => Math.sqrt(1 - signal))
-  const slope = (t: number): number => {
-    const [low, high] = [Math.max(t - 1, 0), Math.min(t + 1, count - 1)]
-    return high > low ? (noise[high]! - noise[low]!) / (high - low) : 0
-  }
-  const slow = noise.findIndex((_, t) => slope(t) < 1e-4)
+  const growth = gradient(Float64Array.from(alphaBar, (signal) => Math.sqrt(1 - signal)))
+  const slow = growth.findIndex((slope) => slope < 1e-4)
   const mirror = Math.min(slow === -1 ? count - 1 : slow + 1, count - 1)
   return { ...law, partner: (t) => Math.abs(mirror - t) }
 }

@@ -4,7 +4,7 @@ import { clippedSnr, logSnrDensity, logSnrEdges, type TimestepLaw } from '../../
 import { lawSampler } from '../../../lib/timesteps/law-sampler.ts'
 import { betaLaw } from '../../../lib/timesteps/laws/beta.ts'
 import { cltsLaw } from '../../../lib/timesteps/laws/clts.ts'
-import { cauchyLaw, edmLaw, laplaceLaw } from '../../../lib/timesteps/laws/log-snr.ts'
+import { cauchyLaw, cosineLaw, edmLaw, laplaceLaw } from '../../../lib/timesteps/laws/log-snr.ts'
 import { logitNormalLaw } from '../../../lib/timesteps/laws/logit-normal.ts'
 import { modeLaw } from '../../../lib/timesteps/laws/mode.ts'
 import { speedLaw } from '../../../lib/timesteps/laws/speed.ts'
@@ -25,6 +25,7 @@ const laws: [name: string, law: TimestepLaw][] = [
   ['laplace', laplaceLaw(linear, 0, 0.5)],
   ['cauchy', cauchyLaw(linear, 0, 1)],
   ['edm', edmLaw(linear)],
+  ['cosine', cosineLaw(linear)],
   ['speed', speedLaw(linear)],
   ['clts', cltsLaw(1000)],
 ]
@@ -73,7 +74,7 @@ describe('A timestep law', () => {
       expect(p).to.be.closeTo(arcsine((t + 1) / 8) - arcsine(t / 8), 1e-13)
   })
 
-  it('laplace, cauchy and edm have their densities on log snr', () => {
+  it('laplace, cauchy, edm and cosine have their densities on log snr', () => {
     const edges = logSnrEdges('test', linear)
     const middle = (t: number): number => (edges[t]! + edges[t + 1]!) / 2
     const inside = (mass: (x: number) => number): number => mass(edges[0]!) - mass(edges[1000]!)
@@ -81,6 +82,7 @@ describe('A timestep law', () => {
       [laplaceLaw(linear, 1, 2), (x) => Math.exp(-Math.abs(x - 1) / 2) / 4, inside((x) => (x > 1 ? 1 - Math.exp((1 - x) / 2) / 2 : Math.exp((x - 1) / 2) / 2))],
       [cauchyLaw(linear, 1, 2), (x) => 2 / (Math.PI * ((x - 1) ** 2 + 4)), inside((x) => Math.atan((x - 1) / 2) / Math.PI)],
       [edmLaw(linear), (x) => Math.exp(-((x - 2.4) ** 2) / (2 * 2.4 ** 2)) / (2.4 * Math.sqrt(2 * Math.PI)), inside((x) => normalCdf((x - 2.4) / 2.4))],
+      [cosineLaw(linear, 0.5), (x) => 1 / (2 * Math.PI * Math.cosh((x - 2 * Math.log(2)) / 2)), inside((x) => 1 - (2 / Math.PI) * Math.atan(2 * Math.exp(-x / 2)))],
     ] // biome-ignore format: one case a line
     for (const [law, density, kept] of cases) {
       const measured = logSnrDensity(law.at(0), linear)
@@ -99,6 +101,32 @@ describe('A timestep law', () => {
     }
   })
 
+  it('cosine on the cosine schedule is nearly uniform, and follows its sigmaData', () => {
+    const alphaBar = cosineAlphaBar()
+    const p = cosineLaw(alphaBar).at(0)
+    for (let t = 100; t <= 900; t += 100) expect(1000 * p[t]!, `t = ${t}`).to.be.closeTo(1, 0.03) // the schedule's offset of 0.008 is left out
+    const half = cosineLaw(alphaBar, 0.5).at(0)
+    // sqrt(1 / snr) = tan(angle): half of the mass is on either side of sigmaData.
+    const middle = (2 / Math.PI) * Math.atan(0.5)
+    expect(sum(half, 0, Math.round(1000 * middle))).to.be.closeTo(0.5, 0.01)
+  })
+
+  it('cosine has the masses of sigmaData tan(pi u / 2) for u drawn evenly', () => {
+    const wide = Float64Array.from({ length: 60 }, (_, t) => 1 / (1 + Math.exp(-(12 - (24 * t) / 59))))
+    const edges = logSnrEdges('test', wide)
+    const p = cosineLaw(wide, 0.7).at(0)
+    const counts = new Float64Array(60)
+    const drawn = 400_000
+    for (let i = 0; i < drawn; i++) {
+      const logSnr = -2 * Math.log(0.7 * Math.tan((Math.PI * (i + 0.5)) / drawn / 2))
+      const cell = edges.findIndex((edge) => edge < logSnr) - 1 // edges fall
+      if (cell >= 0) counts[cell]!++
+    }
+    const inside = sum(counts)
+    expect(inside / drawn).to.be.above(0.99)
+    for (const [t, count] of counts.entries()) expect(count, `t = ${t}`).to.be.closeTo(inside * p[t]!, 1.5)
+  })
+
   it('edm has mean 2.4 and deviation 2.4 on log snr where the schedule reaches', () => {
     const wide = Float64Array.from({ length: 4000 }, (_, t) => 1 / (1 + Math.exp(-(13 - (26 * t) / 3999))))
     const p = edmLaw(wide).at(0)
@@ -111,7 +139,7 @@ describe('A timestep law', () => {
 
   it('on log snr is finite for a schedule that ends without signal or begins without noise', () => {
     const ends = Float64Array.of(1, 0.999, 0.5, 0.001, 0)
-    for (const law of [laplaceLaw(ends), cauchyLaw(ends), edmLaw(ends)]) {
+    for (const law of [laplaceLaw(ends), cauchyLaw(ends), edmLaw(ends), cosineLaw(ends)]) {
       expect(sum(law.at(0))).to.be.closeTo(1, 1e-14)
     }
     expect(clippedSnr('test', ends)[0]).to.equal(1e6)
@@ -154,6 +182,7 @@ describe('A timestep law', () => {
       [() => betaLaw(10, 1, -1), 'betaLaw: expected b to be a number > 0, got -1'],
       [() => cauchyLaw(linear, 0, 0), 'cauchyLaw: expected gamma to be a number > 0, got 0'],
       [() => edmLaw(Float64Array.of(0.5, 2)), 'edmLaw: expected alphaBar[1] to be in [0, 1], got 2'],
+      [() => cosineLaw(linear, 0), 'cosineLaw: expected sigmaData to be a number > 0, got 0'],
       [() => speedLaw(linear, 2, 1001), 'speedLaw: expected tau to be an integer in [0, 1000], got 1001'],
     ] as const) {
       expect(make).to.throw(RangeError, message as string)
