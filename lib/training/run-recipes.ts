@@ -39,7 +39,7 @@ const TABLE: Record<
       heads: ['v'],
       sampler: 'golden',
       choose: 'mean',
-      space: 'v',
+      space: 'own', // v's, unless other heads are given
       lr: 1e-3,
       warmupSteps: Math.floor(Math.min(4000 / batchSize, steps / 20)), // 4000 images, or a twentieth of a short run
       emaHalfLife: [Math.max(Math.min(0.05 * steps * batchSize, 500_000), 1)], // EDM's greatest, and its share of the images seen

@@ -23,11 +23,11 @@ describe('Recipes of a run', () => {
     })
   })
 
-  it('small-batch is one v head with the v error, golden timesteps and half-lives in images', async () => {
+  it('small-batch is one v head with its own error, golden timesteps and half-lives in images', async () => {
     const config = await runConfig({ ...base, recipe: 'small-batch', batchSize: 4 })
     expect(config).to.deep.include({
       heads: ['v'],
-      space: 'v',
+      space: 'own',
       sampler: 'golden',
       clipNorm: 1,
       emaHalfLife: [1200],
@@ -48,7 +48,7 @@ describe('Recipes of a run', () => {
       sampler: 'systematic',
       emaRates: [0.99],
       beta2: 0.9,
-      space: 'v',
+      space: 'own',
     })
     expect(config.emaHalfLife).to.equal(undefined)
     const images = await runConfig({ ...base, recipe: 'guided-diffusion', emaHalfLife: [2000] })
