@@ -27,7 +27,8 @@ const GUIDED_DIFFUSION = {
  *
  * `guided-diffusion`: the defaults of its `scripts/image_train.py`. `paper`: three heads, the smallest error in its own unit per example, ten slots of equal
  * loss visited in turn (arXiv 2502.01990), everything else as in guided-diffusion, whose code base it uses; its slot edges, batch sizes and learning rates are
- * not published. `small-batch`: for 4 to 8 images a step, every half-life in images.
+ * not published. `small-batch`: for 4 to 8 images a step, three heads that are all trained always, every half-life in images; v alone where a
+ * space or a weighting is asked for, since three heads have no unit in common that suits all of them.
  */
 const TABLE: Record<
   'small-batch' | 'paper' | 'guided-diffusion',
@@ -36,10 +37,10 @@ const TABLE: Record<
   'small-batch': {
     batchSize: 8,
     options: ({ steps, batchSize }) => ({
-      heads: ['v'],
+      heads: [...HEADS],
       sampler: 'golden',
       choose: 'mean',
-      space: 'own', // v's, unless other heads are given
+      space: 'own',
       lr: 1e-3,
       warmupSteps: Math.floor(Math.min(4000 / batchSize, steps / 20)), // 4000 images, or a twentieth of a short run
       emaHalfLife: [Math.max(Math.min(0.05 * steps * batchSize, 500_000), 1)], // EDM's greatest, and its share of the images seen
@@ -82,6 +83,8 @@ export function withRecipe(options: RunOptions): RunOptions {
   if (given.emaRates !== undefined) delete filled.emaHalfLife
   if (given.emaHalfLife !== undefined) delete filled.emaRates
   if (given.beta2 !== undefined) delete filled.beta2HalfLife
+  const needsOneUnit = (given.space !== undefined && given.space !== 'own') || given.weighting !== undefined
+  if (options.recipe === 'small-batch' && needsOneUnit) filled.heads = ['v']
   if (given.init !== undefined) delete filled.heads // a network that is trained on keeps what it predicts
   if (given.mix !== undefined) for (const key of LOSS_KEYS) delete filled[key]
   if (given.sampler !== undefined && given.sampler !== 'slots')

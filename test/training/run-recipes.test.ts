@@ -23,10 +23,11 @@ describe('Recipes of a run', () => {
     })
   })
 
-  it('small-batch is one v head with its own error, golden timesteps and half-lives in images', async () => {
+  it('small-batch is three heads, each with its own error, golden timesteps and half-lives in images', async () => {
     const config = await runConfig({ ...base, recipe: 'small-batch', batchSize: 4 })
     expect(config).to.deep.include({
-      heads: ['v'],
+      heads: ['xStart', 'v', 'eps'],
+      choose: 'mean',
       space: 'own',
       sampler: 'golden',
       clipNorm: 1,
@@ -34,6 +35,10 @@ describe('Recipes of a run', () => {
     })
     expect(config.emaRates).to.deep.equal([0.5 ** (4 / 1200)])
     expect(config.beta2).to.equal(0.5 ** (4 / config.beta2HalfLife!))
+    for (const one of [{ space: 'F' }, { weighting: 'min-snr' }] as const) {
+      const { heads, space } = await runConfig({ ...base, recipe: 'small-batch', ...one })
+      expect([heads, space]).to.deep.equal([['v'], 'space' in one ? 'F' : 'own'])
+    }
     const long = await runConfig({ ...base, steps: 10_000_000, recipe: 'small-batch' })
     expect(long.emaHalfLife).to.deep.equal([500_000])
   })
@@ -63,7 +68,7 @@ describe('Recipes of a run', () => {
     const config = await runConfig({ ...base, recipe: 'small-batch', preset: 'tiny' })
     const network = await runConfig({ ...base, preset: 'tiny' })
     expect(config.modelChannels).to.equal(network.modelChannels)
-    expect(config.heads).to.deep.equal(['v'])
+    expect(config.heads).to.deep.equal(['xStart', 'v', 'eps'])
   })
 
   it('give the same configuration when it is read back', async () => {
