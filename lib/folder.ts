@@ -9,15 +9,20 @@ import { dirname } from 'node:path'
  */
 export async function makeFolder(path: string): Promise<void> {
   try {
-    await mkdir(path)
+    return await makeOne(path)
   } catch (error) {
-    const { code } = error as NodeJS.ErrnoException
-    if (code === 'EEXIST' && (await stat(path)).isDirectory()) return
     const parent = dirname(path)
-    if (code !== 'ENOENT' || parent === path || (await isFolder(parent))) throw error
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT' || parent === path) throw error
     await makeFolder(parent)
-    await makeFolder(path)
   }
+  await makeOne(path) // once more and no more: its parent is there now, whoever made it
+}
+
+/** Makes a folder whose parent is there; one that is there itself will do. */
+async function makeOne(path: string): Promise<void> {
+  await mkdir(path).catch(async (error: unknown) => {
+    if (!(await isFolder(path))) throw error
+  })
 }
 
 async function isFolder(path: string): Promise<boolean> {

@@ -25,6 +25,15 @@ describe('makeFolder', () => {
     expect(await codeOf(path)).to.equal('made')
   })
 
+  it('makes folders side by side, whoever makes those above them first', async () => {
+    for (let round = 0; round < 40; round++) {
+      const top = join(folder, String(round))
+      const paths = Array.from({ length: 12 }, (_, i) => join(top, 'a', 'b'.repeat(1 + (i % 3)), String(i)))
+      await Promise.all(paths.map(makeFolder))
+      for (const path of paths) expect(existsSync(path)).to.equal(true)
+    }
+  })
+
   it('fails where a file is in the way', async () => {
     const file = join(folder, 'file')
     await writeFile(file, '')
