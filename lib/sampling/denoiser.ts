@@ -3,9 +3,10 @@ import { DeviceTensor } from '../device-tensor.ts'
 import type { Classifier } from '../model/classifier.ts'
 import type { UNet } from '../model/unet.ts'
 import { type DenoiseOptions, type HostData, native, type Precision, type VarianceType } from '../native.ts'
-import { ALL_HEADS, type Head } from '../prediction/heads.ts'
+import type { Head } from '../prediction/heads.ts'
 import { type HeadWeights, signalWeights } from '../prediction/signal-weights.ts'
 import type { NoiseSchedule } from '../schedule/noise-schedule.ts'
+import { headWeights } from './head-weights.ts'
 
 /**
  * Which prediction a sampler uses: one head everywhere, fixed weights, or a choice for each timestep t of the trained
@@ -277,15 +278,6 @@ export class Denoiser {
         hint: 'its gate was not created',
       })
     }
-    const weights: HeadWeights = typeof chosen === 'string' ? { [chosen]: 1 } : chosen
-    for (const name of Object.keys(weights)) {
-      if (!ALL_HEADS.includes(name as Head) || !heads.includes(name as Head)) {
-        throw argumentError(call, 'combine', `among the network's heads (${heads.join(', ')})`, name)
-      }
-    }
-    const list = heads.map((head) => weights[head] ?? 0)
-    const sum = list.reduce((a, b) => a + b, 0)
-    if (!(Math.abs(sum - 1) < 1e-6)) throw argumentError(call, 'combine', 'weights that add up to 1', sum)
-    return list
+    return headWeights(call, chosen, heads)
   }
 }

@@ -1,9 +1,10 @@
-import { checkInteger } from '../check.ts'
+import { argumentError, checkInteger } from '../check.ts'
 import { DeviceTensor } from '../device-tensor.ts'
 import type { UNet } from '../model/unet.ts'
 import type { Head } from '../prediction/heads.ts'
-import { type HeadWeights, signalWeights } from '../prediction/signal-weights.ts'
+import { signalWeights } from '../prediction/signal-weights.ts'
 import type { Combine } from '../sampling/denoiser.ts'
+import { headWeights } from '../sampling/head-weights.ts'
 import type { NoiseSchedule } from '../schedule/noise-schedule.ts'
 import { checkImages, type ImageBatch } from '../tensor.ts'
 import { spaceFactor } from '../timesteps/weighting.ts'
@@ -13,6 +14,8 @@ export interface HeldOutError {
   readonly heads: readonly Head[]
   /** [K] timesteps that were measured. */
   readonly t: Int32Array
+  /** [K] those of the process before it was respaced for training: what the network and `combine` are told. */
+  readonly timestepMap: Float64Array
   /** [K] signal-to-noise ratio of power, within [1e-12, 1e12] (math.md, eq. 14). */
   readonly snr: Float64Array
   readonly imageCount: number
@@ -49,7 +52,8 @@ export interface HeldOutErrorOptions {
  * Noises images with one frozen pattern each and measures what the network's heads get wrong, for all of them in one
  * forward pass a timestep, so that the error of every combination of heads follows (`combinedError`).
  *
- * @throws RangeError for a network whose head is xPrev, which has no error in v space
+ * @throws RangeError for a network whose head is xPrev, which has no error in v space, and for a `combine` of heads that it does
+ * not have, or of its gate, which decides by pixel
  */
 export async function heldOutError(
   unet: UNet,
@@ -89,10 +93,10 @@ export async function heldOutError(
       const alpha = sqrtAlphaBar[t] as number
       const sigma = sqrtOneMinusAlphaBar[t] as number
       for (let i = 0; i < xt.length; i++) xt[i] = alpha * xStart[i]! + sigma * eps[i]!
-      const told = (timestepMap[t] as number) * scale
+      const told = timestepMap[t] as number
       const out = await unet.forward({
         x: { data: xt, shape },
-        t: { data: new Float32Array(n).fill(told), shape: [n] },
+        t: { data: new Float32Array(n).fill(told * scale), shape: [n] },
         ...(y && { y }),
         ...(low && { lowRes: low }),
       })
@@ -102,7 +106,7 @@ export async function heldOutError(
       const toV = heads.map(
         (head) => ({ xStart: 1 / sigma, v: -1, eps: -1 / Math.max(alpha, 1e-6), xPrev: 0 })[head],
       )
-      const weights = weightsAt(combine, t, snr[t] as number, heads)
+      const weights = weightsAt(call, combine, told, snr[t] as number, heads)
       const residual = heads.map(() => new Float64Array(size))
       for (let i = 0; i < n; i++) {
         for (const [h, head] of heads.entries()) {
@@ -140,7 +144,15 @@ export async function heldOutError(
     }
   }
   const at = (table: Float64Array): Float64Array => Float64Array.from(timesteps, (t) => table[t] as number)
-  return { heads, t: timesteps, snr: at(snr), imageCount: count, products, clipped }
+  return {
+    heads,
+    t: timesteps,
+    timestepMap: at(timestepMap),
+    snr: at(snr),
+    imageCount: count,
+    products,
+    clipped,
+  }
 }
 
 /** How `combinedError` reads what was measured. */
@@ -164,12 +176,13 @@ export function combinedError(
   space: 'v' | 'F',
   options: CombinedErrorOptions = {},
 ): Float64Array {
-  const { heads, t, snr, products } = measured
+  const call = 'combinedError'
+  const { heads, timestepMap, snr, products } = measured
   const { combine, sigmaData = 0.5, imageCount = measured.imageCount } = options
-  checkInteger('combinedError', 'imageCount', imageCount, 1, measured.imageCount)
+  checkInteger(call, 'imageCount', imageCount, 1, measured.imageCount)
   const H = heads.length
-  return Float64Array.from(t, (timestep, k) => {
-    const w = weightsAt(combine, timestep, snr[k] as number, heads)
+  return Float64Array.from(timestepMap, (told, k) => {
+    const w = weightsAt(call, combine, told, snr[k] as number, heads)
     let sum = 0
     for (let i = 0; i < imageCount; i++) {
       const place = (k * measured.imageCount + i) * H * H
@@ -198,11 +211,19 @@ export function fromV(space: 'v' | 'F', snr: number, sigmaData: number): number 
   return spaceFactor(space, snr, sigmaData) / spaceFactor('v', snr)
 }
 
-function weightsAt(combine: Combine | undefined, t: number, snr: number, heads: readonly Head[]): number[] {
+function weightsAt(
+  call: string,
+  combine: Combine | undefined,
+  told: number,
+  snr: number,
+  heads: readonly Head[],
+): number[] {
   const chosen =
-    typeof combine === 'function' ? combine(t) : (combine ?? signalWeights(snr / (1 + snr), heads))
-  const weights: HeadWeights = typeof chosen === 'string' ? { [chosen]: 1 } : chosen
-  return heads.map((head) => weights[head] ?? 0)
+    typeof combine === 'function' ? combine(told) : (combine ?? signalWeights(snr / (1 + snr), heads))
+  if (chosen === 'gate') {
+    throw argumentError(call, 'combine', 'the same for all pixels, which a gate is not', chosen)
+  }
+  return headWeights(call, chosen, heads)
 }
 
 /**

@@ -9,6 +9,7 @@ import {
   comparedTimesteps,
   heldOutError,
 } from '../../lib/study/held-out-error.ts'
+import { rejection } from '../support/rejection.ts'
 
 describe('heldOutError', () => {
   const schedule = NoiseSchedule.create({ timestepCount: 100 })
@@ -93,12 +94,35 @@ describe('heldOutError', () => {
       expect(values.every(Number.isFinite)).to.equal(true)
   })
 
-  it('refuses timesteps that the process does not have', async () => {
-    let message = ''
-    await heldOutError(unet, schedule, { images, timesteps: Int32Array.of(100) }).catch((error: Error) => {
-      message = error.message
-    })
-    expect(message).to.equal('heldOutError: expected timesteps[0] to be an integer in [0, 99], got 100')
+  it('asks how heads are combined at the timesteps of the process before it was respaced', async () => {
+    const few = schedule.respace(Float64Array.of(0, 40, 99))
+    const asked: number[] = []
+    const combine = (t: number) => {
+      asked.push(t)
+      return 'v' as const
+    }
+    const measured = await heldOutError(unet, few, { images, timesteps: Int32Array.of(1, 2), combine })
+    expect(asked).to.deep.equal([40, 99])
+    combinedError(measured, 'v', { combine })
+    expect(asked.slice(2)).to.deep.equal([40, 99])
+    few.dispose()
+  })
+
+  it('refuses timesteps, heads and weights that mean nothing', async () => {
+    const message = async (options: object) =>
+      (await rejection(heldOutError(unet, schedule, { images, timesteps, ...options }))).message
+    expect(await message({ timesteps: Int32Array.of(100) })).to.equal(
+      'heldOutError: expected timesteps[0] to be an integer in [0, 99], got 100',
+    )
+    expect(await message({ combine: 'gate' })).to.equal(
+      'heldOutError: expected combine to be the same for all pixels, which a gate is not, got "gate"',
+    )
+    expect(await message({ combine: { v: 0.5 } })).to.equal(
+      'heldOutError: expected combine to be weights that add up to 1, got 0.5',
+    )
+    expect(await message({ combine: 'xPrev' })).to.equal(
+      'heldOutError: expected combine to be among the network\'s heads (xStart, v, eps), got "xPrev"',
+    )
   })
 })
 
