@@ -1,23 +1,27 @@
 import { argumentError, show } from '../check.ts'
-import type { HeadStatistics } from '../mixing/head-statistics.ts'
+import { HeadStatistics } from '../mixing/head-statistics.ts'
 import { readHeadStatistics } from '../mixing/head-statistics-file.ts'
 import { logSnrOf } from '../mixing/log-snr-bins.ts'
 import { ALL_HEADS, type Head } from '../prediction/heads.ts'
 import { type HeadWeights, signalWeights } from '../prediction/signal-weights.ts'
 import type { NoiseSchedule } from '../schedule/noise-schedule.ts'
 import type { Combine } from './denoiser.ts'
+import { headWeights } from './head-weights.ts'
+
+/** What combinations need to know of the process that the network was trained on. */
+type TrainedProcess = Pick<NoiseSchedule, 'alphaBarAt'>
 
 /**
  * `signalWeights` at each timestep.
  *
  * @param schedule - the process that the network was trained on
  */
-export function combineBySignal(schedule: NoiseSchedule, heads: readonly Head[]): Combine {
+export function combineBySignal(schedule: TrainedProcess, heads: readonly Head[]): Combine {
   return (t) => signalWeights(schedule.alphaBarAt(t), heads)
 }
 
 /** Log snr at a timestep of the trained process, possibly fractional, as statistics have it. */
-function logSnrAt(schedule: NoiseSchedule, t: number): number {
+function logSnrAt(schedule: TrainedProcess, t: number): number {
   const alphaBar = schedule.alphaBarAt(t)
   return logSnrOf(Float64Array.of(alphaBar / (1 - alphaBar)))[0] as number
 }
@@ -27,7 +31,7 @@ function logSnrAt(schedule: NoiseSchedule, t: number): number {
  *
  * @param schedule - the process that the network was trained on
  */
-export function combineByTable(schedule: NoiseSchedule, statistics: HeadStatistics): Combine {
+export function combineByTable(schedule: TrainedProcess, statistics: HeadStatistics): Combine {
   return (t) =>
     statistics.bestHeadAt(logSnrAt(schedule, t)) ?? signalWeights(schedule.alphaBarAt(t), statistics.heads)
 }
@@ -38,7 +42,7 @@ export function combineByTable(schedule: NoiseSchedule, statistics: HeadStatisti
  *
  * @param schedule - the process that the network was trained on
  */
-export function combineByBlue(schedule: NoiseSchedule, statistics: HeadStatistics): Combine {
+export function combineByBlue(schedule: TrainedProcess, statistics: HeadStatistics): Combine {
   return (t) => {
     const weights = statistics.blueAt(logSnrAt(schedule, t))
     if (!weights) return signalWeights(schedule.alphaBarAt(t), statistics.heads)
@@ -62,7 +66,7 @@ export interface CombineSources {
  */
 export function parseCombine(
   text: string,
-  schedule: NoiseSchedule,
+  schedule: TrainedProcess,
   heads: readonly Head[],
   { statistics, path = 'what was given' }: CombineSources = {},
 ): Combine {
@@ -102,11 +106,27 @@ export function parseCombine(
  */
 export async function openCombine(
   text: string,
-  schedule: NoiseSchedule,
+  schedule: TrainedProcess,
   heads: readonly Head[],
   sources: CombineSources = {},
 ): Promise<Combine> {
   const [, word, file] = /^(table|blue)=(.+)$/.exec(text) ?? []
   if (word === undefined || file === undefined) return parseCombine(text, schedule, heads, sources)
   return parseCombine(word, schedule, heads, { statistics: await readHeadStatistics(file), path: file })
+}
+
+/**
+ * @internal Checks words of `openCombine` for a network that is not there yet; checkpoints of several heads will have statistics.
+ *
+ * @throws RangeError for words that mean nothing to such a network, DataError for a file that holds no statistics
+ */
+export async function checkCombine(text: string, heads: readonly Head[], hasGate: boolean): Promise<void> {
+  const call = 'parseCombine'
+  const logSnr = Float64Array.of(1, -1)
+  const statistics = heads.length > 1 ? new HeadStatistics({ heads, logSnr }) : undefined
+  const process = { alphaBarAt: () => 0.5 } // only what is returned asks for it
+  const chosen = await openCombine(text, process, heads, { statistics, path: 'a run of one head' })
+  if (chosen === 'gate') {
+    if (!hasGate) throw argumentError(call, 'combine', 'another word for a network without a gate', chosen)
+  } else if (typeof chosen !== 'function') headWeights(call, chosen, heads)
 }

@@ -34,7 +34,7 @@ export interface Metric {
  * @throws RangeError for a name that is none of these
  */
 export function parseMetric(call: string, name: string): Metric {
-  const [, measured, steps, words] = /^(\w+?)(?:@(\d+))?(?:@(\w+))?$/.exec(name) ?? []
+  const [, measured, steps, words] = /^(\w+?)(?:@(\d+))?(?:@(.+))?$/.exec(name) ?? []
   const isSample = SAMPLE_METRICS.includes(measured as never)
   if (isSample ? steps !== undefined : measured === 'bitsPerDim' && steps === undefined) {
     return {

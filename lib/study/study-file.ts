@@ -3,9 +3,9 @@ import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { argumentError } from '../check.ts'
-import { checkOptions, decimal, integer, numbers, oneOf, text } from '../options.ts'
+import { checkOptions, decimal, flag, integer, numbers, oneOf, text } from '../options.ts'
 import { RUN_SHAPE, type RunOptions, runConfig } from '../training/run-config.ts'
-import { parseMetric } from './metric.ts'
+import { checkEvaluation, checkMetrics, measuresWeights } from './study-checks.ts'
 
 const record = (what: string) => z.record(z.string(), z.unknown(), what)
 
@@ -33,7 +33,7 @@ const EVALUATE_SHAPE = {
   seed: integer(0).default(0),
   batchSize: integer(1).default(64),
   weights: oneOf(['ema', 'raw']).default('ema'),
-  bothWeights: z.boolean('true or false').default(true),
+  bothWeights: flag().default(true),
   combine: text().optional(),
   combinations: z.array(text(), 'a list of ways to combine heads').optional(),
   samples: record('settings of samples').optional(),
@@ -42,7 +42,7 @@ const EVALUATE_SHAPE = {
 
 const COMPARE_SHAPE = {
   control: text('the name of an arm'),
-  metrics: z.array(text(), 'a list of metrics').default(['F', 'v', 'F.raw']),
+  metrics: z.array(text(), 'a list of metrics').optional(),
 } satisfies Record<string, z.ZodType>
 
 const STUDY_SHAPE = {
@@ -145,30 +145,11 @@ export async function parseStudy(given: StudyOptions, call = 'runStudy'): Promis
   }
   const shared = evaluation(`${call} evaluate`, file.evaluate)
   const arms = await Promise.all(names.map((name) => parseArm(call, name, file, shared)))
-  const drawn = new Set(arms.flatMap(({ evaluate }) => evaluate.samples?.steps ?? []))
-  const combined = new Set(arms.flatMap(({ evaluate }) => evaluate.combinations ?? []))
-  for (const name of compare.metrics) {
-    const { kind, steps, combination } = parseMetric(call, name)
-    if (kind === 'heldOut') continue
-    if (steps !== undefined && !drawn.has(steps)) {
-      const what = 'of samples that evaluate.samples draws'
-      throw argumentError(call, 'compare.metrics', `${what} (steps ${[...drawn].join(', ') || 'none'})`, name)
-    }
-    if (kind === 'bits' && !arms.some(({ evaluate }) => evaluate.bitsPerDim)) {
-      throw argumentError(
-        call,
-        'compare.metrics',
-        'without bitsPerDim, which evaluate does not measure',
-        name,
-      )
-    }
-    if (combination !== undefined && !combined.has(combination)) {
-      const what = `with a combination of evaluate.combinations (${[...combined].join(', ') || 'none'})`
-      throw argumentError(call, 'compare.metrics', what, name)
-    }
-  }
+  const isRawMeasured = arms.some((arm) => measuresWeights(arm, 'raw'))
+  const { control, metrics = isRawMeasured ? ['F', 'v', 'F.raw'] : ['F', 'v'] } = compare
+  checkMetrics(call, metrics, arms)
   const { name, title = name, about = '', out = join('studies', name), seeds } = file
-  return { name, title, about, out, arms, seeds, compare }
+  return { name, title, about, out, arms, seeds, compare: { control, metrics } }
 }
 
 type StudyGiven = z.output<z.ZodObject<typeof STUDY_SHAPE>>
@@ -210,7 +191,7 @@ async function parseArm(
   given.previewEvery ??= 0
   given.keep ??= 2
   if (draft.lrSchedule !== 'constant') given.lrSteps ??= steps
-  await runConfig(given as unknown as RunOptions, where)
+  await checkEvaluation(where, await runConfig(given as unknown as RunOptions, where), evaluate)
   const stops = (file.stopAt ?? []).map((seen) => Math.max(1, Math.round(seen / batchSize)))
   const within = stops.filter((step) => step < steps)
   const ascending = [...new Set([...within, steps])].sort((a, b) => a - b)

@@ -39,6 +39,7 @@ export function sweepStudy(options: SweepOptions): StudyOptions {
   const { batchSizes = [4, 8, 16, 32, 64], samplers = ['uniform', 'systematic'] } = options
   const { spaces = SWEEP_SPACES, halfLives = SWEEP_HALF_LIVES } = options
   const { emaHalfLife = Math.max(1, Math.round(images / 20)), beta2HalfLife = 20_000 } = options
+  const raw = evaluate?.bothWeights === false ? [] : ['F.clipped.raw']
   const arms: Record<string, Record<string, unknown>> = {}
   for (const batchSize of batchSizes) {
     for (const sampler of samplers) {
@@ -65,6 +66,6 @@ export function sweepStudy(options: SweepOptions): StudyOptions {
     arms,
     ...(seeds && { seeds }),
     ...(evaluate && { evaluate }),
-    compare: { metrics: ['F.clipped', 'F.geometric', 'F.clipped.raw', 'v.clipped'] },
+    compare: { metrics: ['F.clipped', 'F.geometric', ...raw, 'v.clipped'] },
   }
 }

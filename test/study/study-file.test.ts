@@ -57,6 +57,51 @@ describe('parseStudy', () => {
     expect(await compared({ bitsPerDim: { images: 513 } }, 'F')).to.contain(
       'expected images to be at most the 512 held out, got 513',
     )
+    expect(await compared({ bothWeights: false }, 'F.clipped.raw')).to.equal(
+      'runStudy: expected compare.metrics to be of weights that evaluate measures; bothWeights is false, got "F.clipped.raw"',
+    )
+  })
+
+  it('compares raw weights as well unless it is told otherwise, where they are measured', async () => {
+    const metrics = async (evaluate: Record<string, unknown>) =>
+      (await parseStudy({ ...given, evaluate })).compare.metrics
+    expect(await metrics({})).to.deep.equal(['F', 'v', 'F.raw'])
+    expect(await metrics({ bothWeights: false })).to.deep.equal(['F', 'v'])
+  })
+
+  it('refuses evaluations that a trained network could not have', async () => {
+    const of = (options: object, evaluate: object) =>
+      message({ arms: { one: { heads: ['v'] }, more: { ...options, evaluate } } })
+    const three = { heads: ['xStart', 'v', 'eps'] }
+    for (const [options, evaluate, expected] of [
+      [three, { combinations: ['mean', 'gate'] }, 'expected evaluate.combinations[1] to be a way to combine the arm\'s heads (xStart, v, eps), got "gate"; parseCombine: expected combine to be another word for a network without a gate, got "gate"'],
+      [{ heads: ['xStart', 'eps'] }, { combinations: ['v'] }, 'expected evaluate.combinations[0] to be a way to combine the arm\'s heads (xStart, eps), got "v"; parseCombine: expected combine to be among the network\'s heads (xStart, eps), got "v"'],
+      [three, { combinations: ['blue=absent.json'] }, 'expected evaluate.combinations[0] to be a way to combine the arm\'s heads (xStart, v, eps), got "blue=absent.json"; '],
+      [three, { combine: 'v=0.5,eps=0.6' }, 'expected evaluate.combine to be a way to combine the arm\'s heads (xStart, v, eps), got "v=0.5,eps=0.6"; parseCombine: expected combine to be weights that add up to 1, got 1.1'],
+      [three, { combine: 'blu' }, 'expected evaluate.combine to be a way to combine'],
+      [{ heads: ['v'] }, { combine: 'blue' }, 'expected evaluate.combine to be a way to combine the arm\'s heads (v), got "blue"; parseCombine: expected statistics of the heads in a run of one head'],
+      [{ ...three, gate: true }, { combine: 'gate' }, 'expected evaluate.combine to be the same for all pixels, which a gate is not, got "gate"; evaluate.combinations takes it, for samples and bitsPerDim'],
+      [{ heads: ['xPrev'] }, {}, 'expected heads to be among xStart, v, eps, whose errors are comparable, got ["xPrev"]'],
+      [{ respacing: '16' }, {}, 'expected evaluate.timesteps to be an integer in [2, 16], got 17'],
+      [{}, { timesteps: [0, 1000] }, 'expected evaluate.timesteps[1] to be an integer in [0, 999], got 1000'],
+      [{}, { timesteps: [] }, 'expected evaluate.timesteps.length to be an integer >= 1, got 0'],
+      [{}, { samples: { steps: [5, 0] } }, 'expected evaluate.samples.steps[1] to be an integer in [1, 1000], got 0'],
+      [{}, { bitsPerDim: { steps: 1001 } }, 'expected evaluate.bitsPerDim.steps to be an integer in [1, 1000], got 1001'],
+      [{ superResolution: 4 }, { samples: {} }, 'expected evaluate.samples to be absent with superResolution, where samples would need low-resolution images, got'],
+    ] as const) // biome-ignore format: one case a line
+      expect(await of(options, evaluate)).to.contain(`runStudy arms.more: ${expected}`)
+  })
+
+  it('takes every way to combine that the arms have, whatever their number of heads', async () => {
+    const gated = { gate: true, evaluate: { combinations: ['gate', 'xStart=0.3,v=0.7'] } }
+    const samples = { steps: [5] }
+    const study = await parseStudy({
+      ...given,
+      arms: { one: { heads: ['v'] }, three: { heads: ['xStart', 'v', 'eps'] }, gated },
+      evaluate: { combinations: ['blue', 'table', 'mean'], bitsPerDim: {}, samples },
+      compare: { metrics: ['frechet@5@gate', 'bitsPerDim@xStart=0.3,v=0.7'] },
+    })
+    expect(study.arms.map(({ evaluate }) => evaluate.combinations?.length)).to.deep.equal([3, 3, 2])
   })
 
   it('refuses values that cannot be meant', async () => {
@@ -129,5 +174,11 @@ describe('sweepStudy', () => {
       heads: ['eps'],
       emaRates: [0.9999],
     })
+    expect(study.compare.metrics).to.include('F.clipped.raw')
+    const evaluate = { bothWeights: false }
+    const one = await parseStudy(
+      sweepStudy({ images: 640, base: { data: 'digits', preset: 'tiny' }, evaluate }),
+    )
+    expect(one.compare.metrics).to.deep.equal(['F.clipped', 'F.geometric', 'v.clipped'])
   })
 })

@@ -1,0 +1,87 @@
+// What can only be wrong of a study's settings together: found before anything is trained.
+import { argumentError, checkInteger } from '../check.ts'
+import { ALL_HEADS, HEADS, type Head } from '../prediction/heads.ts'
+import { checkCombine } from '../sampling/combine.ts'
+import type { RunConfig } from '../training/run-config.ts'
+import { trainedTimestepCount } from '../training/timestep-options.ts'
+import { parseMetric } from './metric.ts'
+import type { EvaluationSettings, StudyArm } from './study-file.ts'
+
+/**
+ * Checks that networks which are trained with these options can be evaluated so.
+ *
+ * @throws RangeError that names the setting
+ */
+export async function checkEvaluation(
+  call: string,
+  config: RunConfig,
+  evaluate: EvaluationSettings,
+): Promise<void> {
+  const trained: readonly Head[] = config.heads ?? HEADS
+  const heads = ALL_HEADS.filter((head) => trained.includes(head))
+  if (heads.includes('xPrev')) {
+    throw argumentError(call, 'heads', `among ${HEADS.join(', ')}, whose errors are comparable`, heads)
+  }
+  const { timesteps, samples, bitsPerDim, combinations = [] } = evaluate
+  const timestepCount = trainedTimestepCount(config)
+  if (typeof timesteps === 'number') checkInteger(call, 'evaluate.timesteps', timesteps, 2, timestepCount)
+  else {
+    checkInteger(call, 'evaluate.timesteps.length', timesteps.length, 1)
+    for (const [i, t] of timesteps.entries())
+      checkInteger(call, `evaluate.timesteps[${i}]`, t, 0, timestepCount - 1)
+  }
+  for (const [i, steps] of samples?.steps.entries() ?? [])
+    checkInteger(call, `evaluate.samples.steps[${i}]`, steps, 1, timestepCount)
+  if (bitsPerDim) checkInteger(call, 'evaluate.bitsPerDim.steps', bitsPerDim.steps, 1, timestepCount)
+  if (samples && config.superResolution !== undefined) {
+    const what = 'absent with superResolution, where samples would need low-resolution images'
+    throw argumentError(call, 'evaluate.samples', what, samples)
+  }
+
+  const [name, own] =
+    evaluate.combine === undefined ? ['combine', config.combine] : ['evaluate.combine', evaluate.combine]
+  if (own === 'gate') {
+    throw argumentError(call, name, 'the same for all pixels, which a gate is not', own, {
+      hint: 'evaluate.combinations takes it, for samples and bitsPerDim',
+    })
+  }
+  const words = [[name, own], ...combinations.map((word, i) => [`evaluate.combinations[${i}]`, word])]
+  for (const [where, word] of heads.length > 1 ? words : words.slice(0, 1)) {
+    await checkCombine(word as string, heads, config.gate ?? false).catch((error: Error) => {
+      const what = `a way to combine the arm's heads (${heads.join(', ')})`
+      throw argumentError(call, where as string, what, word, { hint: error.message })
+    })
+  }
+}
+
+/**
+ * Checks that metrics have a name that is known, and are measured of some arm.
+ *
+ * @throws RangeError that names the metric
+ */
+export function checkMetrics(call: string, names: readonly string[], arms: readonly StudyArm[]): void {
+  const drawn = new Set(arms.flatMap(({ evaluate }) => evaluate.samples?.steps ?? []))
+  const combined = new Set(arms.flatMap(({ evaluate }) => evaluate.combinations ?? []))
+  for (const name of names) {
+    const { kind, steps, combination, weights } = parseMetric(call, name)
+    const refuse = (what: string): never => {
+      throw argumentError(call, 'compare.metrics', what, name)
+    }
+    if (kind === 'heldOut') {
+      if (weights && !arms.some((arm) => measuresWeights(arm, weights)))
+        refuse('of weights that evaluate measures; bothWeights is false')
+      continue
+    }
+    if (steps !== undefined && !drawn.has(steps))
+      refuse(`of samples that evaluate.samples draws (steps ${[...drawn].join(', ') || 'none'})`)
+    if (kind === 'bits' && !arms.some(({ evaluate }) => evaluate.bitsPerDim))
+      refuse('without bitsPerDim, which evaluate does not measure')
+    if (combination !== undefined && !combined.has(combination))
+      refuse(`with a combination of evaluate.combinations (${[...combined].join(', ') || 'none'})`)
+  }
+}
+
+/** Whether held-out errors of these weights are measured of an arm; without an average those themselves are both. */
+export function measuresWeights({ evaluate, options }: StudyArm, weights: 'ema' | 'raw'): boolean {
+  return evaluate.bothWeights || evaluate.weights === weights || options.emaRates?.length === 0
+}
