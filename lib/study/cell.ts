@@ -25,6 +25,7 @@ import {
   type HeldOutError,
   heldOutError,
 } from './held-out-error.ts'
+import { measuredFor } from './metric.ts'
 import { compareSamples, type SampleResult, samplesHash } from './samples.ts'
 import {
   cellFolder,
@@ -137,15 +138,24 @@ function missing(result: CellResult, settings: EvaluationSettings): ('samples' |
   )
 }
 
+/** What another evaluation of the same run measured and the settings may still mean; the hashes say whether they do. */
+function settledApart(
+  { samples, bitsPerDim, settings }: CellResult,
+  { seed }: EvaluationSettings,
+): Pick<CellResult, 'samples' | 'bitsPerDim'> {
+  return { ...(samples && { samples }), ...(bitsPerDim && settings.seed === seed && { bitsPerDim }) }
+}
+
 /** A cell that is trained and whose held-out errors are as the study wants them, whatever else is missing. */
 function evaluatedCell(arm: StudyArm, seed: number, result: CellResult): CellResult | undefined {
   const { evaluate } = arm
-  const isEnough =
-    (result.settings.bothWeights ?? true) ||
-    (!evaluate.bothWeights && result.settings.weights === evaluate.weights)
+  const { bothWeights, weights } = evaluate
+  const meant = bothWeights ? (['ema', 'raw'] as const) : [weights]
   const isCurrent =
-    result.options === optionsHash(arm, seed) && result.evaluation === evaluationHash(evaluate) && isEnough
-  return isCurrent ? { ...result, settings: arm.evaluate } : undefined
+    result.options === optionsHash(arm, seed) &&
+    result.evaluation === evaluationHash(evaluate) &&
+    meant.every((which) => measuredFor(result, { weights: which }, result.heldOut))
+  return isCurrent ? { ...result, settings: evaluate } : undefined
 }
 
 /**
@@ -178,25 +188,31 @@ export async function runCell(
     log?.(
       'the evaluation is another than before: points of the learning curve are measured anew, where checkpoints are left',
     )
-  // An imported result has no checkpoint that more could be measured of.
-  let cell = before && (await latestCheckpoint(folder)) ? evaluatedCell(arm, seed, before) : undefined
+  // A result of another machine has no checkpoint, or one on the way to it, that more could be measured of.
+  const trainedHere = before && (await checkpointOf(folder, before.step)) ? before : undefined
+  let cell = trainedHere && evaluatedCell(arm, seed, trainedHere)
 
   const measure = async (checkpoint: string, step: number): Promise<void> => {
-    if (!arm.stops.includes(step) || points.has(step) || signal?.aborted) return
-    points.set(step, await evaluator.curvePoint(checkpoint, signal))
+    const known = points.get(step)
+    const isWhole = known && evaluator.weights.every((which) => known[which])
+    if (!arm.stops.includes(step) || isWhole || signal?.aborted) return
+    points.set(step, { ...known, ...(await evaluator.curvePoint(checkpoint, signal)) })
     const text = JSON.stringify({ evaluation, points: inOrder(points) })
     await writeDurably(join(folder, CURVE), `${text}\n`)
   }
   try {
     // A process may have died between a save and its measurement.
-    for (const checkpoint of stored ? await listCheckpoints(folder) : []) {
-      await measure(checkpoint, Number(basename(checkpoint).slice('step-'.length))).catch((error) => {
+    for (const checkpoint of stored && !cell ? await listCheckpoints(folder) : []) {
+      await measure(checkpoint, stepOf(checkpoint)).catch((error) => {
         if (!(error instanceof CheckpointError)) throw error // the run says it, and uses the one before
       })
     }
     cell ??= await trained()
     for (const name of cell ? missing(cell, arm.evaluate) : []) {
-      const checkpoint = await newest(folder)
+      const checkpoint = await checkpointOf(folder, (cell as CellResult).step)
+      if (checkpoint === undefined) {
+        throw new RangeError(`runStudy: expected a checkpoint of the last step in ${folder}, got none`)
+      }
       const measured =
         name === 'samples'
           ? { samples: await evaluator.samples(study.out, checkpoint, signal, log) }
@@ -229,6 +245,7 @@ export async function runCell(
       imagesPerSecond: batchSize / secondsPerStep,
       heldOut,
       curve: inOrder(points),
+      ...(trainedHere?.options === optionsHash(arm, seed) && settledApart(trainedHere, arm.evaluate)),
       ...(config.logEvery === 1 && { alternation: await stepAlternation(folder) }),
     } // biome-ignore format: one subject a line
     await writeDurably(join(folder, RESULT), `${JSON.stringify(measured, undefined, 1)}\n`)
@@ -245,6 +262,13 @@ class Evaluator {
   constructor(settings: EvaluationSettings, config: RunConfig) {
     this.#settings = settings
     this.#config = config
+  }
+
+  /** The weights that are measured; a run that keeps no average has but one set. */
+  get weights(): readonly ('raw' | 'ema')[] {
+    const { weights, bothWeights } = this.#settings
+    if (this.#config.emaRates.length === 0) return ['raw']
+    return bothWeights ? ['raw', 'ema'] : [weights]
   }
 
   async curvePoint(checkpoint: string, signal?: AbortSignal): Promise<CurvePoint> {
@@ -293,15 +317,10 @@ class Evaluator {
 
   async #measure(checkpoint: string, imageCount: number, signal?: AbortSignal) {
     const images = await this.#heldOutImages(imageCount)
-    const { trainer, step, imagesSeen } = await readCheckpoint(checkpoint)
-    const { weights, bothWeights } = this.#settings
-    const hasAverage = trainer.emaRates.length > 0
-    const isRawMeant = weights === 'raw' || !hasAverage
+    const { step, imagesSeen } = await readCheckpoint(checkpoint)
     const found: Partial<Record<'ema' | 'raw', HeldOutResult>> = {}
     let measured: HeldOutError | undefined
-    for (const which of ['raw', 'ema'] as const) {
-      if (which === 'ema' ? !hasAverage : false) continue
-      if (!bothWeights && (which === 'raw') !== isRawMeant) continue
+    for (const which of this.weights) {
       const errors = await this.#errors(checkpoint, which, images, signal)
       found[which] = errors.result
       measured ??= errors.measured
@@ -456,10 +475,14 @@ async function jsonLines<T>(file: string): Promise<T[]> {
   return lines.filter((line) => line !== '').map((line) => JSON.parse(line) as T)
 }
 
-async function newest(folder: string): Promise<string> {
+/** The newest checkpoint of a run, where it is that of a step. */
+async function checkpointOf(folder: string, step: number): Promise<string | undefined> {
   const checkpoint = await latestCheckpoint(folder)
-  if (checkpoint === undefined) throw new RangeError(`runStudy: expected a checkpoint in ${folder}, got none`)
-  return checkpoint
+  return checkpoint !== undefined && stepOf(checkpoint) === step ? checkpoint : undefined
+}
+
+function stepOf(checkpoint: string): number {
+  return Number(basename(checkpoint).slice('step-'.length))
 }
 
 /** A JSON file; undefined when it is not there or a killed process left half of it. */

@@ -91,13 +91,19 @@ export function metricTimesteps(result: CellResult, metric: Metric): readonly nu
   return measured.perTimestep.F
 }
 
-/** What was measured of the weights that a metric, or else the arm, means; those themselves where a run keeps no average. */
+/**
+ * What was measured of the weights that a metric, or else the arm, means; undefined where they were not. Those themselves are
+ * meant where a run keeps no average.
+ */
 export function measuredFor<T>(
-  { settings }: CellResult,
-  { weights }: Pick<Metric, 'weights'>,
+  { settings, heldOut }: Pick<CellResult, 'settings' | 'heldOut'>,
+  { weights = settings.weights }: Pick<Metric, 'weights'>,
   { ema, raw }: { readonly ema?: T; readonly raw?: T },
 ): T | undefined {
-  return (weights ?? settings.weights) === 'ema' ? (ema ?? raw) : raw
+  if (weights === 'raw') return raw
+  const isAsked = settings.weights === 'ema' || settings.bothWeights !== false
+  const keepsNone = isAsked && heldOut.ema === undefined
+  return ema ?? (keepsNone ? raw : undefined)
 }
 
 /** The weights of a cell that a learning curve shows. */

@@ -1,7 +1,7 @@
 import { expect } from 'chai'
 import type { CellResult, HeldOutResult } from '../../lib/study/cell.ts'
 import { compareArms, firstBelow } from '../../lib/study/comparison.ts'
-import { metricValue, parseMetric } from '../../lib/study/metric.ts'
+import { curveValues, metricValue, parseMetric } from '../../lib/study/metric.ts'
 import type { EvaluationSettings } from '../../lib/study/study-file.ts'
 import { studyTables } from '../../lib/study/study-report.ts'
 
@@ -116,6 +116,24 @@ describe('parseMetric', () => {
     expect(metricValue(one, parseMetric('x', 'F'))).to.equal(0.1)
     expect(metricValue(one, parseMetric('x', 'F.raw'))).to.equal(9)
   })
+
+  it('takes no weights for others: those themselves for an average only where a run keeps none', () => {
+    const one = cell('a', 0, 2)
+    const { raw, ema } = one.heldOut
+    const value = (weights: 'ema' | 'raw', bothWeights: boolean, found: object, name: string) => {
+      const { t, logSnr, heads, combine } = one.heldOut
+      const heldOut = { t, logSnr, heads, combine, ...found }
+      const settings = { ...SETTINGS, weights, bothWeights }
+      return metricValue({ ...one, settings, heldOut } as CellResult, parseMetric('x', name))
+    }
+    expect(value('ema', false, { raw }, 'F.ema'), 'no average').to.equal(9)
+    expect(value('raw', true, { raw }, 'F.ema'), 'no average, both asked for').to.equal(9)
+    expect(value('raw', false, { raw }, 'F.ema'), 'not asked for').to.equal(undefined)
+    expect(value('raw', false, { raw }, 'F')).to.equal(9)
+    expect(value('ema', false, { ema }, 'F.raw')).to.equal(undefined)
+    const stale = { ...one, curve: [{ step: 1, imagesSeen: 1, raw }, ...one.curve] } as CellResult
+    expect(curveValues(stale, parseMetric('x', 'F')).map(({ images }) => images)).to.deep.equal([25, 50, 100, 200, 400])
+  }) // biome-ignore format: one case a line
 
   it('combines heads from the products of their errors', () => {
     const one = cell('a', 0, 2)

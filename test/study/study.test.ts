@@ -2,10 +2,10 @@ import { existsSync, readFileSync, statSync } from 'node:fs'
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect } from 'chai'
-import type { CellResult } from '../../lib/study/cell.ts'
-import { metricValue, parseMetric } from '../../lib/study/metric.ts'
+import { type CellResult, runCell } from '../../lib/study/cell.ts'
+import { curveValues, metricValue, parseMetric } from '../../lib/study/metric.ts'
 import { runStudy } from '../../lib/study/study.ts'
-import type { StudyOptions } from '../../lib/study/study-file.ts'
+import { cellOptions, parseStudy, type StudyArm, type StudyOptions } from '../../lib/study/study-file.ts'
 import { latestCheckpoint } from '../../lib/training/checkpoint.ts'
 import { run } from '../../lib/training/run.ts'
 import { command, start, until } from '../support/command.ts'
@@ -189,8 +189,53 @@ describe('runStudy', function () {
     expect(damaged.err).to.contain('to be results of cells, one a line, got line 1 has no arm and seed')
   })
 
+  it('measures what a result of another machine lacks of a whole run, not of one that is half trained', async () => {
+    const out = join(small.folder, 'half')
+    const study = await parseStudy({
+      ...given,
+      out,
+      evaluate: { ...given.evaluate, bitsPerDim: { images: 2, steps: 2 } },
+    })
+    const arm = study.arms[0] as StudyArm
+    await run({ ...cellOptions(study, arm, 1), steps: 3 })
+    const imported = result('min/seed-1')
+    await writeFile(join(out, 'min', 'seed-1', 'result.json'), JSON.stringify(imported))
+    const cell = await runCell(study, arm, 1)
+    expect(cell?.step).to.equal(30)
+    expect(await latestCheckpoint(join(out, 'min', 'seed-1'))).to.match(/step-00000030$/)
+    expect(cell?.samples).to.deep.equal(imported.samples)
+    expect(cell?.bitsPerDim?.hash).to.not.equal(imported.bitsPerDim?.hash)
+  })
+
+  it('measures weights that were not measured before, also of the learning curve', async () => {
+    const out = join(small.folder, 'weights')
+    const cell = async (weights: 'ema' | 'raw', bothWeights: boolean) => {
+      const evaluate = { images: 6, timesteps: 2, weights, bothWeights }
+      const study = await parseStudy({ ...given, out, evaluate, compare: { metrics: ['F'] } })
+      return (await runCell(study, study.arms[0] as StudyArm, 0)) as CellResult
+    }
+    const sets = ({ ema, raw }: { ema?: unknown; raw?: unknown }) => [Boolean(ema), Boolean(raw)]
+    const images = (one: CellResult) =>
+      curveValues(one, parseMetric('x', 'F')).map(({ images: seen }) => seen)
+    const raw = await cell('raw', false)
+    expect(sets(raw.heldOut)).to.deep.equal([false, true])
+    expect(images(raw)).to.deep.equal([20, 60, 120])
+    const ema = await cell('ema', false)
+    expect(sets(ema.heldOut)).to.deep.equal([true, false])
+    expect(images(ema)).to.deep.equal([120]) // the only stop whose checkpoint is left
+    const both = await cell('ema', true)
+    expect(sets(both.heldOut)).to.deep.equal([true, true])
+    expect(images(both)).to.deep.equal([120])
+    const written = statSync(join(out, 'min', 'seed-0', 'result.json')).mtimeMs
+    expect(images(await cell('raw', false))).to.deep.equal([20, 60, 120])
+    expect(statSync(join(out, 'min', 'seed-0', 'result.json')).mtimeMs).to.equal(written)
+  })
+
   it('evaluates anew, without training, when the evaluation changes', async () => {
     const trained = statSync(inOut('min', 'seed-0', 'stats.jsonl')).mtimeMs
+    const stored = inOut('min', 'seed-0', 'result.json')
+    const before = readFileSync(stored, 'utf8')
+    await writeFile(stored, before.replace(/"slicedWasserstein": [\d.]+/, '"slicedWasserstein": 7'))
     const lines: string[] = []
     const { results, failures } = await runStudy(
       { ...given, evaluate: { ...given.evaluate, images: 5 } },
@@ -199,6 +244,8 @@ describe('runStudy', function () {
     expect(failures).to.deep.equal([])
     expect(lines[0]).to.contain('1 cells, 0 finished before')
     expect(results[0]?.settings.images).to.equal(5)
+    expect(results[0]?.samples?.rows[0]?.slicedWasserstein, 'samples are not drawn again').to.equal(7)
+    expect(results[0]?.bitsPerDim).to.deep.equal((JSON.parse(before) as CellResult).bitsPerDim)
     expect(results[0]?.curve.map(({ imagesSeen }) => imagesSeen)).to.include(120)
     expect(readFileSync(inOut('min', 'seed-0', 'stats.jsonl'), 'utf8').split('\n').length).to.equal(31)
     expect(statSync(inOut('min', 'seed-0', 'stats.jsonl')).mtimeMs).to.equal(trained)

@@ -100,7 +100,7 @@ function heldOut({ seed, result }: StudyCell, name: ErrorName): [[number, HeldOu
   const numbers = (value: unknown) => (Array.isArray(value) ? value.map(Number) : [])
   const points = Array.isArray(result?.curve) ? result.curve.filter(isFields) : []
   const curve = points.map((point) => {
-    const means = isFields(point[weights]) ? point[weights] : point.raw
+    const means = point[weights]
     return { imagesSeen: Number(point.imagesSeen), mean: isFields(means) ? Number(means[name]) : Number.NaN }
   })
   const byTimestep = isFields(errors.perTimestep) ? numbers(errors.perTimestep[name]) : []
