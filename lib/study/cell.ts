@@ -488,8 +488,13 @@ function stepOf(checkpoint: string): number {
 /** A JSON file; undefined when it is not there or a killed process left half of it. */
 async function readJson<T>(file: string): Promise<T | undefined> {
   try {
-    return JSON.parse(await readFile(file, 'utf8')) as T
+    return parseNumbers(await readFile(file, 'utf8')) as T
   } catch {
     return undefined
   }
+}
+
+/** @internal JSON in which null stands for a number that is not finite, such as the error of a network that went astray. */
+export function parseNumbers(text: string): unknown {
+  return JSON.parse(text, (_, value) => (value === null ? Number.NaN : value))
 }

@@ -5,7 +5,7 @@ import { gunzipSync, gzipSync } from 'node:zlib'
 import { DataError } from '../errors.ts'
 import { makeFolder } from '../folder.ts'
 import { writeDurably } from '../training/checkpoint.ts'
-import { type CellResult, finishedCell, RESULT } from './cell.ts'
+import { type CellResult, finishedCell, parseNumbers, RESULT } from './cell.ts'
 import { cellFolder, type Study } from './study-file.ts'
 
 /**
@@ -56,7 +56,7 @@ async function readCells(file: string): Promise<CellResult[]> {
       .split('\n')
       .filter((line) => line !== '')
       .map((line, i) => {
-        const value = JSON.parse(line) as CellResult | null
+        const value = parseNumbers(line) as CellResult | null
         if (typeof value?.arm !== 'string' || !Number.isInteger(value.seed)) {
           throw new Error(`line ${i + 1} has no arm and seed`)
         }

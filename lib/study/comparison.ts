@@ -123,59 +123,74 @@ function compareMetric(
     return value === undefined ? [] : [{ seed: cell.seed, value }]
   })
   if (values.length === 0) return undefined
-  const pairs = cells.flatMap((cell) => {
+  const pairs = cells.flatMap((cell): CellPair[] => {
     const twin = controls.find(({ seed }) => seed === cell.seed)
-    const value = metricValue(cell, metric)
-    const other = twin && metricValue(twin, metric)
-    // Distances by the features of two classifiers, of two machines for instance, are not comparable.
-    const isComparable = metric.kind !== 'samples' || cell.samples?.features === twin?.samples?.features
-    return value === undefined || other === undefined || !isComparable ? [] : [{ value, other }]
+    const [arm, control] = [metricValue(cell, metric), twin && metricValue(twin, metric)]
+    return twin && arm !== undefined && control !== undefined && isComparable(cell, twin, metric)
+      ? [{ cell, twin, arm, control }]
+      : []
   })
-  const arm = pairs.map(({ value }) => value)
-  const control = pairs.map(({ other }) => other)
-  const none = { ...meanInterval([0]), n: 0, mean: Number.NaN }
-  const relative = pairs.length === 0 ? none : pairedDifference(arm, control, { relative: true })
+  const arm = pairs.map((pair) => pair.arm)
+  const control = pairs.map((pair) => pair.control)
+  const relative = relativeDifference(arm, control)
   const spread = relative.standardDeviation
-  const shares = pairs.map(({ value, other }) => value / other - 1)
+  const shares = pairs.map((pair) => pair.arm / pair.control - 1)
   const mean = (sample: readonly number[]) => sample.reduce((a, b) => a + b, 0) / sample.length
   const { low, high } =
-    pairs.length < 2 ? { low: Number.NaN, high: Number.NaN } : bootstrapInterval(shares, mean, options)
+    relative.n < 2 ? { low: Number.NaN, high: Number.NaN } : bootstrapInterval(shares, mean, options)
   return {
     metric: metric.name,
     n: pairs.length,
     mean: mean(values.map(({ value }) => value)),
     values,
-    difference: pairs.length === 0 ? none : pairedDifference(arm, control),
+    difference: pairs.length === 0 ? NONE : pairedDifference(arm, control),
     relative,
     bootstrap: { low, high },
     p: relative.p,
     holmP: Number.NaN,
     detectable: minimumDetectableEffect(spread, pairs.length),
     pairsForOnePercent: spread > 0 && spread < 10 ? pairsNeeded(spread, 0.01) : Number.NaN,
-    ...compareTimesteps(cells, controls, metric),
+    ...compareTimesteps(pairs, metric),
   }
 }
 
-function compareTimesteps(
-  cells: readonly CellResult[],
-  controls: readonly CellResult[],
-  metric: Metric,
-): Pick<MetricComparison, 'timesteps'> {
-  const pairs = cells.flatMap((cell) => {
-    const twin = controls.find(({ seed }) => seed === cell.seed)
-    const arm = metricTimesteps(cell, metric)
-    const control = twin && metricTimesteps(twin, metric)
-    return arm && control ? [{ arm, control, heldOut: cell.heldOut, twin: twin.heldOut }] : []
+/** Two cells of one seed, and a metric's value in each. */
+interface CellPair {
+  readonly cell: CellResult
+  readonly twin: CellResult
+  readonly arm: number
+  readonly control: number
+}
+
+/** Distances by the features of two classifiers, of two machines for instance, are not comparable. */
+function isComparable(cell: CellResult, twin: CellResult, { sample }: Metric): boolean {
+  const isOfFeatures = sample !== undefined && sample !== 'slicedWasserstein'
+  return !isOfFeatures || cell.samples?.features === twin.samples?.features
+}
+
+const NONE: MeanInterval = { ...meanInterval([0]), n: 0, mean: Number.NaN }
+
+/** Differences as shares of the control's values; none where one is not above 0, as an unbiased kid may be. */
+function relativeDifference(arm: readonly number[], control: readonly number[]): MeanInterval {
+  const isShare = control.length > 0 && control.every((value) => value > 0)
+  return isShare ? pairedDifference(arm, control, { relative: true }) : NONE
+}
+
+function compareTimesteps(pairs: readonly CellPair[], metric: Metric): Pick<MetricComparison, 'timesteps'> {
+  const measured = pairs.flatMap(({ cell, twin }) => {
+    const [arm, control] = [metricTimesteps(cell, metric), metricTimesteps(twin, metric)]
+    return arm && control ? [{ arm, control }] : []
   })
-  const first = pairs[0]
-  const isShared = pairs.every(({ heldOut, twin }) => [heldOut, twin].every(({ t }) => `${t}` === `${first?.heldOut.t}`)) // biome-ignore format: short
-  if (!first || !isShared) return {}
-  const { t, logSnr } = first.heldOut
+  const first = pairs[0]?.cell.heldOut
+  const isShared = pairs.every(({ cell, twin }) =>
+    [cell, twin].every(({ heldOut }) => `${heldOut.t}` === `${first?.t}`),
+  )
+  if (!first || measured.length === 0 || !isShared) return {}
   return {
-    timesteps: t.map((timestep, k) => {
-      const values = (of: 'arm' | 'control') => pairs.map((pair) => pair[of][k] as number)
-      const relative = pairedDifference(values('arm'), values('control'), { relative: true })
-      return { t: timestep, logSnr: logSnr[k] as number, relative }
+    timesteps: first.t.map((t, k) => {
+      const values = (of: 'arm' | 'control') => measured.map((pair) => pair[of][k] as number)
+      const relative = relativeDifference(values('arm'), values('control'))
+      return { t, logSnr: first.logSnr[k] as number, relative }
     }),
   }
 }
@@ -187,7 +202,7 @@ function imagesToReach(
 ): ImagesToReach {
   const seeds = cells.flatMap((cell) => {
     const twin = controls.find(({ seed }) => seed === cell.seed)
-    const end = twin && curveValues(twin, metric).at(-1)
+    const end = twin && curveValues(twin, metric).find(({ images }) => images === twin.imagesSeen)
     return end
       ? [{ seed: cell.seed, controlImages: end.images, ...firstBelow(curveValues(cell, metric), end.value) }]
       : []

@@ -61,8 +61,13 @@ export function parseMetric(call: string, name: string): Metric {
   }
 }
 
-/** The value of a metric in a finished cell; undefined where it was not measured. */
+/** The value of a metric in a finished cell; undefined where it was not measured, or is not finite. */
 export function metricValue(result: CellResult, metric: Metric): number | undefined {
+  const value = measuredValue(result, metric)
+  return Number.isFinite(value) ? value : undefined
+}
+
+function measuredValue(result: CellResult, metric: Metric): number | undefined {
   const { curve, combination } = metric
   if (metric.kind !== 'heldOut') {
     const isMeant = (row: { combine?: string; steps?: number }): boolean =>
@@ -114,8 +119,8 @@ export function curveValues(
   const { curve } = metric
   if (!curve) return []
   return result.curve.flatMap((point) => {
-    const means = measuredFor(result, metric, point)
-    return means ? [{ images: point.imagesSeen, value: means[curve] }] : []
+    const value = measuredFor(result, metric, point)?.[curve]
+    return Number.isFinite(value) ? [{ images: point.imagesSeen, value: value as number }] : []
   })
 }
 

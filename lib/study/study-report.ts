@@ -184,7 +184,7 @@ function studyPlots(
   const x = { label: 'log snr' }
   const finite = (arm: string) => (results.find((cell) => cell.arm === arm) as CellResult).heldOut.logSnr
   const series = present.map((arm) => ({ name: arm, x: finite(arm), y: losses.get(arm) as number[] }))
-  if (series.length === 0) return plots
+  if (!isDrawable(series)) return plots
   plots['timesteps.svg'] = plotSvg({
     ...{ title: study.title, subtitle: 'held-out F loss, xStart clipped, mean over seeds', series, x },
     ...{ y: { label: 'F.clipped', scale: 'log' }, ...size },
@@ -203,13 +203,18 @@ function studyPlots(
         ]
       : []
   })
-  if (relative.length > 0) {
+  if (isDrawable(relative)) {
     plots['timesteps-relative.svg'] = plotSvg({
       ...{ title: study.title, subtitle: `${name} against ${study.compare.control}`, series: relative, x },
       ...{ y: { label: 'difference', unit: '%' }, ...size },
     })
   }
   return plots
+}
+
+/** Whether a plot would have a point; networks that went astray have none. */
+function isDrawable(series: readonly Series[]): boolean {
+  return series.some(({ y }) => Array.from(y).some(Number.isFinite))
 }
 
 function meanCurve(curves: readonly (readonly { images: number; value: number }[])[]) {

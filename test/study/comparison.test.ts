@@ -1,5 +1,5 @@
 import { expect } from 'chai'
-import type { CellResult, HeldOutResult } from '../../lib/study/cell.ts'
+import { type CellResult, type HeldOutResult, parseNumbers } from '../../lib/study/cell.ts'
 import { compareArms, firstBelow } from '../../lib/study/comparison.ts'
 import { curveValues, metricValue, parseMetric } from '../../lib/study/metric.ts'
 import type { EvaluationSettings } from '../../lib/study/study-file.ts'
@@ -76,6 +76,53 @@ describe('compareArms', () => {
     expect(noisy?.relative.high).to.be.closeTo(0.3 + (4.302653 * 0.1) / Math.sqrt(3), 1e-6)
     const table = studyTables({ compare: { control: 'plain', metrics: ['F'] } }, fast ? [fast] : [])
     expect(table).to.contain('-4.0: +30.0 % [+5.16 %, +54.8 %]')
+  })
+
+  it('pairs distances by features of one classifier, and distances of pixels whatever it is', () => {
+    const compared = {
+      arms,
+      compare: { control: 'plain', metrics: ['frechet@5', 'kid@5', 'slicedWasserstein@5'] },
+    }
+    const drawn = (arm: string, seed: number, features: string, distance: number): CellResult => ({
+      ...cell(arm, seed, 1),
+      samples: { hash: '', features, rows: [{ steps: 5, frechet: distance, kid: distance, slicedWasserstein: distance }] },
+    }) // biome-ignore format: one cell
+    const some = [0, 1, 2].flatMap((seed) => [
+      drawn('plain', seed, 'here', 2),
+      drawn('fast', seed, seed === 2 ? 'there' : 'here', 1),
+    ])
+    expect(compareArms(compared, some)[1]?.metrics.map(({ n }) => n)).to.deep.equal([2, 2, 3])
+    // An unbiased kid may be 0 or less, of which there are no shares.
+    const near = [...some.slice(1), drawn('plain', 0, 'here', -0.01)]
+    const [frechet] = compareArms(compared, near)[1]?.metrics ?? []
+    expect(frechet?.relative.mean).to.be.NaN
+    expect(frechet?.p).to.be.NaN
+    expect(frechet?.difference.mean).to.be.closeTo((1 + 0.01 - 1) / 2, 1e-12)
+    expect(studyTables(compared, compareArms(compared, near)).split('\n')[3]).to.match(
+      /^\| fast +\| 3 \| +1.0000 \| +\| /,
+    )
+  })
+
+  it('leaves networks that went astray out, of pairs and of learning curves', () => {
+    const astray = JSON.stringify(cell('fast', 0, Number.NaN))
+    expect(astray).to.contain('"F":null')
+    const one = parseNumbers(astray) as CellResult
+    expect(metricValue(one, parseMetric('x', 'F'))).to.equal(undefined)
+    const named = { arms, compare: { control: 'plain', metrics: ['F'] } }
+    const [plain, fast] = compareArms(named, [
+      ...results.filter(({ arm, seed }) => arm !== 'fast' || seed > 0),
+      one,
+    ])
+    expect(fast?.metrics[0]).to.include({ n: 3 })
+    expect(fast?.metrics[0]?.relative.mean).to.be.closeTo(-0.5, 1e-12)
+    expect(fast?.reach?.seeds.find(({ seed }) => seed === 0)?.images).to.equal(null)
+    expect(plain?.n).to.equal(4)
+    const late = results.find(({ arm, seed }) => arm === 'plain' && seed === 1) as CellResult
+    const points = [...late.curve.slice(0, -1), { ...late.curve.at(-1), ema: heldOut(Number.NaN) }]
+    const without = results.map((result) =>
+      result === late ? { ...late, curve: points } : result,
+    ) as CellResult[]
+    expect(compareArms(named, without)[1]?.reach?.seeds.map(({ seed }) => seed)).to.deep.equal([0, 2, 3])
   })
 
   it('prints a table for each metric', () => {
