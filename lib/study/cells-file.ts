@@ -1,11 +1,10 @@
-import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { gunzipSync, gzipSync } from 'node:zlib'
 import { DataError } from '../errors.ts'
 import { makeFolder } from '../folder.ts'
 import { writeDurably } from '../training/checkpoint.ts'
-import { type CellResult, finishedCell, parseNumbers, RESULT } from './cell.ts'
+import { type CellResult, finishedCell, parseNumbers, RESULT, readFinishedCell } from './cell.ts'
 import { cellFolder, type Study } from './study-file.ts'
 
 /**
@@ -20,14 +19,15 @@ export async function exportCells(file: string, results: readonly CellResult[]):
 /** How many cells were taken from a file, and why the others were not. */
 export interface ImportedCells {
   readonly taken: number
-  /** The study's folder has a result of this cell. */
+  /** The study's folder has a result of this cell that counts. */
   readonly present: number
   /** The study has no such cell, or other options or another evaluation for it. */
   readonly foreign: number
 }
 
 /**
- * Puts results that `exportCells` wrote into the folder of a study, as results of its cells. Nothing that is there is replaced.
+ * Puts results that `exportCells` wrote into the folder of a study, as results of its cells. No result that counts is replaced;
+ * one of other settings is.
  *
  * @throws DataError for a file that is not of such lines
  */
@@ -35,11 +35,11 @@ export async function importCells(file: string, study: Study): Promise<ImportedC
   const count = { taken: 0, present: 0, foreign: 0 }
   for (const result of await readCells(file)) {
     const arm = study.arms.find(({ name }) => name === result.arm)
-    const folder = cellFolder(study.out, result.arm, result.seed)
-    if (existsSync(join(folder, RESULT))) count.present++
-    else if (!arm || !study.seeds.includes(result.seed) || !finishedCell(arm, result.seed, result)) {
+    if (!arm || !study.seeds.includes(result.seed) || !finishedCell(arm, result.seed, result)) {
       count.foreign++
-    } else {
+    } else if (await readFinishedCell(study, arm, result.seed)) count.present++
+    else {
+      const folder = cellFolder(study.out, arm.name, result.seed)
       await makeFolder(folder)
       await writeDurably(join(folder, RESULT), `${JSON.stringify(result, undefined, 1)}\n`)
       count.taken++
@@ -52,24 +52,24 @@ async function readCells(file: string): Promise<CellResult[]> {
   try {
     const bytes = await readFile(file)
     const text = (file.endsWith('.gz') ? gunzipSync(bytes) : bytes).toString('utf8')
-    return text
-      .split('\n')
-      .filter((line) => line !== '')
-      .map((line, i) => {
-        const value = parseNumbers(line) as CellResult | null
-        if (typeof value?.arm !== 'string' || !Number.isInteger(value.seed)) {
-          throw new Error(`line ${i + 1} has no arm and seed`)
-        }
-        return value
-      })
+    return text.split('\n').flatMap((line, i) => (line === '' ? [] : [cellOf(line, i + 1)]))
   } catch (cause) {
     const why = (cause as Error).message
-    throw new DataError(
-      `importCells: expected ${file} to be results of cells, one a line, got ${why}`,
-      file,
-      {
-        cause,
-      },
-    )
+    const message = `importCells: expected ${file} to be results of cells, one a line, got ${why}`
+    throw new DataError(message, file, { cause })
   }
+}
+
+function cellOf(line: string, number: number): CellResult {
+  let value: Partial<CellResult> | null
+  try {
+    value = parseNumbers(line) as typeof value
+  } catch {
+    throw new Error(`line ${number} that is no JSON`)
+  }
+  const isCell = value?.format === 1 && typeof value.arm === 'string' && Number.isInteger(value.seed)
+  if (!isCell || !value?.settings || !value.heldOut) {
+    throw new Error(`line ${number} without arm, seed, settings and errors of a cell`)
+  }
+  return value as CellResult
 }

@@ -1,4 +1,4 @@
-import { join, resolve } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
 import { argumentError, checkInteger } from '../check.ts'
 import { makeFolder } from '../folder.ts'
 import { writeDurably } from '../training/checkpoint.ts'
@@ -41,9 +41,9 @@ export interface StudyRunOptions {
   readonly seeds?: readonly number[]
   /** Train nothing: write the statistics of what is there. */
   readonly onlyReport?: boolean
-  /** Results of other machines, to count like those of this folder; see `exportCells`. */
+  /** Files that `exportTo` wrote on other machines; their results count like those of this folder. */
   readonly importFrom?: readonly string[]
-  /** Where results of all finished cells are written at the end; see `exportCells`. */
+  /** File for the results of the finished cells of these arms and seeds: JSON lines, compressed where its name ends in .gz. */
   readonly exportTo?: string
   /** Cells under way finish their step and save. */
   readonly signal?: AbortSignal
@@ -82,6 +82,7 @@ export async function runStudy(given: StudyOptions, options: StudyRunOptions = {
   if (options.jobs !== undefined) checkInteger(call, 'jobs', options.jobs, 1, 1024)
   const { jobs, threads } = workers(options.jobs)
   await makeFolder(study.out)
+  if (exportTo !== undefined) await makeFolder(dirname(exportTo)) // which must not fail when everything is trained
   const file = join(study.out, 'study-file.json')
   await writeDurably(file, `${JSON.stringify({ ...given, out: resolve(study.out) }, undefined, 2)}\n`)
 

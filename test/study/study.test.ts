@@ -1,14 +1,16 @@
 import { existsSync, readFileSync, statSync } from 'node:fs'
-import { readFile, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect } from 'chai'
-import { type CellResult, runCell } from '../../lib/study/cell.ts'
+import { type CellResult, readFinishedCell, runCell } from '../../lib/study/cell.ts'
+import { importCells } from '../../lib/study/cells-file.ts'
 import { curveValues, metricValue, parseMetric } from '../../lib/study/metric.ts'
 import { runStudy } from '../../lib/study/study.ts'
 import { cellOptions, parseStudy, type StudyArm, type StudyOptions } from '../../lib/study/study-file.ts'
 import { latestCheckpoint } from '../../lib/training/checkpoint.ts'
 import { run } from '../../lib/training/run.ts'
 import { command, start, until } from '../support/command.ts'
+import { rejection } from '../support/rejection.ts'
 import { SMALL, smallData } from '../support/small-run.ts'
 
 describe('runStudy', function () {
@@ -176,17 +178,43 @@ describe('runStudy', function () {
     expect(more.failures).to.deep.equal([])
     expect(more.results[0]?.heldOut.ema?.F).to.equal(result('min/seed-1').heldOut.ema?.F)
     expect(more.results[0]?.bitsPerDim?.hash).to.not.equal(result('min/seed-1').bitsPerDim?.hash)
+  })
 
-    await writeFile(join(small.folder, 'damaged.jsonl'), '{"arm":1}\n')
-    const damaged = await command(
-      'study',
-      file,
-      '--only-report',
-      '--import',
-      join(small.folder, 'damaged.jsonl'),
-    )
-    expect(damaged.code).to.equal(1)
-    expect(damaged.err).to.contain('to be results of cells, one a line, got line 1 has no arm and seed')
+  it('takes a result in place of one of other settings, and says where a file is damaged', async () => {
+    const elsewhere = { ...given, out: join(small.folder, 'replaced'), seeds: [1] }
+    const study = await parseStudy(elsewhere)
+    const cells = join(small.folder, 'made', 'for', 'it', 'cells.jsonl')
+    await runStudy(given, { onlyReport: true, arms: ['min'], exportTo: cells })
+    const stale = { ...result('min/seed-1'), evaluation: 'another' }
+    const folder = join(elsewhere.out, 'min', 'seed-1')
+    await mkdir(folder, { recursive: true })
+    await writeFile(join(folder, 'result.json'), JSON.stringify(stale))
+    expect(await importCells(cells, study)).to.deep.equal({ taken: 1, present: 0, foreign: 1 })
+    expect(await readFinishedCell(study, study.arms[0] as StudyArm, 1)).to.deep.equal(result('min/seed-1'))
+    expect(await importCells(cells, study)).to.deep.equal({ taken: 0, present: 1, foreign: 1 })
+
+    const [line] = readFileSync(cells, 'utf8').split('\n')
+    const { heldOut: _, ...rest } = JSON.parse(line as string)
+    const lacking = 'line 1 without arm, seed, settings and errors of a cell'
+    for (const [name, text, why] of [
+      ['cut.jsonl', `${line}\n\n${line?.slice(0, 99)}\n`, 'line 3 that is no JSON'],
+      ['other.jsonl', '{"arm":"min","seed":1}\n', lacking],
+      ['lacking.jsonl', `${JSON.stringify(rest)}\n`, lacking],
+      ['null.jsonl', 'null\n', lacking],
+      ['empty.jsonl.gz', '', 'unexpected end of file'],
+      ['text.jsonl.gz', 'text', 'incorrect header check'],
+    ] as const) {
+      const damaged = join(small.folder, name)
+      await writeFile(damaged, text)
+      const { message } = await rejection(importCells(damaged, study))
+      expect(message).to.equal(
+        `importCells: expected ${damaged} to be results of cells, one a line, got ${why}`,
+      )
+    }
+    const absent = join(small.folder, 'absent.jsonl')
+    const { code, err } = await command('study', file, '--only-report', '--import', absent)
+    expect(code).to.equal(1)
+    expect(err).to.contain(`expected ${absent} to be results of cells, one a line, got ENOENT`)
   })
 
   it('measures what a result of another machine lacks of a whole run, not of one that is half trained', async () => {
