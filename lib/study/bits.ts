@@ -1,10 +1,11 @@
 import { bitsPerDim } from '../analysis/bits-per-dim.ts'
+import { imagesBetween } from '../data/image-range.ts'
 import { openCombine } from '../sampling/combine.ts'
 import { Denoiser } from '../sampling/denoiser.ts'
-import { meanInterval } from '../statistics/paired.ts'
 import type { ImageBatch } from '../tensor.ts'
 import { headStatisticsOf, loadForSampling } from '../training/checkpoint.ts'
 import type { RunConfig } from '../training/run-config.ts'
+import { trainedVariance } from '../training/trainer.ts'
 import { combinationsOf } from './samples.ts'
 import { type BitsSettings, type EvaluationSettings, settingsHash } from './study-file.ts'
 
@@ -26,31 +27,39 @@ export function bitsHash({ bitsPerDim: bits, weights, combine, combinations }: E
 }
 
 /**
- * The variational bound of a process of `bitsPerDim.steps` steps (math.md, eq. 12), with the variance that the network learned,
- * else fixedLarge. Fewer steps than the network was trained with make it larger, for all arms alike.
+ * The variational bound of a process of `bitsPerDim.steps` steps (math.md, eq. 12), with the variance that the network was trained
+ * with. Fewer steps than it was trained with make it larger, for all arms alike.
+ *
+ * @param images - with their classes and low-resolution twins where the network takes them
  */
 export async function heldOutBits(
   checkpoint: string,
   settings: EvaluationSettings & { readonly bitsPerDim: BitsSettings },
-  config: RunConfig,
+  config: Pick<RunConfig, 'combine' | 'device'>,
   images: ImageBatch,
   signal?: AbortSignal,
 ): Promise<BitsResult> {
-  const { weights, combine: own = config.combine, bitsPerDim: wanted, seed } = settings
+  const { weights, combine: own = config.combine, bitsPerDim: wanted, seed, batchSize } = settings
   const { unet, schedule, state } = await loadForSampling(checkpoint, { weights, device: config.device })
-  const process = schedule.respace(String(wanted.steps))
+  const { heads } = unet.layout
   const { rescalesTimesteps } = state.trainer
+  const variance = trainedVariance(state.trainer, unet)
+  const [count] = images.shape
+  const process = schedule.respace(String(wanted.steps))
   try {
     const rows: BitsResult['rows'][number][] = []
-    for (const words of [undefined, ...combinationsOf(settings, unet.layout.heads)]) {
+    for (const words of [undefined, ...combinationsOf(settings, heads)]) {
       const sources = { statistics: headStatisticsOf(state), path: checkpoint }
-      const combine = await openCombine(words ?? own, schedule, unet.layout.heads, sources)
+      const combine = await openCombine(words ?? own, schedule, heads, sources)
       const denoiser = new Denoiser(unet, process, { combine, rescalesTimesteps })
-      const { total } = await bitsPerDim({ denoiser, images, seed, ...(signal && { signal }) })
-      rows.push({
-        ...(words !== undefined && { combine: words }),
-        mean: meanInterval(Array.from(total)).mean,
-      })
+      let sum = 0
+      for (let first = 0; first < count; first += batchSize) {
+        const part = imagesBetween(images, first, Math.min(first + batchSize, count))
+        const measured = { denoiser, images: part, firstImage: first, variance, seed }
+        const { total } = await bitsPerDim({ ...measured, ...(signal && { signal }) })
+        sum += total.reduce((a, b) => a + b, 0)
+      }
+      rows.push({ ...(words !== undefined && { combine: words }), mean: sum / count })
     }
     return { hash: bitsHash(settings), rows }
   } finally {

@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { imagesInOrder } from '../data/batches.ts'
+import { imagesBetween } from '../data/image-range.ts'
 import { CheckpointError } from '../errors.ts'
 import type { Head } from '../prediction/heads.ts'
 import { openCombine } from '../sampling/combine.ts'
@@ -392,20 +393,7 @@ class Evaluator {
       }
       return imagesInOrder(heldOut, 0, this.#settings.images, config.classes !== 'none')
     })()
-    return firstImages(await this.#images, count)
-  }
-}
-
-/** The first images of a batch. */
-function firstImages({ data, shape, labels, lowRes }: ImageBatch, count: number): ImageBatch {
-  const cut = <T extends { data: Uint8Array | Float32Array; shape: ImageBatch['shape'] }>(part: T) => ({
-    data: part.data.subarray(0, (part.data.length / part.shape[0]) * count),
-    shape: [count, part.shape[1], part.shape[2], part.shape[3]] as const,
-  })
-  return {
-    ...cut({ data, shape }),
-    ...(labels && { labels: labels.subarray(0, count) }),
-    ...(lowRes && { lowRes: cut(lowRes) }),
+    return imagesBetween(await this.#images, 0, count)
   }
 }
 
