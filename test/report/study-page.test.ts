@@ -52,6 +52,20 @@ describe('writeReport of a study', () => {
     expect(cells(html, 'better')).to.deep.equal(['1', '0.09000', '–', '-10.00 %', '–'])
   })
 
+  it('compares options of runs that are there, beside results that came without them', async () => {
+    for (const file of ['config.json', 'stats.jsonl', 'timing.jsonl'])
+      await rm(join(study, 'plain', 'seed-0', file))
+    const html = await page(study)
+    expect(html).to.include('6 of 6 runs finished.')
+    const options = html.slice(html.indexOf('Options that differ'))
+    expect(cells(options, 'lr')).to.deep.equal(['0.0001', '0.00009'])
+    expect(options)
+      .to.not.include('<th scope="row">batchSize</th>')
+      .and.not.include('<th scope="row">seed</th>')
+    for (const seed of [1, 2]) await rm(join(study, 'plain', `seed-${seed}`, 'config.json'))
+    expect(headings(await page(study))).to.not.include('Options that differ')
+  })
+
   it('shows the statistics of study.json, a table for each metric', async () => {
     const found = (mean: number, low: number | null) => ({
       ...{ metric: 'F', n: 3, mean, values: [{}, {}, {}], relative: { mean: -0.1, low, high: 0.02 } },

@@ -45,8 +45,12 @@ export async function studyParts(study: StudyFolder): Promise<(Html | undefined)
   const finished = study.cells.filter(({ result }) => result).length
   const groups: RunGroup[] = arms.map(({ name, cells }) => ({ name, runs: cells.map(({ run }) => run) }))
   const begun = groups.filter(({ runs }) => runs.some(({ rows }) => rows.length > 0))
-  const keys = differences(arms.map(({ cells }) => cells[0]!.run.config)).filter((key) => key !== 'run')
-  const options = keys.map((key) => [key, ...arms.map(({ cells }) => valueText(cells[0]!.run.config[key]))])
+  const known = arms.flatMap(({ name, cells }) => {
+    const config = cells.map(({ run }) => run.config).find((one) => Object.keys(one).length > 0)
+    return config ? [{ name, config }] : [] // a result of another machine comes without its run
+  })
+  const keys = differences(known.map(({ config }) => config)).filter((key) => key !== 'run' && key !== 'seed')
+  const options = keys.map((key) => [key, ...known.map(({ config }) => valueText(config[key]))])
   const measured = arms.filter(({ results }) => results.size > 0)
   const alternation = alternationTable(study.cells)
   const control = measured.find(({ name }) => name === study.control) ?? measured[0]
@@ -71,7 +75,7 @@ export async function studyParts(study: StudyFolder): Promise<(Html | undefined)
     alternation && section('How step losses alternate', 2, [table(alternation)]),
     options.length > 0
       ? section('Options that differ', 2, [
-          table({ title: '', columns: ['option', ...names], rows: options }),
+          table({ title: '', columns: ['option', ...known.map(({ name }) => name)], rows: options }),
         ])
       : undefined,
     begun.length > 0 ? section('Training', 2, [await figures(comparisonFigures(begun))]) : undefined,
