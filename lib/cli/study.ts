@@ -22,7 +22,7 @@ const SHAPE = {
   control: about('the arm that the others are compared with, instead of the file’s', text().optional()),
   onlyReport: about('train nothing: statistics and plots of what is there', flag().default(false)),
   import: about('results of cells that another machine exported, with commas between', text().optional()),
-  export: about('file for the results of all finished cells, one a line; compressed where it ends in .gz', text().optional()),
+  export: about('file for the results of the finished cells of these arms and seeds, one a line; compressed where it ends in .gz', text().optional()),
   cell: about('one cell in this process, such as plain/seed-0: what --jobs starts', text().optional()),
   threads: about('threads of LibTorch of one cell, with --cell', integer(1, 1024).optional()),
 } satisfies Record<string, z.ZodType> // biome-ignore format: one option a line

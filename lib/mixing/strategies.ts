@@ -29,8 +29,8 @@ interface Strategy {
   /** One line for people. */
   readonly about: string
   readonly choose: Choose
-  /** Instead of it where `warmup` is not 0. */
-  readonly chooseAfterWarmup?: Choose
+  /** Instead of it, from the first step on, where `warmup` is not 0. */
+  readonly chooseWithWarmup?: Choose
   readonly compare: Space
   /** Space of the loss unless another one is asked for. */
   readonly space: Space
@@ -50,7 +50,7 @@ const minimum = (choose: Choose, compare: Space, about: string): Strategy => ({
   ...{ choose, compare, space: 'own' },
   ...(choose === 'min' && {
     arguments: { warmup: argument(0) },
-    ...{ chooseAfterWarmup: 'relaxed' as const, policy: minimumPolicy },
+    ...{ chooseWithWarmup: 'relaxed' as const, policy: minimumPolicy },
   }),
 })
 
@@ -152,7 +152,7 @@ export function parseMix(text: string, call = 'parseMix'): Mix {
   const strategy: Strategy = STRATEGIES[name as MixName]
   const args = argumentsOf(call, name, strategy.arguments ?? {}, colon === -1 ? '' : text.slice(colon + 1))
   const { compare, space, about, spaces, heads = [], hasCourse = false, policy } = strategy
-  const choose = (args.warmup && strategy.chooseAfterWarmup) || strategy.choose
+  const choose = (args.warmup && strategy.chooseWithWarmup) || strategy.choose
   const numbers = Object.entries(args).map(([key, value]) => `${key}=${value}`)
   return {
     name: name as MixName,
