@@ -137,10 +137,13 @@ export function checkOptions<S extends OptionShape>(
   return (result as { data: z.output<z.ZodObject<S>> }).data
 }
 
+/** More names than these are no help in a message. */
+const MOST_LISTED = 20
+
 /** The words for an option that does not exist. */
 export function unknownOption(name: string, known: readonly string[]): string {
   const guess = nearest(name, known)
   return guess
     ? `expected an option that exists, got unknown ${name} (did you mean ${guess}?)`
-    : `expected an option that exists, got unknown ${name}; known are ${known.join(', ')}`
+    : `expected an option that exists, got unknown ${name}${known.length <= MOST_LISTED ? `; known are ${known.join(', ')}` : ''}`
 }

@@ -83,7 +83,8 @@ export function withRecipe(options: RunOptions): RunOptions {
   if (given.emaRates !== undefined) delete filled.emaHalfLife
   if (given.emaHalfLife !== undefined) delete filled.emaRates
   if (given.beta2 !== undefined) delete filled.beta2HalfLife
-  const needsOneUnit = (given.space !== undefined && given.space !== 'own') || given.weighting !== undefined
+  const { space = 'own', weighting = 'uncertainty' } = given // which is learned in any unit
+  const needsOneUnit = space !== 'own' || weighting !== 'uncertainty'
   if (options.recipe === 'small-batch' && needsOneUnit) filled.heads = ['v']
   if (given.init !== undefined) delete filled.heads // a network that is trained on keeps what it predicts
   if (given.mix !== undefined) for (const key of LOSS_KEYS) delete filled[key]

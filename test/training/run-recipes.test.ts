@@ -35,6 +35,8 @@ describe('Recipes of a run', () => {
     })
     expect(config.emaRates).to.deep.equal([0.5 ** (4 / 1200)])
     expect(config.beta2).to.equal(0.5 ** (4 / config.beta2HalfLife!))
+    const learned = await runConfig({ ...base, recipe: 'small-batch', weighting: 'uncertainty' })
+    expect(learned.heads).to.have.length(3)
     for (const one of [{ space: 'F' }, { weighting: 'min-snr' }] as const) {
       const { heads, space } = await runConfig({ ...base, recipe: 'small-batch', ...one })
       expect([heads, space]).to.deep.equal([['v'], 'space' in one ? 'F' : 'own'])
