@@ -107,7 +107,11 @@ export function compareArms(
       trainSeconds: mean(({ trainSeconds }) => trainSeconds),
       imagesPerSecond: mean(({ imagesPerSecond }) => imagesPerSecond),
       metrics: compared[i] as MetricComparison[],
-      ...(curve && controls.length > 0 && { reach: imagesToReach(cells, controls, curve) }),
+      ...(curve &&
+        controls.length > 0 &&
+        cells.some((cell) => curveValues(cell, curve).length > 1) && {
+          reach: imagesToReach(cells, controls, curve),
+        }),
     }
   })
 }
