@@ -159,7 +159,7 @@ export function parseMix(text: string, call = 'parseMix'): Mix {
     about: `${about}${numbers.length > 0 ? ` (${numbers.join(', ')})` : ''}`,
     ...{ loss: { choose, compare, space }, heads, hasCourse },
     spaces: spaces ?? ['own', ...COMMON],
-    policy: (context) => policy?.(context, args) ?? { name, decide: () => ({}) },
+    policy: (context) => ({ decide: () => ({}), ...policy?.(context, args), name }),
   }
 }
 
