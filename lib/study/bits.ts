@@ -1,12 +1,11 @@
 import { bitsPerDim } from '../analysis/bits-per-dim.ts'
 import { imagesBetween } from '../data/image-range.ts'
-import { openCombine } from '../sampling/combine.ts'
 import { Denoiser } from '../sampling/denoiser.ts'
 import type { ImageBatch } from '../tensor.ts'
-import { headStatisticsOf, loadForSampling } from '../training/checkpoint.ts'
+import { loadForSampling } from '../training/checkpoint.ts'
 import type { RunConfig } from '../training/run-config.ts'
 import { trainedVariance } from '../training/trainer.ts'
-import { combinationsOf } from './samples.ts'
+import { openCombinations } from './combinations.ts'
 import { type BitsSettings, type EvaluationSettings, settingsHash } from './study-file.ts'
 
 /** Bits per dimension of held-out images. */
@@ -39,18 +38,16 @@ export async function heldOutBits(
   images: ImageBatch,
   signal?: AbortSignal,
 ): Promise<BitsResult> {
-  const { weights, combine: own = config.combine, bitsPerDim: wanted, seed, batchSize } = settings
-  const { unet, schedule, state } = await loadForSampling(checkpoint, { weights, device: config.device })
-  const { heads } = unet.layout
+  const { weights, bitsPerDim: wanted, seed, batchSize } = settings
+  const network = await loadForSampling(checkpoint, { weights, device: config.device })
+  const { unet, schedule, state } = network
   const { rescalesTimesteps } = state.trainer
   const variance = trainedVariance(state.trainer, unet)
   const [count] = images.shape
   const process = schedule.respace(String(wanted.steps))
   try {
     const rows: BitsResult['rows'][number][] = []
-    for (const words of [undefined, ...combinationsOf(settings, heads)]) {
-      const sources = { statistics: headStatisticsOf(state), path: checkpoint }
-      const combine = await openCombine(words ?? own, schedule, heads, sources)
+    for (const { named, combine } of await openCombinations(checkpoint, network, settings, config)) {
       const denoiser = new Denoiser(unet, process, { combine, rescalesTimesteps })
       let sum = 0
       for (let first = 0; first < count; first += batchSize) {
@@ -59,7 +56,7 @@ export async function heldOutBits(
         const { total } = await bitsPerDim({ ...measured, ...(signal && { signal }) })
         sum += total.reduce((a, b) => a + b, 0)
       }
-      rows.push({ ...(words !== undefined && { combine: words }), mean: sum / count })
+      rows.push({ ...named, mean: sum / count })
     }
     return { hash: bitsHash(settings), rows }
   } finally {

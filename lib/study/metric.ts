@@ -89,10 +89,11 @@ export function metricTimesteps(result: CellResult, metric: Metric): readonly nu
   if (!measured) return undefined
   if (combination !== undefined) return combinedErrors(result, measured, space, combination as Combination)
   if (curve === 'F.clipped' || curve === 'v') return measured.perTimestep[curve]
-  const { heldOut, settings } = result
-  const toV = ({ logSnr }: typeof heldOut, k: number) => fromV('F', Math.exp(logSnr[k]!), settings.sigmaData)
-  if (curve === 'v.clipped')
-    return measured.perTimestep['F.clipped'].map((value, k) => value / toV(heldOut, k))
+  if (curve === 'v.clipped') {
+    const { heldOut, settings } = result
+    const factor = (k: number) => fromV('F', Math.exp(heldOut.logSnr[k]!), settings.sigmaData)
+    return measured.perTimestep['F.clipped'].map((value, k) => value / factor(k))
+  }
   return measured.perTimestep.F
 }
 

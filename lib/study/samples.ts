@@ -3,12 +3,11 @@ import { toUint8 } from '../data/to-uint8.ts'
 import type { DeviceTensor } from '../device-tensor.ts'
 import { featureStatistics, frechetDistance, kernelDistance } from '../metrics/distances.ts'
 import { slicedWasserstein } from '../metrics/pixels.ts'
-import type { Head } from '../prediction/heads.ts'
-import { openCombine } from '../sampling/combine.ts'
 import { Denoiser } from '../sampling/denoiser.ts'
 import { sample } from '../sampling/sample.ts'
-import { headStatisticsOf, loadForSampling } from '../training/checkpoint.ts'
+import { loadForSampling } from '../training/checkpoint.ts'
 import type { RunConfig } from '../training/run-config.ts'
+import { openCombinations } from './combinations.ts'
 import type { FeatureClassifier } from './features.ts'
 import { type EvaluationSettings, type SampleSettings, settingsHash } from './study-file.ts'
 
@@ -45,15 +44,13 @@ export async function compareSamples(
   classifier: FeatureClassifier | undefined,
   signal?: AbortSignal,
 ): Promise<SampleResult> {
-  const { samples, weights, combine: own = config.combine } = settings
-  const { unet, schedule, state } = await loadForSampling(checkpoint, { weights, device: config.device })
+  const { samples, weights } = settings
+  const network = await loadForSampling(checkpoint, { weights, device: config.device })
+  const { unet, schedule, state } = network
   const reference = await classifier?.features(dataset, signal)
   try {
-    const { heads } = unet.layout
     const rows: SampleResult['rows'][number][] = []
-    for (const words of [undefined, ...combinationsOf(settings, heads)]) {
-      const sources = { statistics: headStatisticsOf(state), path: checkpoint }
-      const combine = await openCombine(words ?? own, schedule, heads, sources)
+    for (const { named, combine } of await openCombinations(checkpoint, network, settings, config)) {
       for (const steps of samples.steps) {
         const process = schedule.respace(String(steps))
         const { rescalesTimesteps } = state.trainer
@@ -62,7 +59,7 @@ export async function compareSamples(
         try {
           const drawn = await draw(denoiser, samples, config, dataset, signal)
           const distances = await distancesOf(drawn, dataset, classifier, reference, signal)
-          rows.push({ steps, ...(words !== undefined && { combine: words }), ...distances })
+          rows.push({ steps, ...named, ...distances })
         } finally {
           process.dispose()
         }
@@ -75,14 +72,6 @@ export async function compareSamples(
     unet.dispose()
     schedule.dispose()
   }
-}
-
-/** Other ways to combine the heads that the settings ask for; none where there is nothing to combine. */
-export function combinationsOf(
-  { combinations = [] }: EvaluationSettings,
-  heads: readonly Head[],
-): readonly string[] {
-  return heads.length > 1 ? combinations : []
 }
 
 async function distancesOf(

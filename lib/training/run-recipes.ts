@@ -6,6 +6,8 @@ import type { RunOptions } from './run-config.ts'
 interface Plan {
   readonly steps: number
   readonly batchSize: number
+  /** A space or a weighting is given that errors of different heads have no unit in common for. */
+  readonly needsOneUnit: boolean
 }
 
 const GUIDED_DIFFUSION = {
@@ -36,8 +38,8 @@ const TABLE: Record<
 > = {
   'small-batch': {
     batchSize: 8,
-    options: ({ steps, batchSize }) => ({
-      heads: [...HEADS],
+    options: ({ steps, batchSize, needsOneUnit }) => ({
+      heads: needsOneUnit ? ['v'] : [...HEADS],
       sampler: 'golden',
       choose: 'mean',
       space: 'own',
@@ -79,13 +81,13 @@ export function withRecipe(options: RunOptions): RunOptions {
   const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined))
   const own = recipe.batchSize === undefined ? {} : { batchSize: recipe.batchSize }
   const batchSize = Math.max(Number(options.batchSize ?? recipe.batchSize ?? 32), 1)
-  const filled: Partial<RunOptions> = { ...own, ...recipe.options({ steps: options.steps, batchSize }) }
+  const { space = 'own', weighting = 'uncertainty' } = given // which is learned in any unit
+  const needsOneUnit = space !== 'own' || weighting !== 'uncertainty'
+  const plan = { steps: options.steps, batchSize, needsOneUnit }
+  const filled: Partial<RunOptions> = { ...own, ...recipe.options(plan) }
   if (given.emaRates !== undefined) delete filled.emaHalfLife
   if (given.emaHalfLife !== undefined) delete filled.emaRates
   if (given.beta2 !== undefined) delete filled.beta2HalfLife
-  const { space = 'own', weighting = 'uncertainty' } = given // which is learned in any unit
-  const needsOneUnit = space !== 'own' || weighting !== 'uncertainty'
-  if (options.recipe === 'small-batch' && needsOneUnit) filled.heads = ['v']
   if (given.init !== undefined) delete filled.heads // a network that is trained on keeps what it predicts
   if (given.mix !== undefined) for (const key of LOSS_KEYS) delete filled[key]
   if (given.sampler !== undefined && given.sampler !== 'slots')

@@ -1,0 +1,29 @@
+import { openCombine } from '../sampling/combine.ts'
+import type { Combine } from '../sampling/denoiser.ts'
+import { headStatisticsOf, type loadForSampling } from '../training/checkpoint.ts'
+import type { RunConfig } from '../training/run-config.ts'
+import type { EvaluationSettings } from './study-file.ts'
+
+/** A way to combine the heads of an arm's network. */
+export interface Combination {
+  /** What a row of results says of it: nothing for the arm's own way. */
+  readonly named: { readonly combine?: string }
+  readonly combine: Combine
+}
+
+/** The arm's own way to combine the heads, and the others that the settings ask for where there is something to combine. */
+export async function openCombinations(
+  checkpoint: string,
+  { unet, schedule, state }: Awaited<ReturnType<typeof loadForSampling>>,
+  { combine: own, combinations = [] }: EvaluationSettings,
+  config: Pick<RunConfig, 'combine'>,
+): Promise<Combination[]> {
+  const { heads } = unet.layout
+  const sources = { statistics: headStatisticsOf(state), path: checkpoint }
+  const open = (words: string) => openCombine(words, schedule, heads, sources)
+  const others = heads.length > 1 ? combinations : []
+  return Promise.all([
+    open(own ?? config.combine).then((combine) => ({ named: {}, combine })),
+    ...others.map(async (words) => ({ named: { combine: words }, combine: await open(words) })),
+  ])
+}
