@@ -191,11 +191,14 @@ export function checkArchitecture(
     const width = Math.trunc(multiple * config.modelChannels)
     const isMiddle = level === config.channelMult.length - 1
     if (!isMiddle && !config.attentionResolutions.includes(2 ** level)) continue
-    const divisor = config.headChannels === -1 ? config.attentionHeads : config.headChannels
-    const name = config.headChannels === -1 ? 'attentionHeads' : 'headChannels'
-    checkInteger(call, name, divisor, 1)
-    if (width % divisor !== 0)
-      throw argumentError(call, name, `a divisor of the width ${width} at level ${level}`, divisor)
+    const check = (name: 'attentionHeads' | 'attentionHeadsUp' | 'headChannels') => {
+      checkInteger(call, name, config[name], 1)
+      if (width % config[name] !== 0)
+        throw argumentError(call, name, `a divisor of the width ${width} at level ${level}`, config[name])
+    }
+    check(config.headChannels === -1 ? 'attentionHeads' : 'headChannels')
+    const isOnWayUp = config.attentionResolutions.includes(2 ** level)
+    if (isOnWayUp && config.headChannels === -1 && config.attentionHeadsUp !== -1) check('attentionHeadsUp')
   }
   if (config.lowRes && config.dims !== 2)
     throw argumentError(call, 'dims', '2 for super-resolution', config.dims)
@@ -476,6 +479,7 @@ export class UNet extends NativeObject<'unet'> {
   checkInput(call: string, { x, t, y, lowRes }: UNetInput): void {
     this.checkImageShape(call, x.shape)
     const count = x.shape[0] ?? 0
+    checkInteger(call, 'x.shape[0]', count, 1)
     if (t.shape.length !== 1 || t.shape[0] !== count)
       throw argumentError(call, 't', `${count} timesteps`, t.shape)
     const classes = this.#native.classCount

@@ -14,14 +14,14 @@ export interface Series {
   readonly opacity?: number
 }
 
-/** A series whose colour is settled. */
-export type ColouredSeries = Series & { readonly color: string }
+/** A series whose colour is settled; with dashes where the palette begins again. */
+export type ColouredSeries = Series & { readonly color: string; readonly dash?: string }
 
 const MAXIMUM_POINTS = 2000
 
 /** A line or points as SVG. */
 export function draw(series: ColouredSeries, x: Scale, y: Scale): string {
-  const { kind = 'line', color, opacity = 1 } = series
+  const { kind = 'line', color, opacity = 1, dash } = series
   const points = visiblePoints(series, x, y)
   if (kind === 'scatter') {
     const dots = points.flatMap((p) => (p ? [`<circle cx="${px(p[0])}" cy="${px(p[1])}" r="2.6"/>`] : []))
@@ -34,7 +34,7 @@ export function draw(series: ColouredSeries, x: Scale, y: Scale): string {
     isOpen = p !== undefined
   }
   const width = opacity < 1 ? 1.2 : 2.2
-  return `<path d="${path}" fill="none" stroke="${color}" stroke-width="${width}" stroke-opacity="${opacity}" stroke-linejoin="round" stroke-linecap="round"/>`
+  return `<path d="${path}" fill="none" stroke="${color}" stroke-width="${width}" stroke-opacity="${opacity}" stroke-linejoin="round" stroke-linecap="${dash ? 'butt' : 'round'}"${dash ? ` stroke-dasharray="${dash}"` : ''}/>`
 }
 
 /** Bars from the baseline (a pixel row); those of several series stand side by side. */

@@ -41,9 +41,15 @@ export function plotSvg(plot: Plot): string {
   const hasLegend = named.length > 1
   const left = 84
   const right = width - 24
-  const top = 30 + (plot.title ? 26 : 0) + (plot.subtitle ? 20 : 0) + (hasLegend ? 26 : 0)
+  const coloured = series.map((s, i) => ({
+    ...s,
+    color: s.color ?? PALETTE[i % PALETTE.length]!,
+    ...(s.color === undefined && i >= PALETTE.length && { dash: i < 2 * PALETTE.length ? '8 5' : '2 5' }),
+  }))
+  const rows = hasLegend ? legendRows(coloured, right - left) : []
+  const legendTop = 30 + (plot.title ? 26 : 0) + (plot.subtitle ? 20 : 0)
+  const top = legendTop + rows.length * LEGEND_LINE + (rows.length > 1 ? 4 : 0)
   const bottom = height - 64
-  const coloured = series.map((s, i) => ({ ...s, color: s.color ?? PALETTE[i % PALETTE.length]! }))
 
   const hasBars = series.some(({ kind }) => kind === 'bar')
   const barSpace = hasBars ? smallestStep(series) / 2 : 0
@@ -98,8 +104,7 @@ export function plotSvg(plot: Plot): string {
 
   if (plot.title) parts.push(words(plot.title, left, 34, { size: 20, weight: 600 }))
   if (plot.subtitle) parts.push(words(plot.subtitle, left, 56, { color: MUTED }))
-  const shown = coloured.filter(({ name }) => name !== '')
-  if (hasLegend) parts.push(legend(shown, left, top - 16))
+  for (const [i, row] of rows.entries()) parts.push(legend(row, left, legendTop + 10 + i * LEGEND_LINE))
   return `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}" font-family="${FONT}">
 <rect width="${width}" height="${height}" fill="#ffffff"/>
 <clipPath id="inside"><rect x="${left - 3}" y="${top - 3}" width="${right - left + 6}" height="${bottom - top + 3}"/></clipPath>
@@ -116,13 +121,34 @@ export async function svgToPng(svg: string, scale = 1): Promise<Uint8Array> {
     .toBuffer()
 }
 
+const LEGEND_LINE = 26
+
+const legendWidth = (name: string): number => 44 + name.length * 8.2
+
+/** The named series, as many beside each other as the width has room for. */
+function legendRows(series: readonly ColouredSeries[], width: number): ColouredSeries[][] {
+  const rows: ColouredSeries[][] = []
+  let left = 0
+  for (const item of series) {
+    if (item.name === '') continue
+    if (rows.length === 0 || left + legendWidth(item.name) > width) {
+      rows.push([])
+      left = 0
+    }
+    rows.at(-1)?.push(item)
+    left += legendWidth(item.name)
+  }
+  return rows
+}
+
 function legend(series: readonly ColouredSeries[], left: number, y: number): string {
   let x = left
   return series
-    .map(({ name, color, opacity = 1 }) => {
+    .map(({ name, color, opacity = 1, dash }) => {
       const at = x
-      x += 44 + name.length * 8.2
-      return `<rect x="${px(at)}" y="${y - 10}" width="22" height="${opacity < 1 ? 2 : 4}" transform="translate(0 4)" fill="${color}" fill-opacity="${opacity}"/>${words(name, at + 29, y, {})}`
+      x += legendWidth(name)
+      const line = `<path d="M${px(at)} ${y - 4}h22" stroke="${color}" stroke-width="${opacity < 1 ? 2 : 4}" stroke-opacity="${opacity}"${dash ? ` stroke-dasharray="${dash}"` : ''}/>`
+      return line + words(name, at + 29, y, {})
     })
     .join('\n')
 }

@@ -20,10 +20,20 @@ export function combineBySignal(schedule: TrainedProcess, heads: readonly Head[]
   return (t) => signalWeights(schedule.alphaBarAt(t), heads)
 }
 
-/** Log snr at a timestep of the trained process, possibly fractional, as statistics have it. */
-function logSnrAt(schedule: TrainedProcess, t: number): number {
-  const alphaBar = schedule.alphaBarAt(t)
-  return logSnrOf(Float64Array.of(alphaBar / (1 - alphaBar)))[0] as number
+/**
+ * What statistics say at the log snr of a timestep of the trained process, possibly fractional; `signalWeights` where they have seen
+ * too few images, or where no signal is left and eps is of no use, though a bin reaches that far.
+ */
+function byStatistics(
+  schedule: TrainedProcess,
+  heads: readonly Head[],
+  said: (logSnr: number) => HeadWeights | Head | undefined,
+): Combine {
+  return (t) => {
+    const alphaBar = schedule.alphaBarAt(t)
+    const [logSnr] = logSnrOf(Float64Array.of(alphaBar / (1 - alphaBar)))
+    return (alphaBar > 0 && said(logSnr as number)) || signalWeights(alphaBar, heads)
+  }
 }
 
 /**
@@ -32,8 +42,7 @@ function logSnrAt(schedule: TrainedProcess, t: number): number {
  * @param schedule - the process that the network was trained on
  */
 export function combineByTable(schedule: TrainedProcess, statistics: HeadStatistics): Combine {
-  return (t) =>
-    statistics.bestHeadAt(logSnrAt(schedule, t)) ?? signalWeights(schedule.alphaBarAt(t), statistics.heads)
+  return byStatistics(schedule, statistics.heads, (logSnr) => statistics.bestHeadAt(logSnr))
 }
 
 /**
@@ -43,11 +52,10 @@ export function combineByTable(schedule: TrainedProcess, statistics: HeadStatist
  * @param schedule - the process that the network was trained on
  */
 export function combineByBlue(schedule: TrainedProcess, statistics: HeadStatistics): Combine {
-  return (t) => {
-    const weights = statistics.blueAt(logSnrAt(schedule, t))
-    if (!weights) return signalWeights(schedule.alphaBarAt(t), statistics.heads)
-    return Object.fromEntries(statistics.heads.map((head, h) => [head, weights[h] as number]))
-  }
+  return byStatistics(schedule, statistics.heads, (logSnr) => {
+    const weights = statistics.blueAt(logSnr)
+    return weights && Object.fromEntries(statistics.heads.map((head, h) => [head, weights[h] as number]))
+  })
 }
 
 /** Where `parseCombine` finds what `table` and `blue` need. */

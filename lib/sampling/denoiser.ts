@@ -278,6 +278,12 @@ export class Denoiser {
         hint: 'its gate was not created',
       })
     }
-    return headWeights(call, chosen, heads)
+    const weights = headWeights(call, chosen, heads)
+    if (alphaBar[k] === 0 && heads.some((head, h) => head === 'eps' && weights[h] !== 0)) {
+      throw argumentError(call, 'combine', `without eps at step ${k}, where no signal is left`, chosen, {
+        hint: 'combine by signal, or use v or xStart',
+      })
+    }
+    return weights
   }
 }

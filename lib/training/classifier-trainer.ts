@@ -12,7 +12,7 @@ import { type ClassifierTrainerHandle, native, type Precision } from '../native.
 import { NativeObject } from '../native-object.ts'
 import type { NoiseSchedule } from '../schedule/noise-schedule.ts'
 import { checkImages, type ImageBatch } from '../tensor.ts'
-import { PRECISIONS } from './trainer.ts'
+import { checkAdam, PRECISIONS } from './trainer.ts'
 
 /** Options of `ClassifierTrainer.create`; names and defaults are those of `TrainerOptions`. */
 export interface ClassifierTrainerOptions {
@@ -64,9 +64,7 @@ function trainerConfig(options: ClassifierTrainerOptions): ClassifierTrainerConf
     nonFiniteLimit: options.nonFiniteLimit ?? 10,
   }
   checkInteger(call, 'seed', config.seed, 0)
-  checkNumber(call, 'beta1', config.beta1, 0, 1)
-  checkNumber(call, 'beta2', config.beta2, 0, 1)
-  checkNumber(call, 'tiny', config.tiny, 0)
+  checkAdam(call, config)
   checkNumber(call, 'weightDecay', config.weightDecay, 0)
   checkNumber(call, 'clipNorm', config.clipNorm, 0)
   checkInteger(call, 'microBatch', config.microBatch, 0)

@@ -280,6 +280,11 @@ export async function runConfig(asked: RunOptions, call = 'run'): Promise<RunCon
   if (config.labelDropout && config.classes === 'none') {
     throw argumentError(call, 'labelDropout', 'absent unless classes are trained', config.labelDropout)
   }
+  if (config.zeroTerminalSnr && config.heads?.join() === 'eps') {
+    throw argumentError(call, 'zeroTerminalSnr', 'absent for a network that predicts eps alone', true, {
+      hint: 'where no signal is left eps says nothing of the image; predict v',
+    })
+  }
   if (config.lrSchedule !== 'constant') config.lrSteps ??= config.steps
   const scale = (['lossScaleLog2', 'lossScaleGrowth'] as const).find((key) => given[key] !== undefined)
   if (scale && given.precision !== 'fp16') {

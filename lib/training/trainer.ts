@@ -181,9 +181,7 @@ export function trainerConfig(options: TrainerOptions, learnsVariance = false): 
   checkNumber(call, 'loss.sigmaData', config.loss.sigmaData, 1e-6)
   checkOneOf(call, 'variance', config.variance, VARIANCE_TYPES)
   checkNumber(call, 'boundWeight', config.boundWeight, 0)
-  checkNumber(call, 'beta1', config.beta1, 0, 1)
-  checkNumber(call, 'beta2', config.beta2, 0, 1)
-  checkNumber(call, 'tiny', config.tiny, 0)
+  checkAdam(call, config)
   checkNumber(call, 'weightDecay', config.weightDecay, 0)
   checkNumber(call, 'clipNorm', config.clipNorm, 0)
   checkNumber(call, 'labelDropout', config.labelDropout, 0, 1)
@@ -201,6 +199,16 @@ export function trainerConfig(options: TrainerOptions, learnsVariance = false): 
     throw argumentError(call, 'emaRates', 'different rates', config.emaRates)
   }
   return config
+}
+
+/** @internal Checks Adam's numbers: at beta 1 its correction, and without a gradient at tiny 0 its step, is 0 / 0. */
+export function checkAdam(call: string, config: Pick<TrainerConfig, 'beta1' | 'beta2' | 'tiny'>): void {
+  for (const name of ['beta1', 'beta2'] as const) {
+    checkNumber(call, name, config[name], 0, 1)
+    if (config[name] === 1) throw argumentError(call, name, 'below 1', config[name])
+  }
+  checkNumber(call, 'tiny', config.tiny, 0)
+  if (config.tiny === 0) throw argumentError(call, 'tiny', 'above 0', config.tiny)
 }
 
 /** Refuses losses that a network of this output cannot have. */
@@ -332,6 +340,12 @@ export class Trainer extends NativeObject<'trainer'> {
     if (config.labelDropout > 0 && !unet.config?.nullClass) {
       throw argumentError(call, 'labelDropout', '0 for a network without a null class', config.labelDropout, {
         hint: 'create it with nullClass: true',
+      })
+    }
+    const bound = unet.layout.learnsVariance || config.loss.kind === 'kl' || config.loss.kind === 'rescaledKl'
+    if (bound && unet.layout.heads.join() === 'eps' && schedule.tables.alphaBar.at(-1) === 0) {
+      throw argumentError(call, 'heads', 'others than eps alone for a bound where no signal is left', 'eps', {
+        hint: 'predict v, or use a schedule without zeroTerminalSnr',
       })
     }
     const handle = await native().trainerCreate(unet.handle, schedule.handle, nativeConfig)

@@ -48,7 +48,9 @@ at::ScalarType dtype_of(const Napi::TypedArray& array) {
 }
 
 const uint8_t* bytes_of(const Napi::TypedArray& array) {
-  return static_cast<const uint8_t*>(array.ArrayBuffer().Data()) + array.ByteOffset();
+  void* data = nullptr;  // as Napi's ArrayBuffer does not, this knows shared buffers, too
+  napi_get_typedarray_info(array.Env(), array, nullptr, nullptr, &data, nullptr, nullptr);
+  return static_cast<const uint8_t*>(data);
 }
 
 HeadInputs decode_head_inputs(const Napi::Object& object) {

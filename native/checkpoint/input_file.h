@@ -72,9 +72,15 @@ T load(const char* at) {
 
 inline std::string error_text(int code) { return std::generic_category().message(code); }
 
+// For messages; refuses paths that the system would cut short.
+inline std::string call_with(const std::string& call, const std::string& path) {
+  if (path.find('\0') == std::string::npos) return call + "(\"" + path + "\")";
+  throw FileError(call + ": expected a path without zero bytes, got " + show(path));
+}
+
 class InputFile {
  public:
-  InputFile(const std::string& call, const std::string& path) : call_(call + "(\"" + path + "\")") {
+  InputFile(const std::string& call, const std::string& path) : call_(call_with(call, path)) {
     // Without O_NONBLOCK a named pipe would wait here for its writer.
     descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (descriptor_ < 0) fail("a readable file", error_text(errno));

@@ -19,7 +19,7 @@ namespace trislot {
 
 class OutputFile {
  public:
-  OutputFile(const std::string& call, const std::string& path) : call_(call + "(\"" + path + "\")"), path_(path) {
+  OutputFile(const std::string& call, const std::string& path) : call_(call_with(call, path)), path_(path) {
     static std::atomic<int> count{0};
     partial_ = path + "." + std::to_string(::getpid()) + "-" + std::to_string(count++) + ".partial";
     ::unlink(partial_.c_str());  // of a process that died with the same id

@@ -24,6 +24,8 @@ using namespace pickle;
 
 constexpr size_t kMaxName = 1024;         // bytes of a tensor's name
 constexpr size_t kMaxMetadata = 4 << 20;  // bytes of keys and values
+constexpr size_t kMaxNames = 64 << 20;    // bytes of all tensors' names, with kTensorCost for each
+constexpr size_t kTensorCost = 256;       // bytes that a tensor takes beside its name and values
 constexpr size_t kMaxDepth = 8;           // of dicts and lists in one another
 constexpr uint64_t kMaxTimes = 4;         // bytes of all tensors, in files; tied weights are in it twice
 
@@ -207,6 +209,8 @@ class StateDict {
   // `module.` comes from DataParallel.
   void add_tensor(std::string name, const Value& value) {
     if (name.starts_with("module.")) name.erase(0, 7);
+    names_size_ += name.size() + kTensorCost;
+    if (names_size_ > kMaxNames) file_.fail("at most " + std::to_string(kMaxNames) + " bytes of names", "more");
     if (!names_.insert(name).second) file_.fail("every name once", show(name) + " twice");
     auto view = unpickler_.view(value);
     const auto dtype = unpickler_.storages()[view.storage].dtype;
@@ -225,7 +229,7 @@ class StateDict {
   std::vector<View>& views_;
   std::unordered_set<std::string> names_;
   int64_t visits_ = 0, skipped_ = 0;
-  size_t metadata_size_ = 0;
+  size_t metadata_size_ = 0, names_size_ = 0;
   uint64_t bytes_ = 0;
 };
 

@@ -39,7 +39,10 @@ Denoised read_output(const Schedule& process, const OutputLayout& layout, const 
     const double weight = gated ? 1 : options.head_weights.at(i);
     if (weight == 0) continue;
     auto part = x_start_from(process, layout.heads[i], predictions.heads[i], x_t, k);
-    if (gated) part = part * gate.narrow(1, static_cast<int64_t>(i), 1);
+    if (gated) {
+      const auto share = gate.narrow(1, static_cast<int64_t>(i), 1);
+      part = part.masked_fill(share == 0, 0) * share;  // without signal eps says x_start is infinite, with weight 0
+    }
     if (weight != 1) part = part * weight;
     x_start = x_start.defined() ? x_start + part : part;
   }

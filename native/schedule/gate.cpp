@@ -2,21 +2,19 @@
 
 #include <ATen/ATen.h>
 
-#include <algorithm>
 #include <cmath>
 
 namespace trislot {
 namespace {
 
 double prior(Head head, double alpha_bar) {
-  constexpr double kSmallest = 1e-12;  // without signal the weight of eps is 0, whose logarithm is not finite
   switch (head) {
     case Head::XStart:
-      return std::max(1 - alpha_bar, kSmallest);
+      return 1 - alpha_bar;
     case Head::V:
       return 1;
     case Head::Eps:
-      return std::max(alpha_bar, kSmallest);
+      return alpha_bar;  // 0 without signal, and then the weight is 0, too
     case Head::XPrev:
       break;
   }

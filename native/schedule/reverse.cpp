@@ -123,7 +123,9 @@ at::Tensor ddim_step(const Schedule& process, const at::Tensor& x_start, const a
   const auto alpha_bar = process.gather(process.alpha_bar, k, x_t);
   const auto alpha_bar_prev = process.gather(process.alpha_bar_prev, k, x_t);
   const auto sigma = eta * at::sqrt((1 - alpha_bar_prev) / (1 - alpha_bar)) * at::sqrt(1 - alpha_bar / alpha_bar_prev);
-  const auto mean = x_start * at::sqrt(alpha_bar_prev) + at::sqrt(1 - alpha_bar_prev - at::square(sigma)) * eps;
+  // With eta 1 and no signal in x_t what is left for eps is 0, and below it by rounding.
+  const auto left = (1 - alpha_bar_prev - at::square(sigma)).clamp_min(0);
+  const auto mean = x_start * at::sqrt(alpha_bar_prev) + at::sqrt(left) * eps;
   return eta == 0 ? mean : mean + nonzero(k, x_t) * sigma * noise;
 }
 

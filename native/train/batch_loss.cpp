@@ -24,12 +24,15 @@ double bound_factor(const BoundConfig& bound, int64_t length) {
   TORCH_CHECK(false, "no such loss");
 }
 
-// The bound with the mean of the last head (eps where there is one), x_start not clipped. Beside the heads' own errors
-// it trains the variance alone: the mean is then cut off from the gradient (improved DDPM, section 3.1).
+// The bound with the mean of the last head (eps where there is one, and where it says something of x_start at every
+// timestep), x_start not clipped. Beside the heads' own errors it trains the variance alone: the mean is then cut off
+// from the gradient (improved DDPM, section 3.1).
 at::Tensor bound_of(const Schedule& schedule, const OutputLayout& layout, const BoundConfig& bound,
                     const Predictions& predictions, const at::Tensor& x_start, const at::Tensor& x_t, const Steps& k) {
-  const auto head = layout.heads.back();
-  const auto prediction = is_kl(bound.kind) ? predictions.heads.back() : predictions.heads.back().detach();
+  size_t last = layout.heads.size() - 1;
+  if (layout.heads[last] == Head::Eps && schedule.alpha_bar.back() == 0 && last > 0) --last;
+  const auto head = layout.heads[last];
+  const auto prediction = is_kl(bound.kind) ? predictions.heads[last] : predictions.heads[last].detach();
   const auto predicted = x_start_from(schedule, head, prediction, x_t, k);
   const auto mean = model_mean(schedule, head, prediction, predicted, x_t, k);
   const auto variance = reverse_variance(schedule, bound.variance, predictions.variance, x_t, k);

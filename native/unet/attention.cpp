@@ -10,7 +10,10 @@ Attention::Attention(ParameterList& list, const std::string& name, const UNetCon
       qkv(list, name + ".qkv", /*dims=*/1, channels, 3 * channels, 1),
       proj_out(list, name + ".proj_out", /*dims=*/1, channels, channels, 1, 1, /*zero=*/true),
       head_count(head_count),
-      type_major(config.use_new_attention_order) {}
+      type_major(config.use_new_attention_order) {
+  TORCH_CHECK(head_count > 0 && channels % head_count == 0, name, ": expected a number of heads that divides ",
+              channels, " channels, got ", head_count);
+}
 
 at::Tensor Attention::operator()(const at::Tensor& x) const {
   const auto flat = x.flatten(2);  // [N, C, S]

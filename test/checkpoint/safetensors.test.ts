@@ -133,6 +133,17 @@ describe('safetensors files', () => {
         expect(stdout).to.match(/ bytes more, got File too large\n$/)
       })
 
+      it('leave the old file when the path has a zero byte, where the system would end it', async () => {
+        for (const call of [
+          writeTensors(`${path}\0.safetensors`, {}),
+          readTensors(`${path}\0.safetensors`),
+        ]) {
+          const error = await rejection(call)
+          expect(error).to.be.instanceOf(CheckpointError)
+          expect(error.message).to.match(/Safetensors: expected a path without zero bytes, got ".*x00/)
+        }
+      })
+
       it('name a folder that is a file', async () => {
         const below = join(path, 'x.safetensors')
         const error = await rejection(writeTensors(below, {}))

@@ -105,6 +105,16 @@ describe('UNet', () => {
       'UNet.create: expected attentionHeads to be a divisor of the width 16 at level 1, got 3',
     ],
     [
+      'no heads of attention on the way up',
+      { attentionHeadsUp: 0 },
+      'UNet.create: expected attentionHeadsUp to be an integer >= 1, got 0',
+    ],
+    [
+      'heads of attention on the way up that do not divide the width',
+      { attentionHeadsUp: 3 },
+      'UNet.create: expected attentionHeadsUp to be a divisor of the width 16 at level 1, got 3',
+    ],
+    [
       'five image channels',
       { imageChannels: 5 },
       'UNet.create: expected imageChannels to be an integer in [1, 4], got 5',

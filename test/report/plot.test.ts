@@ -54,6 +54,14 @@ describe('plotSvg', () => {
     expect(svg.match(/<circle/g)).to.have.lengthOf(2)
   })
 
+  it('keeps a legend of many within the picture, and tells lines of one colour apart by dashes', () => {
+    const names = Array.from({ length: 11 }, (_, i) => `${'long name '.repeat(2)}${i}`)
+    const svg = plotSvg({ title: '', ...axes, series: names.map((name) => ({ name, x: [0, 1], y: [1, 2] })) })
+    const places = names.map((name) => Number(new RegExp(`x="([\\d.]+)"[^>]*>${name}<`).exec(svg)?.[1]))
+    expect(Math.max(...places)).to.be.below(860 - 8.2 * names[0]!.length)
+    expect(svg.match(/stroke-dasharray/g)).to.have.lengthOf(2 * 4) // the last four, each in the legend, too
+  })
+
   it('interrupts a line where a value is not finite', () => {
     const svg = plotSvg({
       title: '',

@@ -233,6 +233,30 @@ describe('Trainer', () => {
     })
   }
 
+  it('refuses numbers of Adam that would divide by 0', async () => {
+    const messages = await Promise.all(
+      [{ beta1: 1 }, { beta2: 1 }, { tiny: 0 }].map(
+        async (options) => (await rejection(tinyTrainer(options))).message,
+      ),
+    )
+    expect(messages).to.deep.equal([
+      'Trainer.create: expected beta1 to be below 1, got 1',
+      'Trainer.create: expected beta2 to be below 1, got 1',
+      'Trainer.create: expected tiny to be above 0, got 0',
+    ])
+  })
+
+  it('takes images in shared memory', async () => {
+    const { trainer } = await tinyTrainer()
+    const images = tinyBatch()
+    const shared = new Uint8Array(new SharedArrayBuffer(images.data.length))
+    shared.set(images.data as Uint8Array)
+    const loss = async (data: Uint8Array) =>
+      (await trainer.trainStep({ images: { ...images, data }, t: tinyTimesteps(), lr: 0 })).perHead
+    const { perHead } = await (await tinyTrainer()).trainer.trainStep({ images, t: tinyTimesteps(), lr: 0 })
+    expect(await loss(shared)).to.deep.equal(perHead)
+  })
+
   it('refuses options that do not exist, with the nearest name', async () => {
     const { unet, schedule } = await tinyTrainer()
     const error = await rejection(Trainer.create(unet, schedule, { weightDecai: 1 } as object))
