@@ -21,14 +21,21 @@ export async function measuredImages(config: RunConfig): Promise<MeasuredImages>
   return { train, heldOut: heldOut ?? dataset, isHeldOut: heldOut !== undefined }
 }
 
-/** Some images in an order of the seed, with labels where the network takes them. */
+/**
+ * Some images in an order of the seed, none twice, with labels where the network takes them.
+ *
+ * @param say - is told where there are fewer than `count`
+ */
 export async function firstBatch(
   dataset: ImageDataset,
   count: number,
   seed: number,
   withLabels: boolean,
+  say: (line: string) => void,
 ): Promise<ImageBatch> {
-  const source = batches(dataset, { batchSize: count, seed, withLabels, prefetch: 0 })
+  const batchSize = Math.min(count, dataset.length)
+  if (batchSize < count) say(`there are ${batchSize} images, fewer than --count ${count}`)
+  const source = batches(dataset, { batchSize, seed, withLabels, prefetch: 0 })
   const { value } = await source.next()
   return value
 }

@@ -80,7 +80,7 @@ export async function interferenceCommand(argv: readonly string[]): Promise<numb
         try {
           found = await interference({
             ...{ slots, copy, train, seeds, steps, lr, batchSize, timestepsPerSlot, sigmaData, ...shared },
-            heldOut: await firstBatch(heldOut, count, seed, withLabels),
+            heldOut: await firstBatch(heldOut, count, seed, withLabels, progress.line),
           })
         } finally {
           await release()

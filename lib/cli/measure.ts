@@ -57,7 +57,7 @@ export async function measureCommand(argv: readonly string[]): Promise<number> {
     const config = imagesFor(call, options, network)
     const { count, seed, timestepStride } = options
     const { heldOut } = await measuredImages(config)
-    const images = await firstBatch(heldOut, count, seed, config.classes !== 'none')
+    const images = await firstBatch(heldOut, count, seed, config.classes !== 'none', progress.line)
     const shared = {
       images,
       seed,

@@ -51,7 +51,7 @@ export async function probeCommand(argv: readonly string[]): Promise<number> {
       ? Int32Array.from({ length: Math.ceil(schedule.timestepCount / stride) }, (_, i) => i * stride)
       : probeTimesteps(schedule.tables.snr, dense, sparse)
     const found = await probe(unet, schedule, {
-      images: await firstBatch(heldOut, count, seed, config.classes !== 'none'),
+      images: await firstBatch(heldOut, count, seed, config.classes !== 'none', progress.line),
       ...{
         timesteps,
         seed,

@@ -58,7 +58,7 @@ export async function replaceCommand(argv: readonly string[]): Promise<number> {
     const combine = await asUsage(() => parseCombine(options.combine, schedule, unet.layout.heads))
     const { count, seed, starts, steps, positions, width, noiseSize, includesLast, clip } = options
     const found = await replacement(unet, schedule, {
-      images: await firstBatch(heldOut, count, seed, config.classes !== 'none'),
+      images: await firstBatch(heldOut, count, seed, config.classes !== 'none', progress.line),
       ...{ steps, positions, width, noiseSize, includesLast, seed, signal },
       ...(starts && { starts }),
       interventions: options.replace,

@@ -1,5 +1,6 @@
 // Where things are: the package itself, and the per-user cache that `trislot setup` fills.
-import { readFileSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { existsSync, readFileSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { dirname, join, posix, win32 } from 'node:path'
 import { SetupError } from '../errors.ts'
@@ -27,6 +28,19 @@ export function packageVersion(root: string = packageRoot()): string {
   } catch {
     return 'unknown'
   }
+}
+
+/** The version and, in a git checkout, its commit: `0.1.0+9dc431a`, with `.dirty` where files differ from it. */
+export function sourceVersion(root: string = packageRoot()): string {
+  const version = packageVersion(root)
+  if (!existsSync(join(root, '.git'))) return version
+  const git = (...words: string[]): string | undefined => {
+    const { status, stdout } = spawnSync('git', ['-C', root, ...words], { encoding: 'utf8' })
+    return status === 0 ? stdout.trim() : undefined
+  }
+  const commit = git('rev-parse', '--short', 'HEAD')
+  if (commit === undefined) return version
+  return `${version}+${commit}${git('status', '--porcelain', '--untracked-files=no') ? '.dirty' : ''}`
 }
 
 /**

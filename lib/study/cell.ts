@@ -5,6 +5,7 @@ import { imagesBetween } from '../data/image-range.ts'
 import { CheckpointError } from '../errors.ts'
 import type { Head } from '../prediction/heads.ts'
 import { openCombine } from '../sampling/combine.ts'
+import { sourceVersion } from '../setup/paths.ts'
 import { type Alternation, alternation } from '../statistics/alternation.ts'
 import type { ImageBatch } from '../tensor.ts'
 import {
@@ -84,6 +85,8 @@ export interface CellResult {
   readonly options: string
   readonly evaluation: string
   readonly settings: EvaluationSettings
+  /** Of the library that trained it, with the commit where it was a checkout; absent in results from before it was kept. */
+  readonly version?: string
   readonly step: number
   readonly imagesSeen: number
   /** Computing and waiting for images, without evaluation. */
@@ -241,7 +244,7 @@ export async function runCell(
     const secondsPerStep = await meanStepSeconds(folder)
     const measured: CellResult = {
       ...{ format: 1, arm: arm.name, seed, options: optionsHash(arm, seed), evaluation, settings: arm.evaluate },
-      ...{ step: result.step, imagesSeen: result.step * batchSize },
+      ...{ version: sourceVersion(), step: result.step, imagesSeen: result.step * batchSize },
       trainSeconds: secondsPerStep * result.step,
       imagesPerSecond: batchSize / secondsPerStep,
       heldOut,

@@ -8,7 +8,7 @@ import {
   pairsNeeded,
 } from '../statistics/paired.ts'
 import type { CellResult } from './cell.ts'
-import { curveValues, type Metric, metricTimesteps, metricValue, parseMetric } from './metric.ts'
+import { curveValues, isAstray, type Metric, metricTimesteps, metricValue, parseMetric } from './metric.ts'
 import type { Study } from './study-file.ts'
 
 /** One arm against the control, in one metric; only seeds that both have finished count. */
@@ -16,8 +16,10 @@ export interface MetricComparison {
   readonly metric: string
   /** Pairs. */
   readonly n: number
-  /** Of all seeds of the arm, paired or not. */
+  /** Of all seeds of the arm, paired or not, where it is finite. */
   readonly mean: number
+  /** Cells of the arm whose value is not finite. With one in a pair there is no difference: those left would flatter. */
+  readonly astray: number
   readonly values: readonly { readonly seed: number; readonly value: number }[]
   readonly difference: MeanInterval
   /** As shares of the control's values. */
@@ -126,7 +128,8 @@ function compareMetric(
     const value = metricValue(cell, metric)
     return value === undefined ? [] : [{ seed: cell.seed, value }]
   })
-  if (values.length === 0) return undefined
+  const astray = cells.filter((cell) => isAstray(cell, metric)).length
+  if (values.length + astray === 0) return undefined
   const pairs = cells.flatMap((cell): CellPair[] => {
     const twin = controls.find(({ seed }) => seed === cell.seed)
     const [arm, control] = [metricValue(cell, metric), twin && metricValue(twin, metric)]
@@ -136,7 +139,11 @@ function compareMetric(
   })
   const arm = pairs.map((pair) => pair.arm)
   const control = pairs.map((pair) => pair.control)
-  const relative = relativeDifference(arm, control)
+  const isWhole = cells.every((cell) => {
+    const twin = controls.find(({ seed }) => seed === cell.seed)
+    return !twin || (!isAstray(cell, metric) && !isAstray(twin, metric))
+  })
+  const relative = isWhole ? relativeDifference(arm, control) : NONE
   const spread = relative.standardDeviation
   const shares = pairs.map((pair) => pair.arm / pair.control - 1)
   const mean = (sample: readonly number[]) => sample.reduce((a, b) => a + b, 0) / sample.length
@@ -145,16 +152,17 @@ function compareMetric(
   return {
     metric: metric.name,
     n: pairs.length,
-    mean: mean(values.map(({ value }) => value)),
+    mean: values.length > 0 ? mean(values.map(({ value }) => value)) : Number.NaN,
     values,
-    difference: pairs.length === 0 ? NONE : pairedDifference(arm, control),
+    astray,
+    difference: isWhole && pairs.length > 0 ? pairedDifference(arm, control) : NONE,
     relative,
     bootstrap: { low, high },
     p: relative.p,
     holmP: Number.NaN,
     detectable: minimumDetectableEffect(spread, pairs.length),
     pairsForOnePercent: spread > 0 && spread < 10 ? pairsNeeded(spread, 0.01) : Number.NaN,
-    ...compareTimesteps(pairs, metric),
+    ...(isWhole && compareTimesteps(pairs, metric)),
   }
 }
 

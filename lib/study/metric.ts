@@ -67,6 +67,12 @@ export function metricValue(result: CellResult, metric: Metric): number | undefi
   return Number.isFinite(value) ? value : undefined
 }
 
+/** Whether a metric was measured in a finished cell and is not finite: the network went astray. */
+export function isAstray(result: CellResult, metric: Metric): boolean {
+  const value = measuredValue(result, metric)
+  return value !== undefined && !Number.isFinite(value)
+}
+
 function measuredValue(result: CellResult, metric: Metric): number | undefined {
   const { curve, combination } = metric
   if (metric.kind !== 'heldOut') {

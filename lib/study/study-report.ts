@@ -24,6 +24,11 @@ export async function writeStudyReport(study: Study, results: readonly CellResul
   const { name, title, about, seeds, compare, out } = study
   const described = study.arms.map(({ name: arm, options, stops }) => ({ arm, options, stops }))
   const version = packageVersion()
+  const makers = results.map((cell) => cell.version ?? 'unknown')
+  const madeBy = [...new Set(makers)].map((maker) => ({
+    version: maker,
+    cells: makers.filter((other) => other === maker).length,
+  }))
   const file = {
     format: 1,
     name,
@@ -33,12 +38,14 @@ export async function writeStudyReport(study: Study, results: readonly CellResul
     seeds,
     compare,
     cells: results.length,
+    madeBy,
     declared: described,
     arms,
   }
   await writeDurably(join(out, 'study.json'), `${JSON.stringify(file, undefined, 1)}\n`)
   const text = [studyTables(study, arms), ...alternationTable(study, results)].join('\n\n')
-  const heading = [`# ${title}`, ...(about ? [about] : [])].join('\n\n')
+  const made = madeBy.map(({ version: maker, cells }) => `${cells} by ${maker}`).join(', ')
+  const heading = [`# ${title}`, ...(about ? [about] : []), ...(made ? [`Cells: ${made}.`] : [])].join('\n\n')
   await writeFile(join(out, 'study.md'), `${heading}\n\n${text}\n`)
   for (const [plot, svg] of Object.entries(studyPlots(study, results, arms)))
     await writeFile(join(out, plot), svg)
@@ -59,7 +66,7 @@ export function studyTables(study: Pick<Study, 'compare'>, arms: readonly ArmCom
       const isReach = arm.reach?.metric === name
       return [
         arm.arm,
-        String(found.values.length),
+        String(found.values.length) + (found.astray > 0 ? ` and ${found.astray} not finite` : ''),
         figure(found.mean),
         arm.isControl ? 'control' : percentInterval(relative),
         arm.isControl ? '' : probability(p),

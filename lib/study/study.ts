@@ -128,9 +128,16 @@ export async function runStudy(given: StudyOptions, options: StudyRunOptions = {
     }
     await Promise.all(Array.from({ length: Math.min(jobs, waiting.length) }, work))
   }
-  const found = await Promise.all(cells.map(({ arm, seed }) => readFinishedCell(study, arm, seed)))
-  const results = found.filter((result) => result !== undefined)
-  const table = await writeStudyReport(study, results)
+  const finished = async (some: readonly { readonly arm: StudyArm; readonly seed: number }[]) => {
+    const found = await Promise.all(some.map(({ arm, seed }) => readFinishedCell(study, arm, seed)))
+    return found.filter((result) => result !== undefined)
+  }
+  const results = await finished(cells)
+  // Of everything that is there: a report of a few arms would lack the control, and correct for fewer comparisons than were made.
+  const table = await writeStudyReport(
+    study,
+    await finished(study.seeds.flatMap((seed) => study.arms.map((arm) => ({ arm, seed })))),
+  )
   if (exportTo !== undefined) await exportCells(exportTo, results)
   const wasStopped = Boolean(signal?.aborted) && results.length < cells.length
   return { out: study.out, results, table, failures, wasStopped }

@@ -1,6 +1,6 @@
 import { expect } from 'chai'
 import { type CellResult, type HeldOutResult, parseNumbers } from '../../lib/study/cell.ts'
-import { compareArms, firstBelow } from '../../lib/study/comparison.ts'
+import { type ArmComparison, compareArms, firstBelow } from '../../lib/study/comparison.ts'
 import { curveValues, metricValue, parseMetric } from '../../lib/study/metric.ts'
 import type { EvaluationSettings } from '../../lib/study/study-file.ts'
 import { studyTables } from '../../lib/study/study-report.ts'
@@ -103,7 +103,7 @@ describe('compareArms', () => {
     )
   })
 
-  it('leaves networks that went astray out, of pairs and of learning curves', () => {
+  it('says how many networks went astray instead of comparing those that are left', () => {
     const astray = JSON.stringify(cell('fast', 0, Number.NaN))
     expect(astray).to.contain('"F":null')
     const one = parseNumbers(astray) as CellResult
@@ -113,8 +113,17 @@ describe('compareArms', () => {
       ...results.filter(({ arm, seed }) => arm !== 'fast' || seed > 0),
       one,
     ])
-    expect(fast?.metrics[0]).to.include({ n: 3 })
-    expect(fast?.metrics[0]?.relative.mean).to.be.closeTo(-0.5, 1e-12)
+    expect(fast?.metrics[0]).to.include({ n: 3, astray: 1 })
+    expect(fast?.metrics[0]?.p).to.be.NaN
+    expect(fast?.metrics[0]?.relative.n).to.equal(0)
+    const table = studyTables(named, [plain, fast] as ArmComparison[])
+    expect(table.split('\n')[3]).to.match(/^\| fast +\| 3 and 1 not finite \| +0.0\d+ \| +\| +\| +\|/)
+    const [, never] = compareArms(named, [
+      ...results.filter(({ arm }) => arm === 'plain'),
+      ...[0, 1, 2, 3].map((seed) => ({ ...one, seed })),
+    ])
+    expect(never?.metrics[0]).to.include({ n: 0, astray: 4 })
+    expect(never?.metrics[0]?.mean).to.be.NaN
     expect(fast?.reach?.seeds.find(({ seed }) => seed === 0)?.images).to.equal(null)
     expect(plain?.n).to.equal(4)
     const late = results.find(({ arm, seed }) => arm === 'plain' && seed === 1) as CellResult

@@ -2,6 +2,7 @@ import { existsSync, readFileSync, statSync } from 'node:fs'
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect } from 'chai'
+import { sourceVersion } from '../../lib/setup/paths.ts'
 import { type CellResult, readFinishedCell, runCell } from '../../lib/study/cell.ts'
 import { importCells } from '../../lib/study/cells-file.ts'
 import { curveValues, metricValue, parseMetric } from '../../lib/study/metric.ts'
@@ -154,7 +155,7 @@ describe('runStudy', function () {
     )
     expect(first).to.include({ metric: 'F.clipped', n: 2 })
     expect(first.relative.mean).to.be.closeTo((shares[0]! + shares[1]!) / 2, 1e-12)
-    expect(readFileSync(inOut('study.md'), 'utf8')).to.match(/^# small\n\n\| arm/)
+    expect(readFileSync(inOut('study.md'), 'utf8')).to.match(/^# small\n\nCells: 4 by 0\.\d.+\.\n\n\| arm/)
     expect(readFileSync(inOut('learning-curves.svg'), 'utf8')).to.contain('images seen')
     for (const plot of ['timesteps.svg', 'timesteps-relative.svg'])
       expect(existsSync(inOut(plot))).to.equal(true)
@@ -162,6 +163,11 @@ describe('runStudy', function () {
 
   it('takes results of another machine, and trains what they lack', async () => {
     const cells = join(small.folder, 'cells.jsonl.gz')
+    await runStudy(given, { onlyReport: true, arms: ['mean'], seeds: [1], exportTo: cells })
+    const reported = JSON.parse(readFileSync(inOut('study.json'), 'utf8'))
+    expect(reported.arms.map(({ n }: { n: number }) => n)).to.deep.equal([2, 2]) // of all that is finished
+    expect(reported.madeBy).to.have.length(1)
+    expect(reported.madeBy[0]).to.include({ version: sourceVersion(), cells: 4 })
     await runStudy(given, { onlyReport: true, arms: ['min'], exportTo: cells })
     const lines: string[] = []
     const log = (line: string) => lines.push(line)

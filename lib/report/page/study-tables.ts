@@ -26,7 +26,9 @@ export function studyTables(arms: readonly Fields[], control: string): Table[] {
         const isControl = arm.isControl === true
         return [
           String(arm.arm),
-          Array.isArray(found.values) ? found.values.length : null,
+          Array.isArray(found.values)
+            ? `${found.values.length}${Number(found.astray) > 0 ? ` and ${Number(found.astray)} not finite` : ''}`
+            : null,
           typeof found.mean === 'number' ? found.mean.toPrecision(5) : null,
           isControl ? 'control' : change(relative.mean),
           between(change(relative.low), change(relative.high)),
