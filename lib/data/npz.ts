@@ -8,6 +8,9 @@ import { writeNpzStream } from './npz-stream.ts'
 import { toUint8 } from './to-uint8.ts'
 import { openZip } from './zip.ts'
 
+/** Larger labels are identifiers or times: nobody has so many classes, and their names would fill the memory. */
+const MOST_CLASSES = 1_000_000
+
 /** Options of `npz`. */
 export interface NpzOptions {
   /** Order of the axes of `arr_0`; `auto` (default) takes the last axis for channels when it is 1 to 4, else the second. */
@@ -45,9 +48,16 @@ export async function npz(file: string, options: NpzOptions = {}): Promise<Image
   if (labels && (labels.shape.length !== 1 || labels.shape[0] !== n)) {
     throw fail(`arr_1 to have the shape (${n}), one label an image`, `(${labels.shape.join(', ')})`)
   }
-  const numbers = labels && Int32Array.from(labels.data as ArrayLike<number>, Number)
-  const wrong = numbers?.findIndex((label) => label < 0) ?? -1
-  if (wrong !== -1) throw fail(`arr_1[${wrong}] to be a label >= 0`, String(numbers![wrong]))
+  const given = labels && Array.from(labels.data as ArrayLike<number | bigint>, Number)
+  const wrong =
+    given?.findIndex((label) => !(Number.isInteger(label) && label >= 0 && label < MOST_CLASSES)) ?? -1
+  if (wrong !== -1) {
+    throw fail(
+      `arr_1[${wrong}] to be a label, a whole number in [0, ${MOST_CLASSES - 1}]`,
+      String(given![wrong]),
+    )
+  }
+  const numbers = given && Int32Array.from(given)
   const classCount = numbers ? numbers.reduce((max, label) => Math.max(max, label), 0) + 1 : 0
   return inMemory({
     data: isNhwc ? nhwcToNchw(values, n, height * width, channels) : values,
@@ -124,10 +134,10 @@ export async function npzOnDisk(file: string): Promise<NpzOnDisk> {
 export async function readNpz(file: string, wanted: readonly string[]): Promise<Map<string, NpyArray>> {
   const zip = await openZip('npz', file)
   try {
-    const names = zip.names.map((name) => name.replace(/\.npy$/, ''))
+    const names = zip.names.filter((name) => name.endsWith('.npy')).map((name) => name.slice(0, -4))
     if (!names.includes(wanted[0]!)) {
       throw new DataError(
-        `npz: expected ${file} to hold ${wanted[0]}, got ${names.join(', ') || 'nothing'}`,
+        `npz: expected ${file} to hold ${wanted[0]}, got ${names.join(', ') || 'no .npy file'}`,
         file,
       )
     }

@@ -150,8 +150,11 @@ async function readAt(handle: FileHandle, position: number, length: number, fail
     throw fail(`to be at least ${position + length} bytes long`, `${size}; the file is cut short`)
   }
   const out = Buffer.allocUnsafe(length)
-  for (let at = 0; at < length; at += CHUNK) {
-    await handle.read(out, at, Math.min(CHUNK, length - at), position + at)
+  for (let at = 0; at < length; ) {
+    const { bytesRead } = await handle.read(out, at, Math.min(CHUNK, length - at), position + at)
+    if (bytesRead === 0)
+      throw fail(`to hold byte ${position + at}`, 'its end; the file was cut short meanwhile')
+    at += bytesRead
   }
   return out
 }

@@ -483,13 +483,18 @@ export async function writeDurably(path: string, text: string | Uint8Array): Pro
   }
 }
 
-/** Makes renames in a folder durable; Windows cannot open folders and does not need it. */
+/** Makes renames in a folder durable, where the filesystem can; Windows cannot open folders and does not need it. */
 async function syncFolder(folder: string): Promise<void> {
   if (process.platform === 'win32') return
-  const handle = await open(folder, 'r')
   try {
-    await handle.sync()
-  } finally {
-    await handle.close()
+    const handle = await open(folder, 'r')
+    try {
+      await handle.sync()
+    } finally {
+      await handle.close()
+    }
+  } catch (error) {
+    // As native code does: some filesystems cannot sync folders; a folder may be writable and not readable.
+    if (!['EINVAL', 'EACCES'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error
   }
 }

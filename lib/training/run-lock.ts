@@ -1,9 +1,11 @@
 // One process a run: two that write the same stats and checkpoints would ruin both.
 import { randomUUID } from 'node:crypto'
 import { readFileSync } from 'node:fs'
-import { link, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { constants, copyFile, link, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
+
+const WITHOUT_LINKS = ['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS']
 
 interface Owner {
   readonly pid: number
@@ -15,10 +17,14 @@ interface Owner {
 /**
  * Locks a run's folder for this process.
  *
+ * @param place - puts the complete file at its name unless there is one
  * @returns the function that unlocks it
  * @throws Error that names the process that holds it; the lock of a dead process on this machine is taken over
  */
-export async function lockRun(folder: string): Promise<() => Promise<void>> {
+export async function lockRun(
+  folder: string,
+  place: (from: string, to: string) => Promise<void> = link,
+): Promise<() => Promise<void>> {
   const file = join(folder, 'lock.json')
   const mine = join(folder, `.lock-${randomUUID()}`)
   const owner: Owner = { pid: process.pid, host: hostname(), started: startOf(process.pid) }
@@ -26,7 +32,11 @@ export async function lockRun(folder: string): Promise<() => Promise<void>> {
   try {
     for (let attempt = 0; attempt < 10; attempt++) {
       try {
-        await link(mine, file) // atomic: fails when there is a lock
+        await place(mine, file).catch((error: NodeJS.ErrnoException) => {
+          // Without hard links (FAT, some network and cloud drives) nearly as good: the file exists a moment before its text.
+          if (!WITHOUT_LINKS.includes(error.code ?? '')) throw error
+          return copyFile(mine, file, constants.COPYFILE_EXCL)
+        })
         return () => rm(file, { force: true })
       } catch (error) {
         if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error

@@ -4,9 +4,10 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { gzipSync } from 'node:zlib'
 import { expect } from 'chai'
+import { zipSync } from 'fflate'
 import { cifar10 } from '../../lib/data/cifar10.ts'
 import { idx } from '../../lib/data/idx.ts'
-import { writeNpy } from '../../lib/data/npy.ts'
+import { type NpyArray, writeNpy } from '../../lib/data/npy.ts'
 import { npz, npzOnDisk, readNpz, writeNpz, writeSamplesNpz } from '../../lib/data/npz.ts'
 import { writeNpzStream } from '../../lib/data/npz-stream.ts'
 import { toUint8 } from '../../lib/data/to-uint8.ts'
@@ -190,6 +191,26 @@ describe('npz', () => {
       await writeNpz(path, arrays)
       expect((await failure(npz(path))).message).to.equal(message)
     }
+  })
+
+  it('refuses labels that are no classes, and files without .npy', async () => {
+    const images = { data: new Uint8Array(12), shape: [1, 2, 2, 3] }
+    const given: [NpyArray['data'], string][] = [
+      [BigInt64Array.of(100_000_000_000n), '100000000000'],
+      [Float64Array.of(1.7), '1.7'],
+      [Float64Array.of(Number.NaN), 'NaN'],
+      [BigInt64Array.of(-1n), '-1'],
+    ]
+    for (const [data, got] of given) {
+      await writeNpz(file(), { arr_0: images, arr_1: { data, shape: [1] } })
+      expect((await failure(npz(file()))).message).to.equal(
+        `npz: expected arr_1[0] to be a label, a whole number in [0, 999999] in ${file()}, got ${got}`,
+      )
+    }
+    await put('a.npz', Buffer.from(zipSync({ arr_0: new Uint8Array(4) })))
+    expect((await failure(npz(file()))).message).to.equal(
+      `npz: expected ${file()} to hold arr_0, got no .npy file`,
+    )
   })
 
   it('refuses files that are cut short, damaged or no zip', async () => {

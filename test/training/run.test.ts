@@ -6,6 +6,7 @@ import { runtimeInfo, setKernels } from '../../lib/device.ts'
 import { latestCheckpoint, listCheckpoints, readCheckpoint } from '../../lib/training/checkpoint.ts'
 import { run } from '../../lib/training/run.ts'
 import { runConfig } from '../../lib/training/run-config.ts'
+import { lockRun } from '../../lib/training/run-lock.ts'
 import { start, until } from '../support/command.ts'
 import { asArguments, SMALL, smallData } from '../support/small-run.ts'
 
@@ -174,6 +175,18 @@ describe('run', () => {
     )
     expect([first.status, second.status].sort()).to.deep.equal(['fulfilled', 'rejected'])
     expect(await run(same)).to.include({ step: 3 })
+  })
+
+  it('locks a run also where there are no hard links', async () => {
+    const without = async () => {
+      throw Object.assign(new Error('EPERM: operation not permitted, link'), { code: 'EPERM' })
+    }
+    const unlock = await lockRun(small.folder, without)
+    expect(await failure(lockRun(small.folder, without))).to.match(
+      /to be used by no other process, got process/,
+    )
+    await unlock()
+    await (await lockRun(small.folder, without))()
   })
 
   it('names options that do not exist after the nearest that does, and everything else that is wrong', async () => {
