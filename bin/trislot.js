@@ -3,8 +3,8 @@
 import { existsSync } from 'node:fs'
 
 const [major, minor] = process.versions.node.split('.').map(Number)
-if (major < 20 || (major === 20 && minor < 9)) {
-  console.error(`trislot: expected Node 20.9 or newer, got ${process.versions.node}`)
+if (major < 20 || (major === 20 && minor < 17) || major === 21 || (major === 22 && minor < 9)) {
+  console.error(`trislot: expected Node 20.17, or 22.9 or newer, got ${process.versions.node}`)
   process.exit(1)
 }
 

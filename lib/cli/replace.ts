@@ -3,7 +3,7 @@ import { INTERVENTIONS, replacement } from '../analysis/replacement.ts'
 import { replacementInstrument } from '../analysis/replacement-instrument.ts'
 import { WINDOW_MEASURES } from '../analysis/replacement-windows.ts'
 import { decimal, flag, integer, numbers, oneOf, text } from '../options.ts'
-import { parseCombine } from '../sampling/combine.ts'
+import { openCombine } from '../sampling/combine.ts'
 import { firstBatch, measuredImages } from './held-out-images.ts'
 import { commandOf, INSTRUMENT_SHAPE, printInstrument } from './instrument-options.ts'
 import { interruptible } from './interrupt.ts'
@@ -55,7 +55,7 @@ export async function replaceCommand(argv: readonly string[]): Promise<number> {
     const { unet, schedule, rescalesTimesteps } = network
     const config = imagesFor(call, options, network)
     const { heldOut, isHeldOut } = await measuredImages(config)
-    const combine = await asUsage(() => parseCombine(options.combine, schedule, unet.layout.heads))
+    const combine = await asUsage(() => openCombine(options.combine, schedule, unet.layout.heads, network))
     const { count, seed, starts, steps, positions, width, noiseSize, includesLast, clip } = options
     const found = await replacement(unet, schedule, {
       images: await firstBatch(heldOut, count, seed, config.classes !== 'none', progress.line),

@@ -32,7 +32,9 @@ const OPTIONS = ['batchSize', 'seed', 'firstStep', 'flip', 'withLabels', 'prefet
  * An error of the data set surfaces at `next()` and ends the sequence; `return()` stops the work ahead.
  *
  * @example
- * for await (const batch of batches(await digits(), { batchSize: 32, seed: 1 })) await trainer.trainStep(batch)
+ * for await (const images of batches(await digits(), { batchSize: 32, seed: 1 })) {
+ *   await trainer.trainStep({ images, ...sampler.draw(32, trainer.step), lr: 1e-3 })
+ * }
  */
 export function batches(dataset: ImageDataset, options: BatchOptions): AsyncIterableIterator<ImageBatch> {
   checkKnownOptions('batches', options, OPTIONS)

@@ -81,7 +81,7 @@ export interface ClassifierHooks {
  * @throws RangeError for options that are wrong or differ from those that the run began with; DataError, CheckpointError
  *
  * @example
- * await runClassifier({ data: 'digits', size: 28, steps: 1000, modelChannels: 32, headChannels: 32, run: 'runs/classifier' })
+ * await runClassifier({ data: 'digits', steps: 1000, modelChannels: 32, headChannels: 32, run: 'runs/classifier' })
  */
 export async function runClassifier(
   options: ClassifierRunOptions,

@@ -27,7 +27,7 @@ const GUIDED_DIFFUSION = {
 /**
  * How to train, by name: options of a run other than those of the network. The one table of what the recipes set.
  *
- * `guided-diffusion`: the defaults of its `scripts/image_train.py`. `paper`: three heads, the smallest error in its own unit per example, ten slots of equal
+ * `guided-diffusion`: optimizer, loss and sampler of its `scripts/image_train.py`. `paper`: three heads, the smallest error in its own unit per example, ten slots of equal
  * loss visited in turn (arXiv 2502.01990), everything else as in guided-diffusion, whose code base it uses; its slot edges, batch sizes and learning rates are
  * not published. `small-batch`: for 4 to 8 images a step, three heads that are all trained always, every half-life in images; v alone where a
  * space or a weighting is asked for, since three heads have no unit in common that suits all of them.

@@ -92,7 +92,7 @@ export interface RunImages {
  * @throws RangeError for options that are wrong or differ from those that the run began with; DataError, CheckpointError
  *
  * @example
- * const { checkpoint } = await run({ data: 'digits', steps: 2000, preset: 'digits', choose: 'min', run: 'runs/digits' })
+ * const { checkpoint } = await run({ data: 'digits', preset: 'digits', recipe: 'small-batch', batchSize: 4, steps: 6000, run: 'runs/digits' })
  */
 export async function run(options: RunOptions, hooks: RunHooks = {}): Promise<RunResult> {
   const { log = () => {} } = hooks

@@ -307,7 +307,7 @@ export interface StepResult {
  * Trains one network: owns optimizer, averages and step count. A step is one call into native code.
  *
  * @example
- * const trainer = await Trainer.create(unet, schedule, { loss: { choose: 'min' } })
+ * const trainer = await Trainer.create(unet, schedule, { emaRates: [0.99] })
  * const result = await trainer.trainStep({ images, t, lr: 1e-4 })
  */
 export class Trainer extends NativeObject<'trainer'> {
