@@ -3,6 +3,7 @@ import { dirname } from 'node:path'
 import type { z } from 'zod'
 import { device, integer, text } from '../options.ts'
 import { type Instrument, writeInstrument } from '../report/instrument-file.ts'
+import { writeReport } from '../report/report.ts'
 import { NOT_HELD_OUT } from './held-out-images.ts'
 import { MODEL_SHAPE } from './model-options.ts'
 import { IMAGES_SHAPE, type SamplingNetwork, SOURCE_SHAPE } from './network-for-sampling.ts'
@@ -18,7 +19,7 @@ export const INSTRUMENT_SHAPE = {
   seed: about('keys images, noise and draws', integer(0).default(1)),
   name: about('of the files; the instrument and the checkpoint by default', text().optional()),
   out: about(
-    'folder in which instruments/NAME.json and its plots are written; the run’s, or . for a file of weights',
+    'folder in which instruments/NAME.json, its plots and the page report.html are written; the run’s, or . for a file of weights',
     text().optional(),
   ),
   device: about('cpu, cuda or cuda:N', device().default('cpu')),
@@ -26,7 +27,7 @@ export const INSTRUMENT_SHAPE = {
   ...MODEL_SHAPE,
 } satisfies Record<string, z.ZodType>
 
-/** Writes what an instrument found where the options say, prints its summary, tables and paths. */
+/** Writes what an instrument found where the options say, and that folder's page; prints its summary, tables and paths. */
 export async function printInstrument(
   instrument: Instrument,
   options: {
@@ -41,12 +42,14 @@ export async function printInstrument(
   const run = options.run ?? (network.state ? dirname(dirname(network.path)) : '.')
   const name = options.name ?? `${instrument.kind}-${network.name}`
   const summary = [...(instrument.summary ?? []), ...(isHeldOut ? [] : [NOT_HELD_OUT])]
-  const files = await writeInstrument(options.out ?? run, { ...instrument, summary, name })
+  const folder = options.out ?? run
+  const files = await writeInstrument(folder, { ...instrument, summary, name })
+  const page = await writeReport([folder])
   for (const sentence of summary) console.log(sentence)
   for (const { title, columns, rows } of instrument.tables ?? []) {
     console.log(`\n${title}\n${alignedTable([columns, ...rows])}`)
   }
-  console.log(`\n${files[0]}\n${files.length - 1} pictures beside it`)
+  console.log(`\n${files[0]}\n${files.length - 1} pictures beside it\n${page}`)
 }
 
 /** The command line in words, for the record: what was given, in the order of the options. */

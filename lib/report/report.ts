@@ -18,7 +18,7 @@ export interface ReportOptions {
  *
  * @param folders - of runs, or of studies
  * @returns the path of the page
- * @throws RangeError for a folder that holds no run
+ * @throws RangeError for a folder that holds no run, nor what instruments found
  *
  * @example
  * await writeReport(['runs/digits', 'runs/digits-min'], { out: 'report.html' })
@@ -50,7 +50,7 @@ export async function readFolders(folders: readonly string[]): Promise<PageConte
 }
 
 async function checkFolder(call: string, folder: string): Promise<void> {
-  const signs = ['config.json', 'stats.jsonl', 'study.json']
+  const signs = ['config.json', 'stats.jsonl', 'study.json', 'instruments']
   if (!(await holdsAny(folder, [...signs, ...STUDY_FILES])))
     throw argumentError(call, 'folders', `folders of runs or studies, which hold ${signs.join(', ')}`, folder)
 }

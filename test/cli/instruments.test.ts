@@ -31,6 +31,8 @@ describe('trislot probe, interference and replace', () => {
     expect(found).to.include({ kind: 'probe', command: `trislot probe ${words.join(' ')}` })
     expect(found.data.curves).to.have.length(12)
     expect(existsSync(join(run, 'instruments', 'probe-step-3-4.svg'))).to.equal(true)
+    expect(out.trim().split('\n').at(-1)).to.equal(join(run, 'report.html'))
+    expect(await readFile(join(run, 'report.html'), 'utf8')).to.contain(`trislot probe ${words.join(' ')}`)
   })
 
   it('train copies with the run’s optimizer and leave the checkpoint as it was', async () => {
@@ -89,6 +91,9 @@ describe('trislot probe, interference and replace', () => {
       expect(out).to.contain('Nothing is known to be held out of these images')
       expect(existsSync(join(small.folder, 'instruments', `${more[0]}-w.json`))).to.equal(true)
     }
+    const page = await readFile(join(small.folder, 'report.html'), 'utf8')
+    for (const name of ['probe', 'interference', 'replace']) expect(page).to.contain(`trislot ${name} --`)
+    expect(page).to.not.contain('No step is logged')
     expect(await command('interference', '--optimizer', 'continued', ...words)).to.include({
       code: 2,
       err: 'trislot interference: expected --optimizer to be fresh for a file of weights, got "continued"',

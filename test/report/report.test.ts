@@ -184,7 +184,7 @@ describe('writeReport', () => {
     const failure = await writeReport([work.folder]).catch((error: Error) => error)
     expect(failure).to.be.instanceOf(RangeError)
     expect((failure as Error).message).to.equal(
-      `writeReport: expected folders to be folders of runs or studies, which hold config.json, stats.jsonl, study.json, got ${JSON.stringify(work.folder)}`,
+      `writeReport: expected folders to be folders of runs or studies, which hold config.json, stats.jsonl, study.json, instruments, got ${JSON.stringify(work.folder)}`,
     )
     const none = await writeReport([]).catch((error: Error) => error.message)
     expect(none).to.equal(

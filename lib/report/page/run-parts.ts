@@ -44,13 +44,16 @@ export function factsPart(run: RunFolder): Html | undefined {
 /** Curves, timesteps, heads, samples and instruments of a run, each under a heading. */
 export async function runParts(run: RunFolder, level: 2 | 3): Promise<Html[]> {
   const isEmpty = run.rows.length === 0
+  const isOnlyMeasured = isEmpty && Object.keys(run.config).length === 0 && run.instruments.length > 0
   const slots = slotEdges(run)
   const examples = examplesFigure(run)
   const timesteps = await figures([...timestepFigures(run), ...(examples ? [examples] : [])])
   const parts = [
-    isEmpty
-      ? section('Training', level, [html`<p>No step is logged yet.</p>`])
-      : section('Training', level, [await figures(trainingFigures(run))]),
+    isOnlyMeasured
+      ? undefined
+      : isEmpty
+        ? section('Training', level, [html`<p>No step is logged yet.</p>`])
+        : section('Training', level, [await figures(trainingFigures(run))]),
     section(
       'Timesteps',
       level,
