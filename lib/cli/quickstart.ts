@@ -103,7 +103,7 @@ export async function quickstartCommand(argv: readonly string[]): Promise<number
           withLabels: true,
         })
         for await (const report of train({ trainer, sampler, batches: source, lr, stepCount, signal })) {
-          const row = statsRow(report, unet.layout.heads, slotOf?.(report.step))
+          const row = statsRow(report, unet.layout.heads, slotOf ? { slot: slotOf(report.step) } : {})
           rows.push(row)
           await stats.write(row)
           const speed = ((1000 * BATCH_SIZE) / report.stepMs).toPrecision(3)

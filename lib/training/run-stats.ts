@@ -12,6 +12,8 @@ export interface StatsRow extends RunRow {
   readonly lr: number
   /** The open slots, for slot samplers. */
   readonly slot?: readonly number[]
+  /** Where the slots are cut now, 0 to T, where that changes in training. */
+  readonly slotEdges?: readonly number[]
   /** Mean of the variational bound in bits per dimension, before its weight, where it takes part. */
   readonly bound?: number
   /** Power of two of the loss scale, with fp16. */
@@ -26,7 +28,7 @@ export interface StatsRow extends RunRow {
 export function statsRow(
   report: StepReport,
   heads: readonly Head[],
-  slot?: readonly number[],
+  slots: Pick<StatsRow, 'slot' | 'slotEdges'>,
   byBin?: LossByBin,
 ): StatsRow {
   const { step, loss, gradNorm, perHead, chosen, lr, t, bound, lossScale, skipped } = report
@@ -48,7 +50,7 @@ export function statsRow(
     perHead: perName(mean),
     ...(choosesHeads && { chosen: perName(share) }),
     lr,
-    ...(slot && { slot }),
+    ...slots,
     ...(bound && { bound: bound.reduce((sum, bits) => sum + bits, 0) / count }),
     ...(lossScale !== 1 && { lossScaleLog2: Math.log2(lossScale) }),
     ...(skipped && { skipped }),

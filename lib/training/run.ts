@@ -167,7 +167,7 @@ async function trainInto(
   const mixing = runMixing(config, heads, schedule)
   const sources = { statistics: mixing?.statistics, path: 'a run of one head' }
   const combine = await openCombine(config.combine, schedule, heads, sources)
-  const { sampler, plan } = timestepSampler(config)
+  const { sampler, plan, slots } = timestepSampler(config)
   const lr = learningRate({
     kind: config.lrSchedule,
     base: config.lr,
@@ -266,7 +266,11 @@ async function trainInto(
       const speed = (1000 * batchSize) / (report.waitMs + report.stepMs)
       imagesPerSecond = imagesPerSecond === 0 ? speed : 0.9 * imagesPerSecond + 0.1 * speed
       if (done === 1 || done % config.logEvery === 0) {
-        const row = statsRow(report, heads, plan?.openAt(report.step), bins.take())
+        const cut = {
+          ...(plan && { slot: plan.openAt(report.step) }),
+          ...(slots && { slotEdges: [0, ...slots().map(({ end }) => end)] }),
+        }
+        const row = statsRow(report, heads, cut, bins.take())
         rows.push(row)
         await stats.write(row)
         await timing.write({

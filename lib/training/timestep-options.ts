@@ -362,8 +362,16 @@ export function slotsFromEdges(edges: readonly number[]): Slot[] {
   return edges.slice(1).map((end, k) => ({ begin: edges[k] as number, end }))
 }
 
+/** A sampler, and the plan where it has slots. */
+interface PlannedSampler {
+  readonly sampler: TimestepSampler
+  readonly plan?: SlotPlan
+  /** The slots now, where they are cut anew in training. */
+  readonly slots?: () => readonly Slot[]
+}
+
 /** The sampler that a run's options ask for, weighting included, and its plan where it has slots. */
-export function timestepSampler(config: TimestepConfig): { sampler: TimestepSampler; plan?: SlotPlan } {
+export function timestepSampler(config: TimestepConfig): PlannedSampler {
   const isTimeOnly =
     config.weighting === undefined && !isLaw(config.sampler) && config.sampler !== 'adaptive-density' // and needs no schedule
   const alphaBar = isTimeOnly ? new Float64Array(trainedTimestepCount(config)) : runAlphaBar(config)
@@ -387,7 +395,7 @@ export function timestepSampler(config: TimestepConfig): { sampler: TimestepSamp
 function samplerAlone(
   config: TimestepConfig,
   alphaBar: Float64Array,
-): { sampler: TimestepSampler; plan?: SlotPlan; law?: TimestepLaw } {
+): PlannedSampler & { readonly law?: TimestepLaw } {
   const { sampler: word, seed, slotEdges, slotPlan = 'round-robin', importanceWeights = false } = config
   const timestepCount = alphaBar.length
   const shared = { timestepCount, seed }
@@ -407,7 +415,8 @@ function samplerAlone(
       const options = { slots, plan, seed, importanceWeights, stream }
       const { slotRefresh: every, slotRefreshRule: rule = 'loss' } = config
       if (every === undefined) return { sampler: slotSampler(options), plan }
-      return { sampler: refreshedSlotSampler({ ...options, rule, every }), plan }
+      const sampler = refreshedSlotSampler({ ...options, rule, every })
+      return { sampler, plan, slots: sampler.slots }
     }
     case 'adaptive-density': {
       const [binCount = 50, decay = 0.99] = config.samplerNumbers ?? []

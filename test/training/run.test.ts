@@ -3,6 +3,8 @@ import { readdir, readFile, truncate } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { expect } from 'chai'
 import { runtimeInfo, setKernels } from '../../lib/device.ts'
+import { slotEdges, timestepCount } from '../../lib/report/page/run-figures.ts'
+import { readRunFolder } from '../../lib/report/page/run-folder.ts'
 import { latestCheckpoint, listCheckpoints, readCheckpoint } from '../../lib/training/checkpoint.ts'
 import { run } from '../../lib/training/run.ts'
 import { runConfig } from '../../lib/training/run-config.ts'
@@ -116,6 +118,27 @@ describe('run', () => {
     const { folder } = await run({ ...rest, sampler: 'slots', slots: 4, slotPlan: 'round-robin' })
     const rows = (await readFile(join(folder, 'stats.jsonl'), 'utf8')).trim().split('\n')
     expect(rows.map((line) => JSON.parse(line).slot)).to.deep.equal([[0], [1], [2]])
+  })
+
+  it('says where slots are cut when training cuts them anew, and draws those on the page', async () => {
+    const { sampler: _, ...rest } = options('refreshed', 40)
+    const refreshed = {
+      ...rest,
+      sampler: 'slots',
+      slots: 2,
+      slotRefresh: 4,
+      logEvery: 4,
+      timestepCount: 8,
+    } as const
+    const { folder } = await run(refreshed)
+    const lines = (await readFile(join(folder, 'stats.jsonl'), 'utf8')).trim().split('\n')
+    const edges = lines.map((line) => JSON.parse(line).slotEdges as number[])
+    expect(edges[0]).to.deep.equal([0, 4, 8])
+    expect(edges.at(-1)).to.not.deep.equal(edges[0])
+    const read = await readRunFolder(folder)
+    expect(slotEdges(read)).to.deep.equal(edges.at(-1))
+    expect(timestepCount({ config: { timestepCount: 1000, respacing: 'ddim25' }, rows: [] })).to.equal(25)
+    expect(timestepCount({ config: { timestepCount: 1000, respacing: '10,15' }, rows: [] })).to.equal(25)
   })
 
   it('stops after the step under way when it is told to, saves it, and goes on from there', async () => {

@@ -192,9 +192,9 @@ export function examplesFigure(run: RunFolder): HeatmapFigure | undefined {
   }
 }
 
-/** Slots of the run's options as edges 0, ..., T. */
-export function slotEdges({ config }: Pick<RunFolder, 'config'>): number[] | undefined {
-  const edges = config.slotEdges
+/** Slots as edges 0, ..., T: those of the last line that has them, where they change in training, else of the run's options. */
+export function slotEdges({ config, rows }: Pick<RunFolder, 'config' | 'rows'>): number[] | undefined {
+  const edges = rows.findLast((row) => row.slotEdges)?.slotEdges ?? config.slotEdges
   const isEdges = Array.isArray(edges) && edges.length > 1 && edges.every((edge) => Number.isFinite(edge))
   return isEdges ? (edges as number[]) : undefined
 }
@@ -206,9 +206,10 @@ function slotBands(run: RunFolder): Pick<LineFigure, 'bands'> {
 }
 
 /** Timesteps of the process that a run trains. */
-export function timestepCount({ config }: RunFolder): number {
-  const edges = slotEdges({ config })
-  return edges?.at(-1) ?? (typeof config.timestepCount === 'number' ? config.timestepCount : 1000)
+export function timestepCount(run: Pick<RunFolder, 'config' | 'rows'>): number {
+  const { timestepCount: trained, respacing } = run.config
+  const respaced = typeof respacing === 'string' ? sum((respacing.match(/\d+/g) ?? []).map(Number)) : 0
+  return slotEdges(run)?.at(-1) ?? (respaced || (typeof trained === 'number' ? trained : 1000))
 }
 
 function timestepAxis(run: RunFolder) {

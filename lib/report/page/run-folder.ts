@@ -15,6 +15,8 @@ export interface Row extends RunRow {
   readonly lr?: number
   /** The open slots. */
   readonly slot?: readonly number[]
+  /** Where slots that change in training are cut. */
+  readonly slotEdges?: readonly number[]
   /** Losses in parts of equal width of the timesteps; see `LossByBin` of training. */
   readonly byBin?: {
     readonly count: readonly number[]
