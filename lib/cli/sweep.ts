@@ -9,15 +9,22 @@ import { asUsage } from './usage.ts'
 const about = <T extends z.ZodType>(description: string, schema: T): T => schema.meta({ description }) as T
 const words = (description: string) => about(description, text().optional())
 
-const SHAPE = {
+/** Of every arm's run. */
+const SHARED = {
   data: RUN_SHAPE.data,
   size: RUN_SHAPE.size,
+  classes: RUN_SHAPE.classes,
   preset: RUN_SHAPE.preset,
   modelChannels: RUN_SHAPE.modelChannels,
   channelMult: RUN_SHAPE.channelMult,
   resBlockCount: RUN_SHAPE.resBlockCount,
   attentionResolutions: RUN_SHAPE.attentionResolutions,
+  normGroups: RUN_SHAPE.normGroups,
   schedule: RUN_SHAPE.schedule,
+}
+
+const SHAPE = {
+  ...SHARED,
   lr: about('learning rate of every arm', positive().default(2e-4)),
   images: about('images that every arm sees', integer(1).default(24_000)),
   batchSizes: about('batch sizes', numbers('a list of batch sizes').default([4, 8, 16, 32, 64])),
@@ -55,9 +62,8 @@ export async function sweepCommand(argv: readonly string[]): Promise<number> {
       if (parsed.success) return parsed.data as W
       throw new RangeError(`${call}: expected --${name} to be among ${known.join(', ')}, got ${word}`)
     })
-  const shared = ['data', 'size', 'preset', 'modelChannels', 'channelMult', 'resBlockCount', 'attentionResolutions', 'schedule'] // biome-ignore format: one list
   const base = Object.fromEntries(
-    shared.flatMap((key) => (given[key] === undefined ? [] : [[key, given[key]]])),
+    Object.keys(SHARED).flatMap((key) => (given[key] === undefined ? [] : [[key, given[key]]])),
   )
   const study = await asUsage(() =>
     sweepStudy({

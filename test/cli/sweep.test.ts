@@ -1,0 +1,67 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect } from 'chai'
+import type { CellResult } from '../../lib/study/cell.ts'
+import { command } from '../support/command.ts'
+import { smallData } from '../support/small-run.ts'
+
+describe('trislot sweep', function () {
+  this.timeout(120_000)
+  let small: Awaited<ReturnType<typeof smallData>>
+  before(async () => {
+    small = await smallData()
+  })
+  after(() => small.remove())
+
+  it('trains every combination at equal images, on the same pictures held out, and says how step losses vary', async () => {
+    const out = join(small.folder, 'sweep')
+    const { code, err } = await command(
+      ...['sweep', '--data', small.data, '--preset', 'tiny', '--model-channels', '16', '--norm-groups', '8'],
+      ...[
+        '--images',
+        '48',
+        '--batch-sizes',
+        '2,8',
+        '--samplers',
+        'uniform',
+        '--spaces',
+        'eps,F',
+        '--half-lives',
+        'images',
+      ],
+      ...['--seeds', '3', '--held-out', '4', '--out', out, '--jobs', '2'],
+    )
+    expect(code, err).to.equal(0)
+    const arms = [
+      'b2-uniform-eps-images',
+      'b2-uniform-F-images',
+      'b8-uniform-eps-images',
+      'b8-uniform-F-images',
+    ]
+    const cells = arms.map(
+      (arm) => JSON.parse(readFileSync(join(out, arm, 'seed-3', 'result.json'), 'utf8')) as CellResult,
+    )
+    expect(cells.map(({ imagesSeen }) => imagesSeen)).to.deep.equal([48, 48, 48, 48])
+    expect(cells.map(({ step }) => step)).to.deep.equal([24, 24, 6, 6])
+    for (const { heldOut, alternation } of cells) {
+      expect(heldOut.t).to.deep.equal(cells[0]?.heldOut.t)
+      expect(alternation?.coefficientOfVariation).to.be.above(0)
+      expect(alternation?.consecutiveRatio).to.be.at.least(1)
+    }
+    // The initial weights say 0: the error of eps in the first step is that of the noise alone.
+    const first = arms.slice(0, 2).map((arm) => {
+      const [line] = readFileSync(join(out, arm, 'seed-3', 'stats.jsonl'), 'utf8').split('\n')
+      return JSON.parse(line as string) as { loss: number }
+    })
+    expect(first[0]?.loss).to.be.closeTo(1, 0.5)
+    const study = JSON.parse(readFileSync(join(out, 'study.json'), 'utf8'))
+    expect(study.arms.map(({ arm }: { arm: string }) => arm)).to.deep.equal(arms)
+    expect(readFileSync(join(out, 'study.md'), 'utf8')).to.contain('lag-1 autocorrelation')
+  })
+
+  it('refuses words that it does not know before anything is trained', async () => {
+    const { code, err } = await command('sweep', '--data', small.data, '--spaces', 'v,w')
+    expect(code).to.equal(2)
+    expect(err).to.contain('trislot sweep: expected --spaces to be among eps, v, F, got w')
+  })
+})
