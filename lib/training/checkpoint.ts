@@ -243,6 +243,13 @@ export async function readCheckpoint(folder: string): Promise<CheckpointState> {
       missing: absent,
     })
   }
+  const isListed = (entry: { readonly name?: unknown } | null) => typeof entry?.name === 'string'
+  if (!Array.isArray(state.files) || !state.files.every(isListed)) {
+    throw new CheckpointError(
+      `${call}: expected files of ${file} to be a list of files with their names, got ${show(state.files)}`,
+      file,
+    )
+  }
   const problems = (await Promise.all(state.files.map((entry) => problemOf(folder, entry)))).flat()
   if (problems.length > 0) {
     throw new CheckpointError(

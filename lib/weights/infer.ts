@@ -66,7 +66,7 @@ interface InputBlock {
 /** The input blocks in order; an average pool has no tensors, so it is where nothing is. */
 function inputBlocks(shapes: ReadonlyMap<string, readonly number[]>): InputBlock[] {
   const indices = [...shapes.keys()].map((name) => Number(/^input_blocks\.(\d{1,3})\./.exec(name)?.[1] ?? -1))
-  return Array.from({ length: Math.max(...indices) + 1 }, (_, n) => {
+  return Array.from({ length: indices.reduce((most, index) => Math.max(most, index), -1) + 1 }, (_, n) => {
     const width = shapes.get(`input_blocks.${n}.0.out_layers.3.weight`)?.[0]
     const conv = shapes.get(`input_blocks.${n}.0.op.weight`)?.[0]
     return {

@@ -182,6 +182,13 @@ describe('checkpoints', () => {
       `readCheckpoint: expected ${folder} to hold the files that its state.json lists, got ema-0.9.safetensors missing, ` +
         `model.safetensors with 100 bytes instead of ${size}, optimizer.safetensors with another sha256`,
     )
+    const whole = JSON.parse(await readFile(join(folder, 'state.json'), 'utf8'))
+    for (const files of [{}, [null], [{ bytes: 3 }]]) {
+      await writeFile(join(folder, 'state.json'), JSON.stringify({ ...whole, files }))
+      const odd = await failure(readCheckpoint(folder))
+      expect(odd).to.be.instanceOf(CheckpointError)
+      expect(odd.message).to.contain('to be a list of files with their names, got')
+    }
     await writeFile(join(folder, 'state.json'), '{ "format": 7 }')
     expect((await failure(readCheckpoint(folder))).message).to.equal(
       `readCheckpoint: expected ${join(folder, 'state.json')} to have format 1, got 7`,
