@@ -4,11 +4,11 @@ import type { HeadPolicy } from './policy.ts'
 
 /**
  * Trains nothing but the fixed mixture (1 - alphaBar) xStart + alphaBar eps of two heads, with `loss.choose: 'given'`: the merge of
- * progressive distillation (Salimans & Ho 2022, appendix; math.md, eq. 77).
+ * progressive distillation (Salimans & Ho 2022, appendix; math.md, eq. 77). `combineBySignal` reads two such heads by the same mixture.
  */
 export function mergePolicy({ heads, logSnr }: MixContext): HeadPolicy {
-  if (!heads.includes('xStart') || !heads.includes('eps')) {
-    throw argumentError('mergePolicy', 'heads', 'xStart and eps among others', heads)
+  if (heads.length !== 2 || !heads.includes('xStart') || !heads.includes('eps')) {
+    throw argumentError('mergePolicy', 'heads', 'xStart and eps, which are all that it trains', heads)
   }
   return {
     name: 'merge',
@@ -16,7 +16,7 @@ export function mergePolicy({ heads, logSnr }: MixContext): HeadPolicy {
       const share = new Float32Array(t.length * heads.length)
       const weight = perHeadOf(t, heads.length, (at, head) => {
         const alphaBar = 1 / (1 + Math.exp(-(logSnr[at] as number)))
-        return heads[head] === 'xStart' ? 1 - alphaBar : heads[head] === 'eps' ? alphaBar : 0
+        return heads[head] === 'xStart' ? 1 - alphaBar : alphaBar
       })
       return { share, mixture: { weight, factor: 1 } }
     },

@@ -29,6 +29,7 @@ interface LossWords {
   readonly choose?: Choose | undefined
   readonly compare?: Space | undefined
   readonly space?: Space | undefined
+  readonly heads?: readonly Head[] | undefined
   readonly steps: number
 }
 
@@ -64,7 +65,12 @@ export function mixOptions(call: string, given: LossWords) {
   if (!hasCourse && mixSteps !== undefined) {
     throw argumentError(call, 'mixSteps', `absent with mix ${name}, which has no course`, mixSteps)
   }
-  return { ...loss, space, ...(hasCourse && { mixSteps: mixSteps ?? steps }) }
+  return {
+    ...{ ...loss, space },
+    ...(hasCourse && { mixSteps: mixSteps ?? steps }),
+    // A head more would never be trained, and samplers would read it.
+    ...(name === 'merge' && given.heads === undefined && { heads: ['xStart', 'eps'] as Head[] }),
+  }
 }
 
 /**

@@ -158,19 +158,27 @@ describe('consensusPolicy', () => {
 
 describe('mergePolicy', () => {
   it('trains (1 - alphaBar) xStart + alphaBar eps alone', () => {
-    const { share, mixture } = mergePolicy(contextOf()).decide(Int32Array.of(20), 0)
-    const alphaBar = 1 / (1 + 1 / snrAt(20))
-    expect(rows(share)).to.deep.equal([[0, 0, 0]])
-    expect(mixture?.factor).to.equal(1)
-    const [xStart, v, eps] = rows(mixture?.weight)[0] as [number, number, number]
-    expect([xStart, v, eps].map((w) => w.toFixed(4))).to.deep.equal([
-      (1 - alphaBar).toFixed(4),
-      '0.0000',
-      alphaBar.toFixed(4),
-    ])
-    expect(() => mergePolicy(contextOf({ heads: ['v', 'eps'] }))).to.throw(
-      'mergePolicy: expected heads to be xStart and eps among others, got ["v", "eps"]',
+    const { share, mixture } = mergePolicy(contextOf({ heads: ['xStart', 'eps'] })).decide(
+      Int32Array.of(20),
+      0,
     )
+    const alphaBar = 1 / (1 + 1 / snrAt(20))
+    expect(Array.from(share ?? [])).to.deep.equal([0, 0])
+    expect(mixture?.factor).to.equal(1)
+    const weights = { xStart: mixture?.weight[0], eps: mixture?.weight[1] }
+    const read = signalWeights(alphaBar, ['xStart', 'eps']) // what samplers do unless told otherwise
+    expect(weights.xStart).to.be.closeTo(1 - alphaBar, 1e-6)
+    expect(weights.eps).to.be.closeTo(alphaBar, 1e-6)
+    for (const head of ['xStart', 'eps'] as const)
+      expect(weights[head]).to.be.closeTo(read[head] as number, 1e-6)
+    for (const heads of [
+      ['v', 'eps'],
+      ['xStart', 'v', 'eps'],
+    ] as const) {
+      expect(() => mergePolicy(contextOf({ heads }))).to.throw(
+        'mergePolicy: expected heads to be xStart and eps, which are all that it trains, got ["',
+      )
+    }
   })
 })
 

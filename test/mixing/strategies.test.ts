@@ -42,7 +42,11 @@ describe('parseMix', () => {
 
   it('decides what fits the loss: shares with given, a floor with relaxed, a temperature with softmin', () => {
     const keys = (name: string): string[] =>
-      Object.keys(parseMix(name).policy(contextOf()).decide(Int32Array.of(5), 0)).sort()
+      Object.keys(
+        parseMix(name)
+          .policy(contextOf(name === 'merge' ? { heads: ['xStart', 'eps'] } : {}))
+          .decide(Int32Array.of(5), 0),
+      ).sort()
     expect(keys('paper')).to.deep.equal([])
     expect(keys('paper:warmup=5')).to.deep.equal(['floor'])
     expect(parseMix('paper:warmup=5').loss).to.deep.equal({ choose: 'relaxed', compare: 'own', space: 'own' })

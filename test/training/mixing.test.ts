@@ -128,6 +128,10 @@ describe('run with mix', () => {
     expect(await message('table', { heads: ['v'] })).to.equal(
       'run: expected heads to be several heads, for mix table, got ["v"]',
     )
+    expect((await runConfig({ data: 'digits', steps: 1, mix: 'merge' })).heads).to.deep.equal([
+      'xStart',
+      'eps',
+    ])
     expect(await message('merge', { heads: ['v', 'eps'] })).to.equal(
       'run: expected heads to be xStart and eps, for mix merge, got ["v", "eps"]',
     )
