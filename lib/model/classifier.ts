@@ -17,7 +17,7 @@ import { checkArchitecture } from './unet.ts'
 /** How a classifier's feature maps become one vector. */
 export const POOLS = ['adaptive', 'attention', 'spatial', 'spatial_v2'] as const
 
-/** Options of a classifier. Names and meanings are the UNet's; defaults are those of guided-diffusion's classifiers. */
+/** Options of a classifier. Names and meanings are the UNet's; defaults are those of guided-diffusion's classifiers, but for `channelMult` and `attentionResolutions`. */
 export interface ClassifierOptions {
   /** Number of classes. */
   readonly classCount: number

@@ -13,7 +13,7 @@ export type ScheduleName = (typeof SCHEDULE_NAMES)[number]
 export interface NoiseScheduleOptions {
   /** `linear` by default. */
   readonly name?: ScheduleName
-  /** Diffusion timesteps T; 1000 by default. Linear needs at least 21. */
+  /** Diffusion timesteps T; 1000 by default. Linear and scaledLinear need at least 21. */
   readonly timestepCount?: number
   /** Rescale so that the last timestep holds no signal (Lin et al. 2023); then eps cannot be sampled from. */
   readonly zeroTerminalSnr?: boolean
