@@ -64,10 +64,13 @@ function checkContents(paths) {
   ]
   const missing = [
     ...needed.filter((path) => !paths.includes(path)),
-    ...files.filter((entry) => !paths.some((path) => path === entry || path.startsWith(`${entry}/`))),
+    ...files
+      .filter((entry) => !entry.startsWith('!'))
+      .map((entry) => entry.replace(/\/\*.*$/, ''))
+      .filter((entry) => !paths.some((path) => path === entry || path.startsWith(`${entry}/`))),
   ]
   const foreign = paths.filter(
-    (path) => /^(lib|test|examples|bench|node_modules)\//.test(path) || /\.node$/.test(path),
+    (path) => /^(lib|test|bench|node_modules|docs\/(api|results))\//.test(path) || /\.node$/.test(path),
   )
   if (missing.length > 0) throw new Error(`missing in the package: ${missing.join(', ')}`)
   if (foreign.length > 0) throw new Error(`not to be in the package: ${foreign.join(', ')}`)

@@ -54,6 +54,7 @@ export class HeadStatistics {
     this.#sums = emptySums(this.bins.centres.length, heads.length)
   }
 
+  /** Bins of log snr. */
   get binCount(): number {
     return this.bins.centres.length
   }

@@ -20,6 +20,7 @@ export interface LossSecondMomentOptions extends UniformSamplerOptions {
   readonly stream?: StreamName
 }
 
+/** `lossSecondMomentSampler`, and its law as it is now. */
 export interface LossSecondMomentSampler extends TimestepSampler {
   /** Probability of each timestep now, shape [T]. */
   probabilities(): Float64Array
