@@ -4,7 +4,6 @@ import type { z } from 'zod'
 import { argumentError } from '../check.ts'
 import { bytesOf, type NpyArray } from '../data/npy.ts'
 import type { Device } from '../device.ts'
-import { DataError } from '../errors.ts'
 import type { HeadStatistics } from '../mixing/head-statistics.ts'
 import { RECIPES, type Recipe } from '../model/recipes.ts'
 import type { UNet } from '../model/unet.ts'
@@ -63,12 +62,9 @@ export const SOURCE_SHAPE = {
 /** Options that name images. */
 export const IMAGES_SHAPE = {
   data: about('images, as for train; those of the run by default', text().optional()),
-  size: about(
-    'with a file of weights: height and width to which pictures are cropped',
-    integer(1).optional(),
-  ),
+  size: about('where no run says it: height and width to which pictures are cropped', integer(1).optional()),
   classes: about(
-    'with a file of weights: classes of the images, those of the data, or of folder names or file names',
+    'where no run says it: classes of the images, those of the data, or of folder names or file names',
     oneOf(['none', 'data', 'folder', 'prefix']).default('none'),
   ),
 } satisfies Record<string, z.ZodType>
@@ -181,7 +177,10 @@ export function imagesFor(
   if (state) {
     const config = (state.extra as { run?: RunConfig } | null)?.run
     if (config) return { ...config, data: data ?? config.data }
-    throw new DataError(`${call}: expected ${path} to be of a run, got none that names its data`)
+    if (data !== undefined) return { data, size, classes } as RunConfig
+    throw new UsageError(
+      `${call}: expected --data to be given for ${path}, which is not of trislot train, got none; --classes too where its network has classes`,
+    )
   }
   if (data === undefined) {
     throw new UsageError(`${call}: expected --data to be given with a file of weights, got none`)

@@ -3,10 +3,10 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect } from 'chai'
 import { UNet } from '../../lib/model/unet.ts'
-import { latestCheckpoint } from '../../lib/training/checkpoint.ts'
+import { latestCheckpoint, saveCheckpoint } from '../../lib/training/checkpoint.ts'
 import { command } from '../support/command.ts'
 import { asArguments, SMALL, smallData } from '../support/small-run.ts'
-import { TINY } from '../support/tiny.ts'
+import { TINY, tinyTrainer } from '../support/tiny.ts'
 
 describe('trislot probe, interference and replace', () => {
   let small: Awaited<ReturnType<typeof smallData>>
@@ -98,6 +98,21 @@ describe('trislot probe, interference and replace', () => {
       code: 2,
       err: 'trislot interference: expected --optimizer to be fresh for a file of weights, got "continued"',
     })
+  })
+
+  it('measure the checkpoint of a script, on images that are named', async () => {
+    const { trainer, unet, schedule } = await tinyTrainer()
+    const checkpoint = await saveCheckpoint(trainer, join(small.folder, 'script'))
+    for (const object of [trainer, unet, schedule]) object.dispose()
+    const words = ['measure', '--checkpoint', checkpoint, '--count', '2', '--timestep-stride', '500']
+    const out = join(small.folder, 'script.json')
+    expect(await command(...words, '--out', out)).to.include({
+      code: 2,
+      err: `trislot measure: expected --data to be given for ${checkpoint}, which is not of trislot train, got none; --classes too where its network has classes`,
+    })
+    const { code, err } = await command(...words, '--out', out, '--data', small.data)
+    expect(code, err).to.equal(0)
+    expect(JSON.parse(await readFile(out, 'utf8')).timestepCount).to.equal(1000)
   })
 
   it('refuse slots that are no slots', async () => {
