@@ -1,10 +1,12 @@
 import { argumentError } from '../check.ts'
+import { HEADS } from '../prediction/heads.ts'
 import { isDensity } from '../timesteps/weighting.ts'
 import { isLaw, type TimestepConfig } from './timestep-options.ts'
 
 interface DoubleCountConfig extends TimestepConfig {
   /** Slots were cut by loss, beforehand or during training, and not evenly. */
   readonly slotsByLoss?: boolean
+  readonly mix?: string | undefined
 }
 
 interface Rule {
@@ -69,6 +71,16 @@ export const DOUBLE_COUNTS: readonly Rule[] = [
     applies: ({ sampler, importanceWeights, slotsByLoss }) =>
       sampler === 'slots' && slotsByLoss === true && !importanceWeights,
     why: 'timesteps count in proportion to their loss, the objective of the paper; importanceWeights makes them count the same',
+  },
+  {
+    name: 'one space for the mean over several heads',
+    applies: ({ heads = HEADS, choose = 'mean', space = 'own', mix, weighting }) =>
+      heads.length > 1 &&
+      choose === 'mean' &&
+      space !== 'own' &&
+      mix === undefined &&
+      weighting === undefined,
+    why: 'errors of xStart at little noise, or of eps at much, grow without bound in it and crowd out the rest; give heads v, or mix all, which bounds them',
   },
 ]
 

@@ -137,7 +137,7 @@ export const TIMESTEP_SHAPE = {
   ),
   slotRule: about(
     'timesteps',
-    'how slots are cut without slotEdges and lossCurve: evenly, or by the eps loss of Gaussian images',
+    'how slots are cut without slotEdges and lossCurve: evenly (default), or by the eps loss of Gaussian images',
     oneOf(['even', 'gaussian']).optional(),
   ),
   slotRefresh: about(
@@ -306,6 +306,7 @@ function weightingSpace(call: string, config: TimestepConfig): CommonSpace {
     'space',
     `one of ${COMMON_SPACES.join(', ')} when weighting is given and several heads, or xPrev, are trained`,
     space,
+    { hint: 'or give heads v' },
   )
 }
 

@@ -107,8 +107,8 @@ describe('Timestep options of a run', () => {
       [{ uniformShare: 0.5, sampler: 'slots' }, 'uniformShare to be absent unless sampler is one of logit-normal, mode, beta, laplace, cauchy, edm, cosine, speed, clts, adaptive-density, got 0.5'],
       [{ weightingNumbers: [1] }, 'weightingNumbers to be absent without weighting, got [1]'],
       [{ weighting: 'debias', weightingNumbers: [1] }, 'weightingNumbers to be absent, got [1]'],
-      [{ weighting: 'debias', heads: ['xStart', 'v'] }, 'space to be one of xStart, v, eps, F when weighting is given and several heads, or xPrev, are trained, got "own"'],
-      [{ weighting: 'debias', heads: ['xPrev'] }, 'space to be one of xStart, v, eps, F when weighting is given and several heads, or xPrev, are trained, got "own"'],
+      [{ weighting: 'debias', heads: ['xStart', 'v'] }, 'space to be one of xStart, v, eps, F when weighting is given and several heads, or xPrev, are trained, got "own"; or give heads v'],
+      [{ weighting: 'debias', heads: ['xPrev'] }, 'space to be one of xStart, v, eps, F when weighting is given and several heads, or xPrev, are trained, got "own"; or give heads v'],
       [{ weighting: 'debias', loss: 'kl' }, 'weighting to be absent with loss kl, which weighs timesteps itself, got "debias"'],
       [{ weighting: 'sigmoid', sampler: 'slots' }, 'weighting to be one that needs no density of the timesteps, because sampler is slots, got "sigmoid"; give importanceWeights, or a law that is the same at every step'],
       [{ weighting: 'edm-monotonic', sampler: 'speed' }, 'weighting to be one that needs no density of the timesteps, because sampler is speed, got "edm-monotonic"; give importanceWeights, or a law that is the same at every step'],
@@ -274,5 +274,14 @@ describe('Double counting', () => {
       expect(await warnings({ sampler: 'laplace', weighting })).to.deep.equal([])
     expect(await warnings({ sampler: 'laplace', weighting: 'p2', importanceWeights: true })).to.deep.equal([])
     expect(await warnings({ sampler: 'golden', weighting: 'p2' })).to.deep.equal([])
+    const crowded: Partial<RunOptions> = { space: 'F', heads: ['xStart', 'v', 'eps'] }
+    expect(await warnings(crowded)).to.deep.equal(['one space for the mean over several heads'])
+    const harmless: Partial<RunOptions>[] = [
+      { heads: ['v'] },
+      { space: 'own' },
+      { choose: 'min' },
+      { mix: 'all' },
+    ]
+    for (const more of harmless) expect(await warnings({ ...crowded, ...more })).to.deep.equal([])
   })
 })
