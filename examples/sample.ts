@@ -35,7 +35,7 @@ const { unet, schedule, state } = await loadForSampling(checkpoint)
 const stored = (state.extra as { images?: { channels: number; height: number; width: number } } | null)
   ?.images
 const { channels, height, width } = stored ?? { channels: 1, height: 28, width: 28 }
-const { heads } = unet.layout
+const { heads } = unet.config!
 console.log(`${checkpoint}: step ${state.step}, heads ${heads.join(', ')}`)
 
 const signal = combineBySignal(schedule, heads)

@@ -80,7 +80,7 @@ for (const [name, loss] of Object.entries(LOSSES)) {
     )
   }
 
-  const combine = combineBySignal(schedule, unet.layout.heads)
+  const combine = combineBySignal(schedule, unet.config!.heads)
   const shape = { count: 24, batchSize: 12, image: [1, 28, 28] } as const
   const drawn = await drawImages(average, {
     ...shape,

@@ -5,7 +5,7 @@ import { text } from '../options.ts'
 import { weightsFile } from '../training/checkpoint.ts'
 import { convertWeights } from '../weights/convert.ts'
 import { describeOptions, MODEL_SHAPE, partNote } from './model-options.ts'
-import { helpText, parseOptions } from './options.ts'
+import { helpText, inWordsOf, parseOptions } from './options.ts'
 import { asUsage } from './usage.ts'
 
 const SHAPE = {
@@ -30,7 +30,9 @@ export async function convertCommand(argv: readonly string[]): Promise<number> {
   }
   const from = await weightsFile(options.from)
   const { contents, config, unknown } = await cleanAfterSignal(options.to, () =>
-    asUsage(() => convertWeights(from, options.to, describeOptions(options), call)),
+    asUsage(() =>
+      inWordsOf(call, SHAPE, () => convertWeights(from, options.to, describeOptions(options), call)),
+    ),
   )
   const note = partNote(from, contents)
   if (note) console.error(note)

@@ -66,7 +66,7 @@ export async function evaluateCommand(argv: readonly string[]): Promise<number> 
     try {
       if (network && options.makeReference) {
         const out = options.out as string
-        const images = await openImages(options.reference, size, closing)
+        const images = await openImages('reference', options.reference, size, closing)
         await makeFolder(dirname(out))
         await makeReference(out, {
           ...{ images, network, seed, batchSize, signal },
@@ -77,7 +77,7 @@ export async function evaluateCommand(argv: readonly string[]): Promise<number> 
         return 0
       }
       const result = await evaluate({
-        samples: await openImages(options.samples as string, size, closing),
+        samples: await openImages('samples', options.samples as string, size, closing),
         reference: await openReference(options.reference, size, closing),
         ...(network && { network }),
         ...{ batchSize, seed, signal, device: options.device },
@@ -114,7 +114,7 @@ async function openReference(
   closing: (() => Promise<void>)[],
 ): Promise<Reference> {
   if (!source.toLowerCase().endsWith('.npz')) {
-    const images = await openImages(source, size, closing)
+    const images = await openImages('reference', source, size, closing)
     return { name: images.name, images }
   }
   const reference = await readReference(source)
@@ -123,6 +123,7 @@ async function openReference(
 }
 
 async function openImages(
+  option: 'samples' | 'reference',
   source: string,
   size: number | undefined,
   closing: (() => Promise<void>)[],
@@ -133,5 +134,12 @@ async function openImages(
     return images
   }
   const isFolder = (await stat(source).catch(() => undefined))?.isDirectory() ?? false
-  return openDataset(source, isFolder && size !== undefined ? { size, check: 'none', cacheBytes: 0 } : {})
+  const crop = isFolder && size !== undefined ? { size, check: 'none' as const, cacheBytes: 0 } : {}
+  return openDataset(source, crop).catch((error: Error) => {
+    error.message = error.message.replace(
+      /^openDataset: expected source /,
+      `trislot evaluate: expected --${option} `,
+    )
+    throw error
+  })
 }

@@ -10,6 +10,27 @@ export function kebab(key: string): string {
   return key.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
 }
 
+/** A text of the library with options as the command line has them: `--batch-size` for batchSize, `expected --seed to be` for `expected seed to be`. */
+export function inOptionNames(text: string, shape: OptionShape): string {
+  const keys = Object.keys(shape)
+  const long = keys.filter((key) => /[A-Z]/.test(key)) // which are no words of English
+  const option = (key: string): string => `--${kebab(key)}`
+  return text
+    .replace(new RegExp(`(?<=expected |; )(${keys.join('|')})(?= to (be|have) )`, 'g'), option)
+    .replace(new RegExp(`(?<![\\w"'/.=-])(${long.join('|') || '$.'})(?![\\w=/])`, 'g'), option)
+}
+
+/** Work of the library for a command: its errors name the command, and options as the command line has them. */
+export async function inWordsOf<T>(call: string, shape: OptionShape, work: () => T | Promise<T>): Promise<T> {
+  try {
+    return await work()
+  } catch (error) {
+    if (error instanceof Error)
+      error.message = inOptionNames(error.message.replace(/^run(Classifier)?: /, `${call}: `), shape)
+    throw error
+  }
+}
+
 /** Shorter names that are understood too. */
 const ALIASES: Record<string, string> = {
   attention: 'attentionResolutions',
@@ -89,7 +110,9 @@ export function parseOptions<S extends OptionShape>(
   }
   if (wantsHelp) return { options: {} as z.output<z.ZodObject<S>>, given, wantsHelp }
   try {
-    const options = checkOptions(call, shape, base(given), (key) => `--${kebab(key)}`)
+    const nameOf = (key: string): string =>
+      words.includes(key) ? `${kebab(key).toUpperCase()} (--${kebab(key)})` : `--${kebab(key)}`
+    const options = checkOptions(call, shape, base(given), nameOf)
     if (problems.length === 0) return { options, given, wantsHelp }
   } catch (error) {
     if (!(error instanceof RangeError)) throw error
@@ -125,14 +148,14 @@ export function helpText(title: string, usage: string, shape: OptionShape, notes
       string: ' TEXT',
     }[type]
     const isOnByDefault = type === 'boolean' && standard === true
-    const name = `--${isOnByDefault ? 'no-' : ''}${kebab(key)}${metavar}`
+    const name = `--${isOnByDefault ? '[no-]' : ''}${kebab(key)}${metavar}`
     const facts = [
       ...(words.length > 0 ? [words.join(' | ')] : []),
       ...(isRequired ? ['required'] : []),
       ...(standard !== undefined && type !== 'boolean' ? [`default ${String(standard)}`] : []),
       ...(isOnByDefault ? ['on by default'] : []),
     ]
-    const text = `${description}${facts.length > 0 ? ` (${facts.join('; ')})` : ''}`
+    const text = `${inOptionNames(description, shape)}${facts.length > 0 ? ` (${facts.join('; ')})` : ''}`
     const list = groups.get(group) ?? []
     groups.set(group, list)
     list.push(wrapped(name, text))

@@ -3,9 +3,9 @@ import {
   type ClassifierRunOptions,
   classifierRunConfig,
 } from '../training/classifier-config.ts'
-import { runClassifier } from '../training/classifier-run.ts'
+import { type ClassifierHooks, runClassifier } from '../training/classifier-run.ts'
 import { onInterrupt } from './interrupt.ts'
-import { helpText, parseOptions } from './options.ts'
+import { helpText, inWordsOf, parseOptions } from './options.ts'
 import { streamProgress } from './progress.ts'
 import { asUsage } from './usage.ts'
 
@@ -25,18 +25,24 @@ export async function trainClassifierCommand(argv: readonly string[]): Promise<n
     )
     return 0
   }
-  const config = await asUsage(() => classifierRunConfig(options as ClassifierRunOptions, call))
+  const config = await asUsage(() =>
+    inWordsOf(call, CLASSIFIER_SHAPE, () => classifierRunConfig(options as ClassifierRunOptions, call)),
+  )
   const progress = streamProgress()
-  progress.line(`run ${config.run}`)
+  let isNamed = false
   const interrupts = onInterrupt(
     progress.line,
     'stopping after this step, then saving; Ctrl-C again leaves at once',
   )
   let smooth: { loss: number; accuracy: number } | undefined
   try {
-    const result = await runClassifier(config, {
+    const hooks: ClassifierHooks = {
       signal: interrupts.signal,
-      log: progress.line,
+      log(line) {
+        if (!isNamed) progress.line(`run ${config.run}`) // once there is something to say of it
+        isNamed = true
+        progress.line(line)
+      },
       onReport({ step, total, loss, accuracy1, imagesPerSecond, validation }) {
         smooth = smooth
           ? { loss: 0.95 * smooth.loss + 0.05 * loss, accuracy: 0.95 * smooth.accuracy + 0.05 * accuracy1 }
@@ -50,7 +56,8 @@ export async function trainClassifierCommand(argv: readonly string[]): Promise<n
         ]
         progress.update(step, total, parts.join('  '))
       },
-    })
+    }
+    const result = await inWordsOf(call, CLASSIFIER_SHAPE, () => runClassifier(config, hooks))
     progress.end()
     if (result.wasStopped)
       progress.line(`stopped at step ${result.step} of ${config.steps}; the same command goes on`)

@@ -3,10 +3,10 @@ import type { z } from 'zod'
 import { argumentError } from '../check.ts'
 import { describeMixes } from '../mixing/strategies.ts'
 import { text } from '../options.ts'
-import { run } from '../training/run.ts'
+import { type RunHooks, run } from '../training/run.ts'
 import { RUN_SHAPE, type RunOptions, runConfig } from '../training/run-config.ts'
 import { onInterrupt } from './interrupt.ts'
-import { helpText, parseOptions } from './options.ts'
+import { helpText, inWordsOf, parseOptions } from './options.ts'
 import { streamProgress } from './progress.ts'
 import { asUsage } from './usage.ts'
 
@@ -40,18 +40,24 @@ export async function trainCommand(argv: readonly string[]): Promise<number> {
   }
   // Without defaults, which a preset or the network of --init may fill in otherwise.
   const { config: _, ...runOptions } = { ...fromFile, ...given }
-  const config = await asUsage(() => runConfig(runOptions as unknown as RunOptions, call))
+  const config = await asUsage(() =>
+    inWordsOf(call, SHAPE, () => runConfig(runOptions as unknown as RunOptions, call)),
+  )
   const progress = streamProgress()
-  progress.line(`run ${config.run}`)
+  let isNamed = false
   const interrupts = onInterrupt(
     progress.line,
     'stopping after this step, then saving; Ctrl-C again leaves at once',
   )
   let loss: number | undefined
   try {
-    const result = await run(config, {
+    const hooks: RunHooks = {
       signal: interrupts.signal,
-      log: progress.line,
+      log(line) {
+        if (!isNamed) progress.line(`run ${config.run}`) // once there is something to say of it
+        isNamed = true
+        progress.line(line)
+      },
       onReport(report) {
         if (Number.isFinite(report.loss))
           loss = loss === undefined ? report.loss : 0.95 * loss + 0.05 * report.loss
@@ -62,7 +68,8 @@ export async function trainCommand(argv: readonly string[]): Promise<number> {
           `loss ${(loss ?? report.loss).toPrecision(4)}  ${speed} images/s`,
         )
       },
-    })
+    }
+    const result = await inWordsOf(call, SHAPE, () => run(config, hooks))
     progress.end()
     if (result.wasStopped)
       progress.line(`stopped at step ${result.step} of ${config.steps}; the same command goes on`)

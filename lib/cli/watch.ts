@@ -8,7 +8,7 @@ import { onInterrupt } from './interrupt.ts'
 import { helpText, parseOptions } from './options.ts'
 
 const SHAPE = {
-  run: text().meta({
+  run: text('the folder of a run or a study').meta({
     description: 'folder of a run or a study, which may not exist yet; the option’s name may be left out',
   }),
   port: integer(0, 65535).default(8720).meta({ description: 'port of 127.0.0.1; a free one if it is taken' }),

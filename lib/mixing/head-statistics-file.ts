@@ -20,7 +20,7 @@ export async function readHeadStatistics(path: string): Promise<HeadStatistics> 
   const fail = (got: string): DataError =>
     new DataError(`readHeadStatistics: expected ${path} to hold head statistics, got ${got}`)
   const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    throw fail(`${error.code}`)
+    throw fail(`no file that can be read (${error.code}); trislot measure --head-statistics writes one`)
   })
   let state: JsonValue
   try {

@@ -76,7 +76,7 @@ export function parseCombine(
   text: string,
   schedule: TrainedProcess,
   heads: readonly Head[],
-  { statistics, path = 'what was given' }: CombineSources = {},
+  { statistics, path }: CombineSources = {},
 ): Combine {
   const call = 'parseCombine'
   if (text === 'signal') return combineBySignal(schedule, heads)
@@ -85,7 +85,7 @@ export function parseCombine(
   if (text === 'table' || text === 'blue') {
     if (!statistics) {
       throw new RangeError(
-        `${call}: expected statistics of the heads in ${path} for combine ${text}, got none; checkpoints of runs with several heads hold them, or name a file that trislot measure --head-statistics wrote: ${text}=FILE`,
+        `${call}: expected statistics of the heads${path === undefined ? '' : ` in ${path}`} for combine ${text}, got none; checkpoints of runs with several heads hold them, or name a file that trislot measure --head-statistics wrote: ${text}=FILE`,
       )
     }
     if (statistics.heads.join() !== heads.join()) {

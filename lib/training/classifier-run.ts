@@ -116,7 +116,7 @@ async function openClasses(
   const all = await openImages(config as unknown as RunConfig)
   const { train, heldOut } = splitImages(all, config)
   if (config.valData === undefined) return { train, validation: heldOut }
-  const validation = await openImages({ ...config, data: config.valData } as unknown as RunConfig)
+  const validation = await openImages({ ...config, data: config.valData } as unknown as RunConfig, 'valData')
   const [here, there] = [train.classNames ?? [], validation.classNames ?? []]
   if (here.join('\n') !== there.join('\n')) {
     throw new DataError(

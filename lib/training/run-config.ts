@@ -85,7 +85,7 @@ export const RUN_SHAPE = {
   ),
   heads: about(
     'network',
-    'what is predicted, or xPrev alone',
+    'what is predicted, or xPrev alone; all three without a preset',
     z.array(oneOf(ALL_HEADS), `some of ${HEADS.join(', ')}, or xPrev alone`).optional(),
   ),
   learnsVariance: about('network', 'predict the variance too', flag().optional()),
@@ -108,10 +108,10 @@ export const RUN_SHAPE = {
   resBlockCount: about('network', 'residual blocks a level; 2 without a preset', integer(1).optional()),
   attentionResolutions: about(
     'network',
-    'down-sampling factors with attention, such as 2,4',
+    'down-sampling factors with attention, such as 2,4; none without a preset',
     numbers('a list of factors').optional(),
   ),
-  attentionHeads: about('network', 'attention heads', integer(1).optional()),
+  attentionHeads: about('network', 'attention heads; 4 without a preset', integer(1).optional()),
   attentionHeadsUp: about('network', 'attention heads on the way up, if others', integer(-1).optional()),
   headChannels: about(
     'network',
@@ -119,9 +119,13 @@ export const RUN_SHAPE = {
     integer(-1).optional(),
   ),
   dropout: about('network', 'share of activations that is dropped', decimal(0, 0.99).optional()),
-  convResample: about('network', 'convolutions resize', flag().optional()),
+  convResample: about('network', 'convolutions resize; on unless --no-conv-resample', flag().optional()),
   recompute: about('network', 'less memory, a third more time', flag().optional()),
-  scaleShiftNorm: about('network', 'timesteps scale and shift', flag().optional()),
+  scaleShiftNorm: about(
+    'network',
+    'timesteps scale and shift; on unless --no-scale-shift-norm',
+    flag().optional(),
+  ),
   resBlockUpDown: about('network', 'residual blocks resize', flag().optional()),
   newAttentionOrder: about('network', 'channel order of attention', flag().optional()),
   normGroups: about('network', 'groups of the normalisation; 32 without a preset', integer(1).optional()),
@@ -146,10 +150,10 @@ export const RUN_SHAPE = {
   ),
 
   sampler: about('timesteps', 'who draws timesteps', oneOf(SAMPLER_NAMES).default('uniform')),
-  slots: about('timesteps', 'number of timestep slots K', integer(1).optional()),
+  slots: about('timesteps', 'number of timestep slots K; 10 by default', integer(1).optional()),
   slotPlan: about(
     'timesteps',
-    'which slot is open when: one:K, all, sequential:noisy-first:STEPS, round-robin[:STEPS], random',
+    'which slot is open when: one:K, all, sequential:noisy-first:STEPS, round-robin[:STEPS] (default), random',
     text().optional(),
   ),
   slotEdges: about(

@@ -1,6 +1,6 @@
 import { readFile, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { show } from '../check.ts'
+import { argumentError, show } from '../check.ts'
 import { batches } from '../data/batches.ts'
 import { holdOut, type ImageDataset } from '../data/dataset.ts'
 import { openDataset } from '../data/open.ts'
@@ -45,7 +45,7 @@ export interface RunReport extends StepReport {
   /** Steps done and to do. */
   readonly done: number
   readonly total: number
-  /** Of the last steps. */
+  /** A moving average over steps, with rate 0.9. */
   readonly imagesPerSecond: number
 }
 
@@ -87,9 +87,12 @@ export interface RunImages {
 
 /**
  * Trains into a folder: `config.json`, `stats.jsonl`, `heads.jsonl` where there are several heads (`HeadRow`), plots, `previews/` and `checkpoints/`. The same call continues a run
- * that was stopped or killed, bit for bit as if it had never been; with more `steps` it goes on further.
+ * that was stopped or killed, bit for bit as if it had never been; with more `steps` it goes on further, unless a recipe or a course of the learning rate follows `steps` (then give
+ * the options of its `config.json`, and `steps`).
  *
- * @throws RangeError for options that are wrong or differ from those that the run began with; DataError, CheckpointError
+ * @throws RangeError for options that are wrong or differ from those that the run began with; DataError, CheckpointError; Error where another
+ * process uses the folder
+ * @see `RunConfig` for what the options become; README's table and `trislot train --help` for what each means
  *
  * @example
  * const { checkpoint } = await run({ data: 'digits', preset: 'digits', recipe: 'small-batch', batchSize: 4, steps: 6000, run: 'runs/digits' })
@@ -114,10 +117,25 @@ export async function run(options: RunOptions, hooks: RunHooks = {}): Promise<Ru
   }
 }
 
-/** Opens the images that a run's options name; `classes` decides whether they have labels. */
-export async function openImages(config: RunConfig): Promise<ImageDataset> {
+/** Opens the images that a run's options name (`name` is the option); `classes` decides whether they have labels. */
+export async function openImages(config: RunConfig, name = 'data'): Promise<ImageDataset> {
   const { data, classes } = config
-  const dataset = await openDataset(data, datasetOptions(config))
+  const options = datasetOptions(config)
+  const dataset = await openDataset(data, options).catch((error: Error) => {
+    // What the source refuses, by the names that a run has for it.
+    error.message = error.message.replace(/^openDataset: expected source /, `run: expected ${name} `)
+    const stray = Object.entries(options).find(([key]) =>
+      new RegExp(`got unknown .*\\b${key}\\b`).test(error.message),
+    )
+    if (!stray || !(error instanceof TypeError)) throw error
+    const option = stray[0] === 'labels' ? 'classes' : stray[0]
+    throw argumentError(
+      'run',
+      option,
+      `absent with data ${data}, which is not a folder of pictures`,
+      stray[1],
+    )
+  })
   if (classes !== 'none' && !dataset.label) {
     throw new RangeError(
       `run: expected data to have classes, because classes is ${classes}, got ${dataset.name} without`,

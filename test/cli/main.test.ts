@@ -37,8 +37,9 @@ describe('trislot', () => {
     const { out } = await command('train', '--help')
     expect(out).to.match(/--steps N +optimizer updates in all; more of them continue a run\s+\(required\)/)
     expect(out).to.match(/--sampler WORD +who draws timesteps \(uniform \| stratified \| systematic/)
-    expect(out).to.match(/--no-ema-warms-up +averages begin with small rates \(on by default\)/)
+    expect(out).to.match(/--\[no-\]ema-warms-up +averages begin with small rates \(on by default\)/)
     expect(out).to.match(/--batch-size N +images a step \(default 32\)/)
+    expect(out).to.match(/--slot-edges N,N +edges of the slots: 0,12,…,T; or leave them to --loss-curve/)
   })
 
   it('refuses a command that does not exist and names the nearest', async () => {
@@ -101,8 +102,47 @@ describe('trislot', () => {
     const { code, err } = await command('train', '--data', 'no-such-folder', '--steps', '1')
     expect(code).to.equal(1)
     expect(err).to.match(
-      /^openDataset: expected source to be one of digits .*; got no such file or folder no-such-folder$/,
+      /^trislot train: expected --data to be one of digits .*; got no such file or folder no-such-folder$/,
     )
+  })
+
+  it('names options as they are typed, also where the library refuses them', async () => {
+    const digits = ['train', '--data', 'digits', '--steps', '1']
+    for (const [words, message] of [
+      [
+        [...digits, '--ema-half-life', '100', '--ema-rates', '0.9'],
+        'trislot train: expected --ema-rates to be absent when --ema-half-life is given, which makes it, got [0.9]',
+      ],
+      [
+        [...digits, '--slots', '3'],
+        'trislot train: expected --slots to be absent unless sampler is slots, got 3',
+      ],
+      [
+        [...digits, '--size', '32'],
+        'trislot train: expected --size to be absent with data digits, which is not a folder of pictures, got 32',
+      ],
+      [
+        ['train-classifier', '--data', 'digits', '--val-data', 'nowhere', '--steps', '1'],
+        /^trislot train-classifier: expected --val-data to be one of digits .*; got no such file or folder nowhere$/,
+      ],
+      [
+        ['evaluate', '--samples', 'nowhere', '--reference', 'digits'],
+        /^trislot evaluate: expected --samples to be one of digits .*; got no such file or folder nowhere$/,
+      ],
+      [
+        ['convert', 'a.pt', 'b.txt'],
+        'trislot convert: expected --to to be a file name that ends in .safetensors or .pt, got "b.txt"',
+      ],
+      [
+        ['watch'],
+        /^trislot watch: expected RUN \(--run\), the folder of a run or a study, to be given, got none/,
+      ],
+    ] as const) {
+      const { code, err } = await command(...words)
+      expect(code).to.be.above(0)
+      if (typeof message === 'string') expect(err).to.equal(message)
+      else expect(err).to.match(message)
+    }
   })
 
   it('shows the stack with --debug', async () => {

@@ -25,7 +25,7 @@ describe('trislot report', () => {
     const none = await command('report')
     expect(none.code).to.equal(2)
     expect(none.err).to.include(
-      'trislot report: expected --runs, at least one folder of a run, to be given, got none',
+      'trislot report: expected RUNS (--runs), at least one folder of a run, to be given, got none',
     )
     const empty = await command('report', work.folder)
     expect(empty.code).to.equal(2)

@@ -151,7 +151,7 @@ describe('HeadStatistics', () => {
       expect((await rejection(readHeadStatistics(file))).message).to.contain(
         `readHeadStatistics: expected ${file} to hold head statistics, got something else`,
       )
-      expect((await rejection(readHeadStatistics(`${file}x`))).message).to.contain('got ENOENT')
+      expect((await rejection(readHeadStatistics(`${file}x`))).message).to.contain('(ENOENT)')
     } finally {
       await rm(folder, { recursive: true, force: true })
     }

@@ -91,11 +91,15 @@ describe('parseCombine with statistics of the heads', () => {
       'parseCombine: expected statistics of the heads in step-7 for combine blue, got none; checkpoints of runs with ' +
         'several heads hold them, or name a file that trislot measure --head-statistics wrote: blue=FILE',
     )
+    expect(() => parseCombine('blue', schedule, HEADS)).to.throw(
+      'parseCombine: expected statistics of the heads for combine blue, got none; ',
+    )
     expect(() => parseCombine('table', schedule, ['v', 'eps'], { statistics })).to.throw(
       'parseCombine: expected statistics for combine table to be of the network\'s heads (v, eps), got "xStart, v, eps"',
     )
     expect((await rejection(openCombine('blue=nowhere.json', schedule, HEADS))).message).to.equal(
-      'readHeadStatistics: expected nowhere.json to hold head statistics, got ENOENT',
+      'readHeadStatistics: expected nowhere.json to hold head statistics, got no file that can be read (ENOENT); ' +
+        'trislot measure --head-statistics writes one',
     )
   })
 })
