@@ -39,7 +39,11 @@ export function partitionByLoss(
   return slots
 }
 
-/** Splits the timesteps into consecutive slots whose lengths differ by at most one. */
+/**
+ * Splits the timesteps into consecutive slots whose lengths differ by at most one.
+ *
+ * @throws RangeError when there are more slots than timesteps
+ */
 export function partitionEvenly(timestepCount: number, slotCount: number): Slot[] {
   checkInteger('partitionEvenly', 'timestepCount', timestepCount, 1)
   checkInteger('partitionEvenly', 'slotCount', slotCount, 1, timestepCount)

@@ -2,7 +2,11 @@ import { cappedWeight } from './capped-weight.ts'
 import type { MixContext } from './mix-context.ts'
 import type { HeadPolicy } from './policy.ts'
 
-/** Trains all heads always, with `loss.choose: 'mean'`; which one to trust is left to sampling. */
+/**
+ * Trains all heads always, with `loss.choose: 'mean'`; which one to trust is left to sampling.
+ *
+ * @param options - `cap`: how many times its own error a head counts at most (math.md, eq. 74), 0 for no bound; 5 by default
+ */
 export function allHeadsPolicy(context: MixContext, { cap = 5 }: { readonly cap?: number } = {}): HeadPolicy {
   const headWeight = cappedWeight(context, cap)
   return { name: 'all', decide: (t) => withWeight(headWeight(t)) }

@@ -11,7 +11,7 @@ export interface ConsensusOptions {
   readonly kappa?: number
   /** Images that a noise level must have seen before the mixture has its best weights, `signalWeights` until then; 200 by default. */
   readonly warmup?: number
-  /** See `cappedWeight`; 5 by default. */
+  /** How many times its own error a head counts at most (math.md, eq. 74), 0 for no bound; 5 by default. */
   readonly cap?: number
 }
 

@@ -13,7 +13,7 @@ export interface LogSnrBins {
   readonly centres: readonly number[]
 }
 
-/** Log snr of each timestep, within [-13.8, 13.8]. */
+/** Log snr of each timestep, [T], within [-13.8, 13.8]: snr is kept within [1e-6, 1e6], so that no bin is without end. */
 export function logSnrOf(snr: Float64Array): Float64Array {
   return snr.map((value) => Math.max(-LOG_SNR_LIMIT, Math.min(LOG_SNR_LIMIT, Math.log(value))))
 }

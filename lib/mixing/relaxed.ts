@@ -9,7 +9,7 @@ export interface RelaxedOptions {
   /** Floor at the first step and at the last; 0.3 and 0.1 by default. */
   readonly from?: number
   readonly to?: number
-  /** See `cappedWeight`; 5 by default. */
+  /** How many times its own error a head counts at most (math.md, eq. 74), 0 for no bound; 5 by default. */
   readonly cap?: number
 }
 

@@ -15,7 +15,7 @@ export interface SoftminOptions {
    * the end. A head that has never won this often, as eps does at first, stops nothing.
    */
   readonly stop?: number
-  /** See `cappedWeight`; 5 by default. */
+  /** How many times its own error a head counts at most (math.md, eq. 74), 0 for no bound; 5 by default. */
   readonly cap?: number
 }
 

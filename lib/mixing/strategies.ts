@@ -134,6 +134,7 @@ export interface Mix {
 /**
  * Reads a strategy: its name, and after a colon its numbers, such as `relaxed` or `relaxed:from=0.4,to=0.2`.
  *
+ * @param call - what messages of errors begin with
  * @throws RangeError that names the strategies, or the numbers of the one that is meant
  */
 export function parseMix(text: string, call = 'parseMix'): Mix {

@@ -10,7 +10,7 @@ export interface TableOptions {
   readonly best?: number
   /** Images that a noise level must have seen before it prefers a head; all count equally until then; 200 by default. */
   readonly warmup?: number
-  /** See `cappedWeight`; 5 by default. */
+  /** How many times its own error a head counts at most (math.md, eq. 74), 0 for no bound; 5 by default. */
   readonly cap?: number
 }
 

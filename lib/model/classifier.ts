@@ -44,12 +44,15 @@ export interface ClassifierOptions {
   readonly pool?: Pool
   /** In [0, 1); 0 by default. */
   readonly dropout?: number
+  /** Convolutions resize where residual blocks do not; true by default. */
   readonly convResample?: boolean
+  /** Less memory, about a third more time; false by default. */
   readonly recompute?: boolean
   /** True by default. */
   readonly scaleShiftNorm?: boolean
   /** True by default. */
   readonly resBlockUpDown?: boolean
+  /** Channel order of attention: false, the default, is guided-diffusion's legacy order. */
   readonly newAttentionOrder?: boolean
   /** Groups of the normalisation; 32 by default. */
   readonly normGroups?: number
@@ -266,7 +269,11 @@ export class Classifier extends NativeObject<'classifier'> {
     return this.parameters().reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0)
   }
 
-  /** Checks channels and size of [N, C, H, W]. */
+  /**
+   * Checks channels and size of [N, C, H, W].
+   *
+   * @param call - what messages of errors begin with
+   */
   checkImageShape(call: string, shape: readonly number[]): void {
     const { imageChannels, imageSize, pool, channelMult } = this.config
     const [, channels, ...size] = shape
@@ -283,7 +290,11 @@ export class Classifier extends NativeObject<'classifier'> {
     }
   }
 
-  /** Checks [N] classes. */
+  /**
+   * Checks [N] classes.
+   *
+   * @param call - what messages of errors begin with
+   */
   checkClasses(call: string, y: Int32Array | undefined, count: number): asserts y is Int32Array {
     const { classCount } = this.config
     if (!(y instanceof Int32Array) || y.length !== count) {

@@ -44,10 +44,13 @@ export interface UNetOptions {
   readonly attentionResolutions?: readonly number[]
   /** Attention heads, unless `headChannels` says how wide a head is; 4 by default. */
   readonly attentionHeads?: number
+  /** Attention heads on the way up; -1, as on the way down, by default. */
   readonly attentionHeadsUp?: number
+  /** Channels of an attention head, which a number of heads gives way to; -1, by number of heads, by default. */
   readonly headChannels?: number
   /** In [0, 1); 0 by default. */
   readonly dropout?: number
+  /** Convolutions resize, not means and repetition alone; true by default. */
   readonly convResample?: boolean
   /** 1, 2 or 3 spatial dimensions; 2 by default. */
   readonly dims?: number
@@ -416,7 +419,11 @@ export class UNet extends NativeObject<'unet'> {
     return new UNet(await native().unetCreate(nativeConfig, seed, device), nativeConfig, config, device)
   }
 
-  /** A network from guided-diffusion's constructor options, for its own checkpoints. */
+  /**
+   * A network from guided-diffusion's constructor options, for its own checkpoints.
+   *
+   * @throws RangeError, TypeError for an option out of range or unknown; NativeError for a device that cannot be used
+   */
   static async fromGuidedDiffusion(
     options: RawUNetOptions,
     { seed = 0, device = 'cpu' }: { seed?: number; device?: Device } = {},
@@ -454,7 +461,11 @@ export class UNet extends NativeObject<'unet'> {
     return { heads, imageChannels, learnsVariance, ...(gate && { gate }) }
   }
 
-  /** Checks that height and width survive the down-sampling. */
+  /**
+   * Checks that height and width survive the down-sampling.
+   *
+   * @param call - what messages of errors begin with
+   */
   checkImageShape(call: string, shape: readonly number[]): void {
     const [, channels, ...size] = shape
     if (channels !== this.#native.inChannels) {

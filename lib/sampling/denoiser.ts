@@ -60,6 +60,7 @@ export class Denoiser {
   readonly process: NoiseSchedule
   readonly #options: DenoiserOptions
 
+  /** @throws RangeError for guidance that the network does not allow */
   constructor(unet: UNet, process: NoiseSchedule, options: DenoiserOptions = {}) {
     const call = 'Denoiser'
     const { guidanceScale = 1, guidanceInterval, classifierGuidance } = options

@@ -30,6 +30,7 @@ export interface SampleOptions {
  * Draws images by walking the denoiser's process from the noisiest step to the cleanest.
  *
  * @returns float32 in about [-1, 1], [N, C, H, W], row-major
+ * @throws RangeError, TypeError for options that are wrong; the signal's reason where it stops
  *
  * @example
  * const denoiser = new Denoiser(unet, schedule.respace({ spacing: 'karras', steps: 20 }), { combine: 'v' })

@@ -60,6 +60,7 @@ export interface SolveOptions {
 export interface StepProgress {
   readonly done: number
   readonly total: number
+  /** Timestep of the trained process, possibly fractional. */
   readonly t: number
 }
 

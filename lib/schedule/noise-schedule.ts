@@ -21,20 +21,32 @@ export interface NoiseScheduleOptions {
   readonly betas?: Float64Array
 }
 
-/** Tables of a process, float64, one entry a timestep. */
+/** Tables of a process, float64, one entry a timestep (math.md, eq. 1 and 8). */
 export interface ScheduleTables {
+  /** Variance that each step adds. */
   readonly beta: Float64Array
+  /** Share of the signal's power that is left. */
   readonly alphaBar: Float64Array
+  /** alphaBar one step nearer to the image, 1 at the first. */
   readonly alphaBarPrev: Float64Array
+  /** alphaBar one step further from it, 0 at the last. */
   readonly alphaBarNext: Float64Array
+  /** Factor of xStart in xt. */
   readonly sqrtAlphaBar: Float64Array
+  /** Factor of eps in xt. */
   readonly sqrtOneMinusAlphaBar: Float64Array
   readonly logOneMinusAlphaBar: Float64Array
+  /** 1 / sqrt(alphaBar): factor of xt in xStart where eps is known. */
   readonly sqrtRecipAlphaBar: Float64Array
+  /** sqrt(1 / alphaBar - 1): factor of -eps there. */
   readonly sqrtRecipAlphaBarMinusOne: Float64Array
+  /** Variance of a reverse step, given xStart. */
   readonly posteriorVariance: Float64Array
+  /** Its logarithm, with the second entry in place of the first, which would be that of 0. */
   readonly posteriorLogVarianceClipped: Float64Array
+  /** Factor of xStart in the mean of a reverse step. */
   readonly posteriorMeanXStart: Float64Array
+  /** Factor of xt there. */
   readonly posteriorMeanXt: Float64Array
   /** Signal-to-noise ratio of power, alphaBar / (1 - alphaBar). */
   readonly snr: Float64Array
@@ -103,6 +115,7 @@ export class NoiseSchedule extends NativeObject<'schedule'> {
    * (math.md, "Step spacing").
    *
    * @param t - as in `tables.timestepMap`, possibly fractional
+   * @throws RangeError outside of what this process visits
    */
   alphaBarAt(t: number): number {
     const { alphaBar, snr, timestepMap } = this.tables
@@ -119,6 +132,7 @@ export class NoiseSchedule extends NativeObject<'schedule'> {
    *
    * @param visits - `'250'`, `'ddim25'`, or sections such as `'10,15,20'` or `[10, 15, 20]` (see `spaceTimesteps`); a
    * `StepSpacing`; the ascending timesteps themselves, whole (Int32Array) or fractional (Float64Array); '' keeps all
+   * @throws RangeError for visits that this process does not have
    */
   respace(visits: Visits): NoiseSchedule {
     const kept = timestepsOf(this, visits)

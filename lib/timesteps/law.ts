@@ -13,13 +13,21 @@ export interface TimestepLaw {
   readonly partner?: (t: number) => number
 }
 
-/** A law that is the same at every step, from masses that need not add up to 1. */
+/**
+ * A law that is the same at every step, from masses that need not add up to 1.
+ *
+ * @param call - what messages of errors begin with
+ */
 export function fixedLaw(call: string, name: string, masses: Float64Array): TimestepLaw {
   const probabilities = normalised(call, masses)
   return { name, timestepCount: masses.length, at: () => probabilities }
 }
 
-/** A law on t / T in [0, 1] from its cumulative distribution; timestep t has the mass between t / T and (t + 1) / T. */
+/**
+ * A law on t / T in [0, 1] from its cumulative distribution; timestep t has the mass between t / T and (t + 1) / T.
+ *
+ * @param call - what messages of errors begin with
+ */
 export function lawFromMass(
   call: string,
   name: string,
@@ -36,6 +44,7 @@ export function lawFromMass(
  * A law on log snr, integrated over each timestep's cell: the range of log snr that is nearer to this timestep than to any other. The law is
  * cut off at the ends of the schedule.
  *
+ * @param call - what messages of errors begin with
  * @param mass - of the range from low to high
  */
 export function lawOnLogSnr(
@@ -55,7 +64,11 @@ export function lawOnLogSnr(
 const LEAST_SNR = 1e-6
 const GREATEST_SNR = 1e6
 
-/** Signal-to-noise ratio of each timestep, shape [T], kept within [1e-6, 1e6] (zero terminal SNR has none, and some begin without noise). */
+/**
+ * Signal-to-noise ratio of each timestep, shape [T], kept within [1e-6, 1e6] (zero terminal SNR has none, and some begin without noise).
+ *
+ * @param call - what messages of errors begin with
+ */
 export function clippedSnr(call: string, alphaBar: Float64Array | readonly number[]): Float64Array {
   if (alphaBar.length === 0) throw argumentError(call, 'alphaBar', 'one value a timestep', alphaBar)
   for (const [t, value] of alphaBar.entries()) {
@@ -69,6 +82,8 @@ export function clippedSnr(call: string, alphaBar: Float64Array | readonly numbe
 /**
  * Ends of the timesteps' cells on log snr, shape [T + 1], falling: half-way between neighbours (where t is a half by math.md, eq. 40),
  * and as far beyond the first and the last as their neighbours' half-way is before them.
+ *
+ * @param call - what messages of errors begin with
  */
 export function logSnrEdges(call: string, alphaBar: Float64Array | readonly number[]): Float64Array {
   const logSnr = clippedSnr(call, alphaBar).map(Math.log)

@@ -13,16 +13,18 @@ import type { Solver } from '../sampling/solver.ts'
 import type { NoiseSchedule, Visits } from '../schedule/noise-schedule.ts'
 import type { ImageBatch } from '../tensor.ts'
 
-/** What a preview shows. */
+/** What `drawImages` draws. */
 export interface DrawOptions {
   readonly schedule: NoiseSchedule
   /** Images in all, and their channels, height and width. */
   readonly count: number
+  /** [C, H, W] of each. */
   readonly image: readonly [channels: number, height: number, width: number]
   /** Index of the first image, 0 by default: images `first` to `first + count - 1` of the seed are drawn. */
   readonly first?: number
   /** Images drawn at once; all by default. Image k is the same whatever it is, but for rounding. */
   readonly batchSize?: number
+  /** Keys all noise: image k of a seed is always the same. */
   readonly seed: number
   /** Which timesteps are visited: `'250'`, `'ddim25'`, sections, a spacing; what `NoiseSchedule.respace` takes. */
   readonly respacing: Visits
@@ -30,6 +32,7 @@ export interface DrawOptions {
   readonly solver?: Solver | undefined
   /** Short for `solver: { name: 'ddim', eta }`. */
   readonly eta?: number | undefined
+  /** Which prediction is used; see `DenoiserOptions`, where it may be left out. */
   readonly combine: Combine
   /** Variance of the ancestral sampler; what the network learned, else `fixedLarge`, by default. */
   readonly variance?: VarianceType
@@ -50,7 +53,11 @@ export interface DrawOptions {
   readonly onProgress?: (done: number, total: number) => void
 }
 
-/** Draws images in batches; float32 in about [-1, 1], [count, C, H, W]. */
+/**
+ * Draws images in batches; float32 in about [-1, 1], [count, C, H, W].
+ *
+ * @throws RangeError, TypeError for options that do not fit the network; the signal's reason where it stops
+ */
 export async function drawImages(unet: UNet, options: DrawOptions): Promise<ImageBatch> {
   const {
     schedule,

@@ -247,7 +247,7 @@ export const RUN_SHAPE = {
   ...TIMESTEP_SHAPE,
 } as const satisfies Record<string, z.ZodType>
 
-/** Options of `run`; `data` and `steps` are required. */
+/** Options of `run`, those of `trislot train` in camelCase; `data` and `steps` are required. `trislot train --help` says what each means. */
 export type RunOptions = z.input<z.ZodObject<typeof RUN_SHAPE>>
 
 type Given = z.output<z.ZodObject<typeof RUN_SHAPE>>
@@ -269,6 +269,7 @@ const NETWORK_KEYS = [
 /**
  * Checks options, fills in preset and defaults, cuts slots, and names the run's folder.
  *
+ * @param call - what messages of errors begin with
  * @throws RangeError that lists unknown options (with the nearest name) and wrong values
  */
 export async function runConfig(asked: RunOptions, call = 'run'): Promise<RunConfig> {

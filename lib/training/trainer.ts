@@ -36,7 +36,7 @@ export interface LossOptions {
    * head; `rescaledKl`: times T (math.md, eq. 12a; improved DDPM, section 3).
    */
   readonly kind?: LossKind
-  /** Space in which heads are compared; `own` is the paper's, `xStart` the one in which they can be compared. */
+  /** Space in which heads are compared; `own`, the default, is the paper's, `xStart` one in which they can be compared. */
   readonly compare?: Space
   /**
    * How much each head's error counts (math.md, eq. 15 and 60); `mean` by default. `min` (the paper): the smallest of each
@@ -48,7 +48,7 @@ export interface LossOptions {
   readonly choose?: Choose
   /** Space of the back-propagated error, that is, its weight over timesteps; `own` by default. */
   readonly space?: Space
-  /** Standard deviation of the pixels, for space F; 0.5 by default. */
+  /** Standard deviation of the pixels, at least 1e-6, for space F; 0.5 by default. */
   readonly sigmaData?: number
 }
 
@@ -68,6 +68,7 @@ export interface LossScaleOptions {
 export interface TrainerOptions {
   /** Keys noise and dropout; 0 by default. */
   readonly seed?: number
+  /** The mean of the heads' errors, each in its own unit, by default. */
   readonly loss?: LossOptions
   /** Variance of the reverse process: `learnedRange` by default where the network learns one, else `fixedLarge`. */
   readonly variance?: VarianceType
@@ -75,21 +76,24 @@ export interface TrainerOptions {
   readonly boundWeight?: number
   /** Tell the network t x 1000 / T instead of t, as improved-diffusion's networks expect; false by default. */
   readonly rescalesTimesteps?: boolean
+  /** Rate of Adam's first moment, in [0, 1); 0.9 by default. */
   readonly beta1?: number
+  /** Rate of Adam's second moment, in [0, 1); 0.999 by default. */
   readonly beta2?: number
   /** Guard of Adam's division; 1e-8 by default. */
   readonly tiny?: number
+  /** AdamW's; 0 by default. */
   readonly weightDecay?: number
   /** Decay norms and biases too, as guided-diffusion does; false by default. */
   readonly decayAll?: boolean
-  /** Rates of the moving averages, per step; `[0.9999]` by default, `[]` for none. */
+  /** Rates of the moving averages, per step, in [0, 1] and all different; `[0.9999]` by default, `[]` for none. */
   readonly emaRates?: readonly number[]
   /** Begin averages with rate (1 + n) / (10 + n); true by default. */
   readonly emaWarmsUp?: boolean
   /** Greatest gradient norm; 0 clips nothing; 1 by default. */
   readonly clipNorm?: number
   /**
-   * Chance of an example to be trained with the null class instead of its own, which classifier-free guidance needs
+   * Chance, in [0, 1], of an example to be trained with the null class instead of its own, which classifier-free guidance needs
    * (Ho & Salimans 2022, algorithm 1; 0.1 to 0.2 there). Needs a network with `nullClass`. 0 by default.
    */
   readonly labelDropout?: number
@@ -97,10 +101,11 @@ export interface TrainerOptions {
   readonly microBatch?: number
   /** Add the mean losses of the parts up, as guided-diffusion does: k parts give a k times larger gradient. False by default. */
   readonly sumsMicroBatches?: boolean
+  /** Of convolutions and attention; `fp32` by default. */
   readonly precision?: Precision
   /** For precision fp16 only: a gradient that overflows is skipped and halves the scale. */
   readonly lossScale?: LossScaleOptions
-  /** What a loss or gradient that is not finite does: `stop` throws, `skip` changes nothing and goes on. */
+  /** What a loss or gradient that is not finite does: `stop`, the default, throws, `skip` changes nothing and goes on. */
   readonly nonFinite?: 'stop' | 'skip'
   /** Consecutive skips after which `skip` gives up; 10 by default. */
   readonly nonFiniteLimit?: number
@@ -417,7 +422,11 @@ export class Trainer extends NativeObject<'trainer'> {
     return labels.map((label, i) => (random.at(this.#step, i).uniform() < labelDropout ? nullClass : label))
   }
 
-  /** The network over the average of its weights with this rate; it shares the average, so it moves as training goes on. */
+  /**
+   * The network over the average of its weights with this rate; it shares the average, so it moves as training goes on.
+   *
+   * @throws RangeError for a rate of which no average is kept
+   */
   async averaged(rate: number = this.config.emaRates[0] ?? 0): Promise<UNet> {
     const index = this.config.emaRates.indexOf(rate)
     if (index === -1) {

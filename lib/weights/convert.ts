@@ -22,6 +22,7 @@ export interface Conversion {
  * of its network as JSON. Types stay what they are. A .pt is a flat state dict that `torch.load(weights_only=True)` reads.
  *
  * @param options - as for `describeModel`; what is not known is left out of the JSON
+ * @param call - what messages of errors begin with
  * @throws RangeError for another extension; CheckpointError for a file that cannot be read or written
  *
  * @example

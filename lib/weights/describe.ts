@@ -66,6 +66,7 @@ export interface DescribedModel extends ModelDescription {
  * Looked at in this order: `given`; `config`, or without it `NAME.json` beside `NAME.pt`, or the registry of published files
  * (name and all shapes must agree); the shapes of the tensors.
  *
+ * @param call - what messages of errors begin with
  * @throws RangeError that names everything that is not known and how to give it; CheckpointError for a file that cannot be
  * read or whose tensors are not those of the description
  *

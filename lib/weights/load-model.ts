@@ -18,11 +18,14 @@ export interface LoadedModel {
 /**
  * Makes a network of a file of weights, so that it can be sampled from, measured or trained on.
  *
+ * @param call - what messages of errors begin with
  * @throws as `describeModel` does
  *
  * @example
  * const { unet, schedule, model } = await loadModel('lsun_bedroom.pt')
- * const options = { schedule, rescalesTimesteps: model.rescalesTimesteps, count: 4, image: [3, 256, 256] }
+ * const { rescalesTimesteps } = model
+ * const picture = { schedule, rescalesTimesteps, count: 4, image: [3, 256, 256], seed: 0, respacing: 'ddim25', eta: 0, combine: 'eps' } as const
+ * await writeGrid('bedrooms.png', await drawImages(unet, picture))
  */
 export async function loadModel(
   path: string,
