@@ -135,11 +135,5 @@ async function openImages(
   }
   const isFolder = (await stat(source).catch(() => undefined))?.isDirectory() ?? false
   const crop = isFolder && size !== undefined ? { size, check: 'none' as const, cacheBytes: 0 } : {}
-  return openDataset(source, crop).catch((error: Error) => {
-    error.message = error.message.replace(
-      /^openDataset: expected source /,
-      `trislot evaluate: expected --${option} `,
-    )
-    throw error
-  })
+  return openDataset(source, crop, 'trislot evaluate', `--${option}`)
 }

@@ -65,3 +65,13 @@ export function duration(ms: number): string {
   const [hours, minutes] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60]
   return hours > 0 ? `${hours}:${pad(minutes)}:${pad(seconds % 60)}` : `${minutes}:${pad(seconds % 60)}`
 }
+
+/** `line`, with another line before the first that it is given: once there is something to say. */
+export function lineAfter(heading: string, line: (text: string) => void): (text: string) => void {
+  let isSaid = false
+  return (text) => {
+    if (!isSaid) line(heading)
+    isSaid = true
+    line(text)
+  }
+}

@@ -6,7 +6,7 @@ import {
 import { type ClassifierHooks, runClassifier } from '../training/classifier-run.ts'
 import { onInterrupt } from './interrupt.ts'
 import { helpText, inWordsOf, parseOptions } from './options.ts'
-import { streamProgress } from './progress.ts'
+import { lineAfter, streamProgress } from './progress.ts'
 import { asUsage } from './usage.ts'
 
 const NOTES = `The classifier must be trained with the noise schedule of the network that it is to guide.
@@ -29,7 +29,6 @@ export async function trainClassifierCommand(argv: readonly string[]): Promise<n
     inWordsOf(call, CLASSIFIER_SHAPE, () => classifierRunConfig(options as ClassifierRunOptions, call)),
   )
   const progress = streamProgress()
-  let isNamed = false
   const interrupts = onInterrupt(
     progress.line,
     'stopping after this step, then saving; Ctrl-C again leaves at once',
@@ -38,11 +37,7 @@ export async function trainClassifierCommand(argv: readonly string[]): Promise<n
   try {
     const hooks: ClassifierHooks = {
       signal: interrupts.signal,
-      log(line) {
-        if (!isNamed) progress.line(`run ${config.run}`) // once there is something to say of it
-        isNamed = true
-        progress.line(line)
-      },
+      log: lineAfter(`run ${config.run}`, progress.line),
       onReport({ step, total, loss, accuracy1, imagesPerSecond, validation }) {
         smooth = smooth
           ? { loss: 0.95 * smooth.loss + 0.05 * loss, accuracy: 0.95 * smooth.accuracy + 0.05 * accuracy1 }

@@ -7,7 +7,7 @@ import { type RunHooks, run } from '../training/run.ts'
 import { RUN_SHAPE, type RunOptions, runConfig } from '../training/run-config.ts'
 import { onInterrupt } from './interrupt.ts'
 import { helpText, inWordsOf, parseOptions } from './options.ts'
-import { streamProgress } from './progress.ts'
+import { lineAfter, streamProgress } from './progress.ts'
 import { asUsage } from './usage.ts'
 
 const SHAPE = {
@@ -44,7 +44,6 @@ export async function trainCommand(argv: readonly string[]): Promise<number> {
     inWordsOf(call, SHAPE, () => runConfig(runOptions as unknown as RunOptions, call)),
   )
   const progress = streamProgress()
-  let isNamed = false
   const interrupts = onInterrupt(
     progress.line,
     'stopping after this step, then saving; Ctrl-C again leaves at once',
@@ -53,11 +52,7 @@ export async function trainCommand(argv: readonly string[]): Promise<number> {
   try {
     const hooks: RunHooks = {
       signal: interrupts.signal,
-      log(line) {
-        if (!isNamed) progress.line(`run ${config.run}`) // once there is something to say of it
-        isNamed = true
-        progress.line(line)
-      },
+      log: lineAfter(`run ${config.run}`, progress.line),
       onReport(report) {
         if (Number.isFinite(report.loss))
           loss = loss === undefined ? report.loss : 0.95 * loss + 0.05 * report.loss

@@ -31,13 +31,22 @@ const ACCEPTED = [
  * Opens images by one word: `digits`, `emoji`, a folder of pictures, a `.npz` file, CIFAR-10's binary folder or file,
  * or an IDX file.
  *
+ * @param call - what messages of errors begin with
+ * @param name - what they call the source
  * @throws DataError that lists what is accepted
  * @example
  * const dataset = await openDataset('flowers', { size: 64 })
  */
-export async function openDataset(source: string, options: OpenOptions = {}): Promise<ImageDataset> {
+export async function openDataset(
+  source: string,
+  options: OpenOptions = {},
+  call = 'openDataset',
+  name = 'source',
+): Promise<ImageDataset> {
+  const unknown = (got: string) =>
+    new DataError(`${call}: expected ${name} to be one of ${ACCEPTED}; got ${got}`, source)
   if (typeof source !== 'string' || source === '') {
-    throw argumentError('openDataset', 'source', `one of ${ACCEPTED}`, source, { kind: 'type' })
+    throw argumentError(call, name, `one of ${ACCEPTED}`, source, { kind: 'type' })
   }
   if (source === 'digits') return digits(options as DigitsOptions)
   if (source === 'emoji') return emojiPictures(options as EmojiOptions)
@@ -45,7 +54,7 @@ export async function openDataset(source: string, options: OpenOptions = {}): Pr
   if (!status) {
     const guess = nearest(source, ['digits', 'emoji'])
     const hint = guess ? ` (did you mean ${guess}?)` : ''
-    throw unknown(source, `no such file or folder ${source}${hint}`)
+    throw unknown(`no such file or folder ${source}${hint}`)
   }
   if (status.isDirectory()) {
     if (await isCifarFolder(source)) return cifar10(source, options)
@@ -58,18 +67,14 @@ export async function openDataset(source: string, options: OpenOptions = {}): Pr
     }
     return imageFolder(source, options as ImageFolderOptions)
   }
-  const name = basename(source).toLowerCase()
-  if (name.endsWith('.npz')) return npz(source, options)
-  if (name.endsWith('.bin')) return cifar10(source, options)
-  if (/idx3|\.idx(\.gz)?$/.test(name)) {
+  const file = basename(source).toLowerCase()
+  if (file.endsWith('.npz')) return npz(source, options)
+  if (file.endsWith('.bin')) return cifar10(source, options)
+  if (/idx3|\.idx(\.gz)?$/.test(file)) {
     checkKnownOptions('openDataset', options, ['count'])
     return idx(source, options as IdxOptions)
   }
-  throw unknown(source, `the file ${source}`)
-}
-
-function unknown(source: string, got: string): DataError {
-  return new DataError(`openDataset: expected source to be one of ${ACCEPTED}; got ${got}`, source)
+  throw unknown(`the file ${source}`)
 }
 
 async function isCifarFolder(folder: string): Promise<boolean> {

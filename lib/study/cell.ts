@@ -231,6 +231,7 @@ export async function runCell(
   }
 
   async function trained(): Promise<CellResult | undefined> {
+    const version = sourceVersion() // before training: a commit meanwhile did not train this
     const result = await run(options, {
       ...(signal && { signal }),
       ...(log && { log }),
@@ -244,7 +245,7 @@ export async function runCell(
     const secondsPerStep = await meanStepSeconds(folder)
     const measured: CellResult = {
       ...{ format: 1, arm: arm.name, seed, options: optionsHash(arm, seed), evaluation, settings: arm.evaluate },
-      ...{ version: sourceVersion(), step: result.step, imagesSeen: result.step * batchSize },
+      ...{ version, step: result.step, imagesSeen: result.step * batchSize },
       trainSeconds: secondsPerStep * result.step,
       imagesPerSecond: batchSize / secondsPerStep,
       heldOut,

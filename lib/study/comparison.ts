@@ -130,22 +130,23 @@ function compareMetric(
   })
   const astray = cells.filter((cell) => isAstray(cell, metric)).length
   if (values.length + astray === 0) return undefined
-  const pairs = cells.flatMap((cell): CellPair[] => {
+  const twins = cells.flatMap((cell) => {
     const twin = controls.find(({ seed }) => seed === cell.seed)
-    const [arm, control] = [metricValue(cell, metric), twin && metricValue(twin, metric)]
-    return twin && arm !== undefined && control !== undefined && isComparable(cell, twin, metric)
+    return twin ? [{ cell, twin }] : []
+  })
+  const pairs = twins.flatMap(({ cell, twin }): CellPair[] => {
+    const [arm, control] = [metricValue(cell, metric), metricValue(twin, metric)]
+    return arm !== undefined && control !== undefined && isComparable(cell, twin, metric)
       ? [{ cell, twin, arm, control }]
       : []
   })
-  const arm = pairs.map((pair) => pair.arm)
-  const control = pairs.map((pair) => pair.control)
-  const isWhole = cells.every((cell) => {
-    const twin = controls.find(({ seed }) => seed === cell.seed)
-    return !twin || (!isAstray(cell, metric) && !isAstray(twin, metric))
-  })
-  const relative = isWhole ? relativeDifference(arm, control) : NONE
+  const isWhole = !twins.some(({ cell, twin }) => isAstray(cell, metric) || isAstray(twin, metric))
+  const compared = isWhole ? pairs : []
+  const arm = compared.map((pair) => pair.arm)
+  const control = compared.map((pair) => pair.control)
+  const relative = relativeDifference(arm, control)
   const spread = relative.standardDeviation
-  const shares = pairs.map((pair) => pair.arm / pair.control - 1)
+  const shares = compared.map((pair) => pair.arm / pair.control - 1)
   const mean = (sample: readonly number[]) => sample.reduce((a, b) => a + b, 0) / sample.length
   const { low, high } =
     relative.n < 2 ? { low: Number.NaN, high: Number.NaN } : bootstrapInterval(shares, mean, options)
@@ -155,14 +156,14 @@ function compareMetric(
     mean: values.length > 0 ? mean(values.map(({ value }) => value)) : Number.NaN,
     values,
     astray,
-    difference: isWhole && pairs.length > 0 ? pairedDifference(arm, control) : NONE,
+    difference: compared.length > 0 ? pairedDifference(arm, control) : NONE,
     relative,
     bootstrap: { low, high },
     p: relative.p,
     holmP: Number.NaN,
-    detectable: minimumDetectableEffect(spread, pairs.length),
+    detectable: minimumDetectableEffect(spread, compared.length),
     pairsForOnePercent: spread > 0 && spread < 10 ? pairsNeeded(spread, 0.01) : Number.NaN,
-    ...(isWhole && compareTimesteps(pairs, metric)),
+    ...compareTimesteps(compared, metric),
   }
 }
 

@@ -128,16 +128,14 @@ export async function runStudy(given: StudyOptions, options: StudyRunOptions = {
     }
     await Promise.all(Array.from({ length: Math.min(jobs, waiting.length) }, work))
   }
-  const finished = async (some: readonly { readonly arm: StudyArm; readonly seed: number }[]) => {
-    const found = await Promise.all(some.map(({ arm, seed }) => readFinishedCell(study, arm, seed)))
-    return found.filter((result) => result !== undefined)
-  }
-  const results = await finished(cells)
-  // Of everything that is there: a report of a few arms would lack the control, and correct for fewer comparisons than were made.
-  const table = await writeStudyReport(
-    study,
-    await finished(study.seeds.flatMap((seed) => study.arms.map((arm) => ({ arm, seed })))),
+  const everything = study.seeds.flatMap((seed) =>
+    study.arms.map((arm) => readFinishedCell(study, arm, seed)),
   )
+  const finished = (await Promise.all(everything)).filter((result) => result !== undefined)
+  // Of everything that is there: a report of a few arms would lack the control, and correct for fewer comparisons than were made.
+  const table = await writeStudyReport(study, finished)
+  const asked = new Set(cells.map(({ name }) => name))
+  const results = finished.filter(({ arm, seed }) => asked.has(`${arm}/seed-${seed}`))
   if (exportTo !== undefined) await exportCells(exportTo, results)
   const wasStopped = Boolean(signal?.aborted) && results.length < cells.length
   return { out: study.out, results, table, failures, wasStopped }

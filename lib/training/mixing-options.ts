@@ -50,7 +50,7 @@ export function mixOptions(call: string, given: LossWords) {
     }
     return {}
   }
-  const { name, loss, spaces, hasCourse } = parseMix(words, call)
+  const { name, loss, heads, spaces, hasCourse } = parseMix(words, call)
   for (const key of ['choose', 'compare'] as const) {
     if (given[key] === undefined || given[key] === loss[key]) continue
     throw argumentError(call, key, `absent or ${loss[key]} with mix ${name}`, given[key])
@@ -68,8 +68,8 @@ export function mixOptions(call: string, given: LossWords) {
   return {
     ...{ ...loss, space },
     ...(hasCourse && { mixSteps: mixSteps ?? steps }),
-    // A head more would never be trained, and samplers would read it.
-    ...(name === 'merge' && given.heads === undefined && { heads: ['xStart', 'eps'] as Head[] }),
+    // The heads that it needs are all that it trains: one more would be read by samplers all the same.
+    ...(heads.length > 0 && given.heads === undefined && { heads: [...heads] }),
   }
 }
 

@@ -121,9 +121,8 @@ export async function run(options: RunOptions, hooks: RunHooks = {}): Promise<Ru
 export async function openImages(config: RunConfig, name = 'data'): Promise<ImageDataset> {
   const { data, classes } = config
   const options = datasetOptions(config)
-  const dataset = await openDataset(data, options).catch((error: Error) => {
+  const dataset = await openDataset(data, options, 'run', name).catch((error: Error) => {
     // What the source refuses, by the names that a run has for it.
-    error.message = error.message.replace(/^openDataset: expected source /, `run: expected ${name} `)
     const stray = Object.entries(options).find(([key]) =>
       new RegExp(`got unknown .*\\b${key}\\b`).test(error.message),
     )

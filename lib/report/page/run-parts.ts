@@ -48,12 +48,9 @@ export async function runParts(run: RunFolder, level: 2 | 3): Promise<Html[]> {
   const slots = slotEdges(run)
   const examples = examplesFigure(run)
   const timesteps = await figures([...timestepFigures(run), ...(examples ? [examples] : [])])
+  const training = isEmpty ? html`<p>No step is logged yet.</p>` : await figures(trainingFigures(run))
   const parts = [
-    isOnlyMeasured
-      ? undefined
-      : isEmpty
-        ? section('Training', level, [html`<p>No step is logged yet.</p>`])
-        : section('Training', level, [await figures(trainingFigures(run))]),
+    isOnlyMeasured ? undefined : section('Training', level, [training]),
     section(
       'Timesteps',
       level,
