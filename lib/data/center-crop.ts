@@ -8,6 +8,9 @@ import {
   type Sliced,
 } from './pillow-resize.ts'
 
+/** Pixels that covering a size may take in any case: 200 MB of RGB. A thin strip would take any amount. */
+const MOST_PIXELS = 2 ** 26
+
 /** Height and width of the wanted image. */
 export type Size = readonly [height: number, width: number]
 
@@ -17,6 +20,7 @@ export type Size = readonly [height: number, width: number]
  * of the two scales.
  *
  * @returns [H, W, C] of the wanted size
+ * @throws RangeError for a strip so thin that covering the size would take too much memory
  */
 export function centerCrop(image: Pixels, size: Size): Pixels {
   return finish(centerCropSliced(image, size))
@@ -77,12 +81,15 @@ function* halve(image: Pixels, [height, width]: Size): Sliced<Pixels> {
 function* cover(image: Pixels, size: Size): Sliced<Pixels> {
   const halved = yield* halve(image, size)
   const scale = Math.max(size[0] / halved.height, size[1] / halved.width)
-  return yield* resize(
-    halved,
-    roundHalfToEven(halved.width * scale),
-    roundHalfToEven(halved.height * scale),
-    'bicubic',
-  )
+  const [height, width] = [roundHalfToEven(halved.height * scale), roundHalfToEven(halved.width * scale)]
+  const most = Math.max(MOST_PIXELS, image.height * image.width, 4 * size[0] * size[1])
+  if (height * width > most) {
+    const got = `${height}x${width} for one of ${image.height}x${image.width}`
+    throw new RangeError(
+      `crop: expected a picture that covers ${size.join('x')} in ${most} pixels, got ${got}`,
+    )
+  }
+  return yield* resize(halved, width, height, 'bicubic')
 }
 
 function resize(image: Pixels, width: number, height: number, filter: PillowFilter): Sliced<Pixels> {

@@ -9,6 +9,7 @@ import { readBinary } from './read-binary.ts'
 export const CIFAR10_CLASSES = 'airplane automobile bird cat deer dog frog horse ship truck'.split(' ')
 
 const RECORD = 1 + 3 * 32 * 32 // label, then red, green and blue planes
+const WHOLE = 60_000 * RECORD // all of CIFAR-10: no gzip file of it is larger
 
 /** Options of `cifar10`. */
 export interface Cifar10Options {
@@ -58,7 +59,7 @@ async function filesOf(source: string, split: 'train' | 'test'): Promise<string[
 }
 
 async function readBatch(file: string): Promise<Uint8Array> {
-  const bytes = await readBinary('cifar10', file)
+  const bytes = await readBinary('cifar10', file, () => WHOLE)
   const name = join(basename(dirname(file)), basename(file))
   if (bytes.length === 0 || bytes.length % RECORD !== 0) {
     const rest = `${bytes.length} bytes (${Math.floor(bytes.length / RECORD)} records and ${bytes.length % RECORD} bytes)`

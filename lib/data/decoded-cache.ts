@@ -7,6 +7,7 @@ import { basename, dirname, join, resolve } from 'node:path'
 import { DataError } from '../errors.ts'
 import { makeFolder } from '../folder.ts'
 import type { ImageFile } from './list-images.ts'
+import { readFully } from './read-binary.ts'
 
 const MAGIC = Buffer.from('trislot images 1\n', 'latin1')
 
@@ -50,12 +51,12 @@ export async function openCache(
     if (size < MAGIC.length + 4) return undefined
     const magic = Buffer.alloc(MAGIC.length)
     const tail = Buffer.alloc(4)
-    await handle.read(magic, 0, magic.length, 0)
-    await handle.read(tail, 0, 4, size - 4)
+    await readFully(handle, magic, 0)
+    await readFully(handle, tail, size - 4)
     const jsonBegin = size - 4 - tail.readUInt32LE()
     if (!magic.equals(MAGIC) || jsonBegin < MAGIC.length) return undefined
     const json = Buffer.alloc(size - 4 - jsonBegin)
-    await handle.read(json, 0, json.length, jsonBegin)
+    await readFully(handle, json, jsonBegin)
     const { files, skipped } = JSON.parse(json.toString('utf8')) as Pick<DecodedImages, 'files' | 'skipped'>
     const begin = MAGIC.length
     if (jsonBegin !== begin + files.length * imageBytes) return undefined
@@ -94,15 +95,15 @@ export async function writeCache(
     await makeFolder(dirname(path))
     const handle = await open(temporary, 'wx')
     try {
-      await handle.write(MAGIC)
+      await handle.appendFile(MAGIC) // unlike `write`, never a part
       const result = await decode(async (image) => {
-        await handle.write(image)
+        await handle.appendFile(image)
       })
       const kept = result.files.map((i) => files[i]!.path)
       const json = Buffer.from(JSON.stringify({ files: kept, skipped: result.skipped }))
       const tail = Buffer.alloc(4)
       tail.writeUInt32LE(json.length)
-      await handle.write(Buffer.concat([json, tail]))
+      await handle.appendFile(Buffer.concat([json, tail]))
       await handle.sync()
     } finally {
       await handle.close()
@@ -128,7 +129,7 @@ async function readSlice(path: string, position: number, length: number): Promis
   const handle = await open(path)
   try {
     const image = new Uint8Array(length)
-    const { bytesRead } = await handle.read(image, 0, length, position)
+    const bytesRead = await readFully(handle, image, position)
     if (bytesRead !== length) {
       throw new DataError(
         `imageFolder: expected ${length} bytes at ${position} of ${path}, got ${bytesRead}`,

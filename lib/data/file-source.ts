@@ -40,9 +40,10 @@ export class FileSource {
     const known = this.memory.get(path)
     if (known instanceof Uint8Array) return known
     const pixels = known ?? (await this.decode(path))
-    const image = toPlanes(
-      await inSlices(random ? randomCropSliced(pixels, size, random) : centerCropSliced(pixels, size)),
-    )
+    const cropped = random ? randomCropSliced(pixels, size, random) : centerCropSliced(pixels, size)
+    const image = await inSlices(cropped).then(toPlanes, (cause: Error) => {
+      throw this.unfit(path, `that can be cropped to ${size.join('x')}`, cause)
+    })
     if (!known) this.keep(path, crop === 'random' ? pixels : image)
     return image
   }
@@ -77,25 +78,26 @@ export class FileSource {
     if (this.running >= this.settings.concurrency) {
       await new Promise<void>((resolve) => this.waiting.push(resolve)) // the place is handed over, `running` stays
     } else this.running++
-    const file = join(this.folder, path)
     try {
       const { channels, alpha, crop, size } = this.settings
-      const pixels = toChannels(await decodeImage(await readFile(file), sharp), channels, alpha)
+      const bytes = await readFile(join(this.folder, path))
+      const pixels = toChannels(await decodeImage(bytes, sharp), channels, alpha)
       return crop === 'random' ? await inSlices(halveForRandomCrop(pixels, size)) : pixels
     } catch (cause) {
-      const reason = String((cause as Error).message).split('\n')[0]
-      throw new DataError(
-        `imageFolder: expected ${file} to be a picture that decodes, got "${reason}"`,
-        file,
-        {
-          cause,
-        },
-      )
+      throw this.unfit(path, 'that decodes', cause as Error)
     } finally {
       const next = this.waiting.shift()
       if (next) next()
       else this.running--
     }
+  }
+
+  private unfit(path: string, what: string, cause: Error): DataError {
+    const file = join(this.folder, path)
+    const reason = String(cause.message).split('\n')[0]
+    return new DataError(`imageFolder: expected ${file} to be a picture ${what}, got "${reason}"`, file, {
+      cause,
+    })
   }
 
   /** Kept until the memory is spent and never evicted: with a new order every epoch, older is not less useful. */

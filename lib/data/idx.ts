@@ -44,22 +44,27 @@ export async function idx(file: string, options: IdxOptions = {}): Promise<Image
 }
 
 async function readIdx(file: string, rank: 1 | 3): Promise<{ data: Uint8Array; shape: number[] }> {
-  const bytes = await readBinary('idx', file)
   const headerSize = 4 + 4 * rank
   const fail = (what: string, got: string) => new DataError(`idx: expected ${file} ${what}, got ${got}`, file)
-  if (bytes.length < headerSize)
-    throw fail(`to start with a header of ${headerSize} bytes`, `${bytes.length} bytes`)
-  const magic = bytes.readUInt32BE(0)
-  if (magic !== 0x800 + rank) {
-    const kind = rank === 3 ? 'images (uint8, 3 dimensions)' : 'labels (uint8, 1 dimension)'
-    throw fail(
-      `to start with 0x0000080${rank}, the magic of IDX ${kind}`,
-      `0x${magic.toString(16).padStart(8, '0')}`,
-    )
+  const shapeOf = (head: Buffer): number[] => {
+    if (head.length < headerSize)
+      throw fail(`to start with a header of ${headerSize} bytes`, `${head.length} bytes`)
+    const magic = head.readUInt32BE(0)
+    if (magic !== 0x800 + rank) {
+      const kind = rank === 3 ? 'images (uint8, 3 dimensions)' : 'labels (uint8, 1 dimension)'
+      throw fail(
+        `to start with 0x0000080${rank}, the magic of IDX ${kind}`,
+        `0x${magic.toString(16).padStart(8, '0')}`,
+      )
+    }
+    const shape = Array.from({ length: rank }, (_, i) => head.readUInt32BE(4 + 4 * i))
+    if (shape.includes(0)) throw fail('to hold at least one image', `shape [${shape.join(', ')}]`)
+    return shape
   }
-  const shape = Array.from({ length: rank }, (_, i) => bytes.readUInt32BE(4 + 4 * i))
-  if (shape.includes(0)) throw fail('to hold at least one image', `shape [${shape.join(', ')}]`)
-  const size = shape.reduce((product, side) => product * side, 1)
+  const sizeOf = (shape: number[]) => shape.reduce((product, side) => product * side, 1)
+  const bytes = await readBinary('idx', file, (head) => headerSize + sizeOf(shapeOf(head)))
+  const shape = shapeOf(bytes)
+  const size = sizeOf(shape)
   if (bytes.length !== headerSize + size) {
     throw fail(
       `to hold ${headerSize} + ${size} bytes for shape [${shape.join(', ')}]`,

@@ -20,7 +20,7 @@ export interface ImageFolderOptions {
   crop?: 'center' | 'random'
   /** Where classes come from. Default `none`. */
   labels?: LabelMode
-  /** A file that does not decode is an error (default), or is left out and listed in `skipped`. */
+  /** A file that does not decode, or is too thin to crop, is an error (default), or is left out and listed in `skipped`. */
   badFiles?: 'error' | 'skip'
   /** `decode` (default) decodes every file at the start and keeps what fits; `none` finds bad files when they are met. */
   check?: 'decode' | 'none'

@@ -3,6 +3,7 @@ import { promisify } from 'node:util'
 import { inflateRaw } from 'node:zlib'
 import { DataError } from '../errors.ts'
 import { crc32 } from './crc32.ts'
+import { readFully } from './read-binary.ts'
 
 /** One file inside a zip file. */
 interface ZipEntry {
@@ -25,8 +26,6 @@ export interface ZipFile {
   bytes(begin: number, length: number): Promise<Buffer>
   close(): Promise<void>
 }
-
-const CHUNK = 2 ** 24
 
 /**
  * Opens a zip file (stored or deflated entries, also zip64), as numpy's `savez` writes them.
@@ -150,11 +149,8 @@ async function readAt(handle: FileHandle, position: number, length: number, fail
     throw fail(`to be at least ${position + length} bytes long`, `${size}; the file is cut short`)
   }
   const out = Buffer.allocUnsafe(length)
-  for (let at = 0; at < length; ) {
-    const { bytesRead } = await handle.read(out, at, Math.min(CHUNK, length - at), position + at)
-    if (bytesRead === 0)
-      throw fail(`to hold byte ${position + at}`, 'its end; the file was cut short meanwhile')
-    at += bytesRead
-  }
+  const bytesRead = await readFully(handle, out, position)
+  if (bytesRead < length)
+    throw fail(`to hold byte ${position + bytesRead}`, 'its end; the file was cut short meanwhile')
   return out
 }

@@ -55,6 +55,15 @@ describe('centerCrop', () => {
     expect(centerCrop(image, [8, 8]).data).to.deep.equal(image.data)
   })
 
+  it('refuses a strip so thin that covering the size would take gigabytes', () => {
+    const strip = { data: new Uint8Array(100_000), width: 1, height: 100_000, channels: 1 }
+    expect(() => centerCrop(strip, [64, 64])).to.throw(
+      RangeError,
+      'crop: expected a picture that covers 64x64 in 67108864 pixels, got 6400000x64 for one of 100000x1',
+    )
+    expect(centerCrop(strip, [2, 2]).data.length).to.equal(4)
+  })
+
   it('covers a size that is not square and takes the middle', () => {
     const crop = centerCrop(formula(131, 97, 3), [10, 40])
     expect([crop.height, crop.width, crop.data.length]).to.deep.equal([10, 40, 1200])

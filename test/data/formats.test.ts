@@ -10,6 +10,7 @@ import { idx } from '../../lib/data/idx.ts'
 import { type NpyArray, writeNpy } from '../../lib/data/npy.ts'
 import { npz, npzOnDisk, readNpz, writeNpz, writeSamplesNpz } from '../../lib/data/npz.ts'
 import { writeNpzStream } from '../../lib/data/npz-stream.ts'
+import { readFully } from '../../lib/data/read-binary.ts'
 import { toUint8 } from '../../lib/data/to-uint8.ts'
 import type { DataError } from '../../lib/errors.ts'
 
@@ -87,6 +88,15 @@ describe('idx', () => {
     )
   })
 
+  it('unpacks gzip only as far as the header says', async () => {
+    const bomb = await put('a', gzipSync(Buffer.concat([images, Buffer.alloc(2 ** 26)])))
+    expect((await failure(idx(bomb))).message).to.equal(
+      `idx: expected ${bomb} to unpack to at most 28 bytes, got more`,
+    )
+    await put('a', gzipSync(Buffer.alloc(2 ** 20)))
+    expect((await failure(idx(bomb))).message).to.match(/the magic of IDX images .*, got 0x00000000$/)
+  })
+
   it('refuses labels of another number', async () => {
     const labels = await put('l', idxBytes([3], [0, 1, 2]))
     const file = await put('a', images)
@@ -120,6 +130,11 @@ describe('cifar10', () => {
     await put('data_batch_1.bin', record(1).subarray(0, 3000))
     expect((await failure(cifar10(file))).message).to.match(
       /data_batch_1\.bin to hold whole records of 3073 bytes, got 3000 bytes \(0 records and 3000 bytes\)$/,
+    )
+    const thousand = gzipSync(Buffer.alloc(1000 * 3073))
+    await put('data_batch_1.bin', Buffer.concat(Array(61).fill(thousand)))
+    expect((await failure(cifar10(file))).message).to.equal(
+      `cifar10: expected ${file} to unpack to at most ${60_000 * 3073} bytes, got more`,
     )
     expect((await failure(cifar10(folder, { split: 'test' }))).message).to.equal(
       `cifar10: expected ${folder} to hold test_batch.bin, got none of them`,
@@ -229,6 +244,30 @@ describe('npz', () => {
     expect((await failure(npz(file()))).message).to.equal(
       `npz: expected ${file()} to hold arr_0.npy unchanged, got another CRC; the file is damaged`,
     )
+  })
+
+  it('inflates no further than the zip directory says', async () => {
+    const bytes = Buffer.from(
+      zipSync({ 'arr_0.npy': writeNpy({ data: new Uint8Array(2 ** 20), shape: [2 ** 20] }) }),
+    )
+    bytes.writeUInt32LE(1000, bytes.indexOf('PK\x01\x02') + 24) // the size in the directory
+    await put('a.npz', bytes)
+    expect((await failure(npz(file()))).message).to.equal(
+      `npz: expected ${file()} to hold a whole arr_0.npy, got "Cannot create a Buffer larger than 1000 bytes"`,
+    )
+  })
+
+  it('reads on where a read gives less than it was asked for', async () => {
+    const source = Buffer.from('abcdefgh')
+    const handle = {
+      read: async (out: Uint8Array, at: number, length: number, position: number) => {
+        const bytesRead = source.copy(out, at, position, position + Math.min(3, length))
+        return { bytesRead, buffer: out }
+      },
+    } as Parameters<typeof readFully>[0]
+    const out = Buffer.alloc(6)
+    expect([await readFully(handle, out, 1), out.toString()]).to.deep.equal([6, 'bcdefg'])
+    expect(await readFully(handle, out, 5)).to.equal(3)
   })
 
   it('reads images one by one from an open file, the same as from memory', async () => {

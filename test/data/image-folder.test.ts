@@ -148,6 +148,20 @@ describe('imageFolder', () => {
     ])
   })
 
+  it('names or skips a file that cannot be cropped', async () => {
+    await write('a.png', 8, 8, 3, [9])
+    await write('strip.png', 1, 100_000, 1, [9])
+    const error = await failure({ size: 64 })
+    expect(error.file).to.equal(join(folder, 'strip.png'))
+    expect(error.message).to.equal(
+      `imageFolder: expected ${error.file} to be a picture that can be cropped to 64x64, got ` +
+        '"crop: expected a picture that covers 64x64 in 67108864 pixels, got 6400000x64 for one of 100000x1"',
+    )
+    const dataset = await imageFolder(folder, { size: 64, badFiles: 'skip' })
+    expect(dataset.files).to.deep.equal(['a.png'])
+    expect(dataset.skipped.map(({ file }) => file)).to.deep.equal(['strip.png'])
+  })
+
   it('reports a bad file at next() when it is not checked before', async () => {
     await writeFile(join(folder, 'b.png'), 'not a picture')
     const dataset = await imageFolder(folder, { size: 4, check: 'none' })
