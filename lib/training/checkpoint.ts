@@ -20,6 +20,8 @@ import { Trainer, type TrainerConfig } from './trainer.ts'
 const FORMAT = 1
 const STATE_FILE = 'state.json'
 const STEP_FOLDER = /^step-(\d{8,})$/
+/** A file that is not there, or not where a file can be. Whatever else stops a read may pass: too many open files, rights, a disk. */
+const ABSENT = ['ENOENT', 'ENOTDIR', 'EISDIR', 'ENAMETOOLONG', 'ERR_INVALID_ARG_VALUE']
 
 /** A file of a checkpoint. */
 export interface CheckpointFile {
@@ -51,6 +53,8 @@ export interface CheckpointState<Network = UNetConfig, Training = TrainerConfig>
   readonly sampler: { readonly name: string; readonly state: JsonValue } | null
   /** What the policy of the heads has learned, and the statistics that it keeps; absent without one. */
   readonly mixing?: { readonly name: string; readonly state: JsonValue }
+  /** Steps skipped in a row until then; absent for none. */
+  readonly skips?: number
   /** Whatever the caller wants to find again. */
   readonly extra: JsonValue
   readonly versions: { readonly trislot: string; readonly libtorch: string; readonly node: string }
@@ -98,6 +102,7 @@ export async function writeCheckpoint(
   call: string,
   trainer: {
     readonly step: number
+    readonly skips: number
     readonly schedule: NoiseSchedule
     saveTensors(folder: string): Promise<void>
   },
@@ -108,11 +113,12 @@ export async function writeCheckpoint(
   const { sampler, mixing, imagesSeen = 0, extra = null, keep = 0 } = options
   checkInteger(call, 'keep', keep, 0)
   checkInteger(call, 'imagesSeen', imagesSeen, 0)
-  const { step, schedule } = trainer
+  const { step, skips, schedule } = trainer
   const folder = join(run, 'checkpoints', `step-${String(step).padStart(8, '0')}`)
   const partial = join(run, 'checkpoints', `.partial-${basename(folder)}-${randomUUID()}`)
   try {
     await removePartials(run)
+    const isNew = !(await stat(dirname(folder)).catch(() => undefined))
     await makeFolder(partial)
     await trainer.saveTensors(partial)
     const info = await runtimeInfo()
@@ -124,6 +130,7 @@ export async function writeCheckpoint(
       schedule: describeSchedule(schedule),
       sampler: sampler ? { name: sampler.name, state: sampler.state?.() ?? null } : null,
       ...(mixing && { mixing: { name: mixing.name, state: mixing.state?.() ?? null } }),
+      ...(skips > 0 && { skips }),
       extra,
       versions: {
         trislot: packageVersion(),
@@ -137,6 +144,7 @@ export async function writeCheckpoint(
     await syncFolder(partial)
     await putInPlace(partial, folder)
     await syncFolder(dirname(folder))
+    if (isNew) await syncFolder(run) // which has checkpoints/ now
   } catch (cause) {
     await rm(partial, { recursive: true, force: true }).catch(() => {})
     const { message } = cause as Error
@@ -167,7 +175,8 @@ export async function listCheckpoints(run: string): Promise<string[]> {
  *
  * @param options.onUnreadable - told of each newer one that is passed over, and why
  * @returns undefined when the run has no checkpoint at all
- * @throws CheckpointError when there are checkpoints and none can be read
+ * @throws CheckpointError when there are checkpoints and none is whole, or when one cannot be looked at now, such as for
+ * too many open files or missing rights
  */
 export async function latestCheckpoint(
   run: string,
@@ -180,7 +189,7 @@ export async function latestCheckpoint(
       await readCheckpoint(folder)
       return folder
     } catch (error) {
-      if (!(error instanceof CheckpointError)) throw error
+      if (!(error instanceof CheckpointError) || mayPass(error.cause)) throw error
       last = error
       options.onUnreadable?.(folder, error)
     }
@@ -243,6 +252,10 @@ export async function readCheckpoint(folder: string): Promise<CheckpointState> {
       missing: absent,
     })
   }
+  const malformed = malformedParts(state)
+  if (malformed.length > 0) {
+    throw new CheckpointError(`${call}: expected ${file} to hold ${malformed.join('; ')}`, file)
+  }
   const isListed = (entry: { readonly name?: unknown } | null) => typeof entry?.name === 'string'
   if (!Array.isArray(state.files) || !state.files.every(isListed)) {
     throw new CheckpointError(
@@ -258,6 +271,35 @@ export async function readCheckpoint(folder: string): Promise<CheckpointState> {
     )
   }
   return state
+}
+
+/** What of state.json is of another kind than it should be, in words. */
+function malformedParts(state: CheckpointState): string[] {
+  const { kind, network, trainer, schedule, versions, step, imagesSeen, threads, skips = 0 } = state
+  const unlike = (what: string, isRight: (value: unknown) => boolean, parts: Record<string, unknown>) =>
+    Object.entries(parts).flatMap(([name, part]) =>
+      isRight(part) ? [] : [`${name} as ${what}, got ${show(part)}`],
+    )
+  return [
+    ...unlike('an object', isObject, { network, trainer, schedule, versions }),
+    ...unlike('an integer >= 0', isCount, { step, imagesSeen, threads, skips }),
+    ...unlike('a list of numbers', isNumbers, {
+      'schedule.betas': schedule.betas,
+      ...(kind === undefined && { 'trainer.emaRates': trainer.emaRates }),
+    }),
+  ]
+}
+
+function isObject(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+function isCount(value: unknown): boolean {
+  return Number.isSafeInteger(value) && (value as number) >= 0
+}
+
+function isNumbers(value: unknown): boolean {
+  return Array.isArray(value) && value.every((number) => typeof number === 'number')
 }
 
 /** `readCheckpoint` for callers that need a UNet. */
@@ -294,7 +336,7 @@ export async function loadCheckpoint(
   const schedule = scheduleOf(state)
   const unet = await UNet.create(state.network, { seed: state.trainer.seed, device })
   const trainer = await Trainer.create(unet, schedule, state.trainer)
-  await trainer.loadTensors(folder)
+  await trainer.loadTensors(folder, state.skips)
   return { unet, schedule, trainer, state }
 }
 
@@ -317,7 +359,7 @@ export async function restoreCheckpoint(
       folder,
     )
   }
-  await trainer.loadTensors(folder)
+  await trainer.loadTensors(folder, state.skips)
   for (const [, given, stored] of pairs) if (given?.restore && stored) given.restore(stored.state)
   return state
 }
@@ -420,10 +462,24 @@ async function problemOf(
     const { size } = await stat(path)
     if (size !== bytes) return [`${name} with ${size} bytes instead of ${bytes}`]
     return (await sha256(path)) === expected ? [] : [`${name} with another sha256`]
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException
+    if (mayPass(cause)) {
+      throw new CheckpointError(
+        `readCheckpoint: expected ${path} to be readable, got ${code}`,
+        path,
+        {},
+        { cause },
+      )
+    }
     return [code === 'ENOENT' ? `${name} missing` : `${name} unreadable (${code})`]
   }
+}
+
+/** Whether an error of the file system says nothing of what the file holds. */
+function mayPass(error: unknown): boolean {
+  const { code } = (error ?? {}) as NodeJS.ErrnoException
+  return code !== undefined && !ABSENT.includes(code)
 }
 
 /** Of a file's bytes, in hex. */

@@ -58,7 +58,7 @@ export async function loadClassifierCheckpoint(
   const schedule = scheduleOf(state)
   const classifier = await Classifier.create(state.network, { seed: state.trainer.seed, device })
   const trainer = await ClassifierTrainer.create(classifier, schedule, state.trainer)
-  await trainer.loadTensors(folder)
+  await trainer.loadTensors(folder, state.skips)
   return { classifier, schedule, trainer, state }
 }
 
@@ -174,13 +174,14 @@ async function readOptions(call: string, file: string): Promise<RawClassifierOpt
       cause,
     })
   }
-  if (json === null || typeof json !== 'object' || Array.isArray(json)) {
+  const options = json !== null && typeof json === 'object' && 'config' in json ? json.config : json
+  if (options === null || typeof options !== 'object' || Array.isArray(options)) {
     throw new DataError(
       `${call}: expected ${file} to hold the options of a classifier, got ${show(json)}`,
       file,
     )
   }
-  return 'config' in json ? (json.config as RawClassifierOptions) : (json as RawClassifierOptions)
+  return options as RawClassifierOptions
 }
 
 function hashOf(description: object): string {

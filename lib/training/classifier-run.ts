@@ -98,11 +98,11 @@ export async function runClassifier(
   try {
     await removePartials(folder)
     const resumed = await findCheckpoint(folder, log)
-    if (resumed) await readClassifierCheckpoint(call, resumed)
+    const state = resumed === undefined ? undefined : await readClassifierCheckpoint(call, resumed)
     const stored = await readStoredConfig<ClassifierRunConfig>(folder)
     if (stored && resumed) refuseChanges(call, folder, stored, wanted, CLASSIFIER_FREE_OPTIONS)
     const config = { ...wanted, ...(await settleRuntime(wanted, resumed ? stored : undefined)) }
-    return await trainInto(config, train, validation, resumed, { ...hooks, log })
+    return await trainInto(config, train, validation, resumed, state?.skips, { ...hooks, log })
   } finally {
     await unlock()
   }
@@ -132,6 +132,7 @@ async function trainInto(
   dataset: ImageDataset,
   validation: ImageDataset | undefined,
   resumed: string | undefined,
+  skips: number | undefined,
   hooks: ClassifierHooks & { log: (line: string) => void },
 ): Promise<RunResult> {
   const { run: folder, batchSize, seed, steps, device, timestepCount } = config
@@ -162,7 +163,7 @@ async function trainInto(
     timestepSampler({ sampler: config.sampler, timestepCount, seed: samplerSeed }).sampler
   const [sampler, validationSampler] = [timesteps(seed), timesteps(seed + 1)]
 
-  if (resumed) await trainer.loadTensors(resumed)
+  if (resumed) await trainer.loadTensors(resumed, skips)
   await writeDurably(join(folder, 'config.json'), `${JSON.stringify(config, undefined, 2)}\n`)
   const { lines: stats } = await JsonLines.open(join(folder, 'stats.jsonl'), trainer.step)
   const from = resumed ? `, from step ${trainer.step}` : ''

@@ -142,6 +142,11 @@ export class ClassifierTrainer extends NativeObject<'classifierTrainer'> {
     return this.#step
   }
 
+  /** Steps that were skipped in a row until now. */
+  get skips(): number {
+    return this.#skips
+  }
+
   /**
    * One step of optimisation.
    *
@@ -193,10 +198,15 @@ export class ClassifierTrainer extends NativeObject<'classifierTrainer'> {
     await native().classifierTrainerSave(this.handle, folder)
   }
 
-  /** Reads back what `saveTensors` wrote, the step count included; strict. */
-  async loadTensors(folder: string): Promise<void> {
+  /**
+   * Reads back what `saveTensors` wrote, the step count included; strict.
+   *
+   * @param skips - steps that had been skipped in a row when it was written
+   */
+  async loadTensors(folder: string, skips = 0): Promise<void> {
     await native().classifierTrainerLoad(this.handle, folder)
     this.#step = await native().classifierTrainerStepCount(this.handle)
+    this.#skips = skips
   }
 
   #batch(call: string, images: ImageBatch, t: Int32Array) {

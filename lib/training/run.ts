@@ -382,13 +382,16 @@ export async function readStoredConfig<Config>(folder: string): Promise<Config |
     throw error
   })
   if (text === undefined) return undefined
+  let config: unknown
   try {
-    return JSON.parse(text) as Config
-  } catch {
+    config = JSON.parse(text)
+  } catch {} // it stays undefined
+  if (config === null || typeof config !== 'object' || Array.isArray(config)) {
     throw new RangeError(
-      `run: expected ${file} to be JSON, got a damaged file; restore it, or use another folder`,
+      `run: expected ${file} to be a JSON object, got a damaged file; restore it, or use another folder`,
     )
   }
+  return config as Config
 }
 
 /** Options on which the last bits of results depend. */

@@ -362,6 +362,11 @@ export class Trainer extends NativeObject<'trainer'> {
     return this.#step
   }
 
+  /** Steps that were skipped in a row until now. */
+  get skips(): number {
+    return this.#skips
+  }
+
   /**
    * One step of optimisation.
    *
@@ -445,10 +450,15 @@ export class Trainer extends NativeObject<'trainer'> {
     await native().trainerSave(this.handle, folder)
   }
 
-  /** Reads back what `saveTensors` wrote, the step count included; strict. */
-  async loadTensors(folder: string): Promise<void> {
+  /**
+   * Reads back what `saveTensors` wrote, the step count included; strict.
+   *
+   * @param skips - steps that had been skipped in a row when it was written
+   */
+  async loadTensors(folder: string, skips = 0): Promise<void> {
     await native().trainerLoad(this.handle, folder)
     this.#step = await native().trainerStepCount(this.handle)
+    this.#skips = skips
   }
 }
 

@@ -47,7 +47,7 @@ export async function readConfigFile(file: string): Promise<ConfigFile> {
   return fromRaw(call, isSuperRes ? { ...raw, superres: true } : raw)
 }
 
-/** A JSON object from a file. */
+/** A JSON object from a file; so is each part that a configuration has in it. */
 export async function readJson(call: string, file: string): Promise<Record<string, unknown>> {
   const content = await readFile(file, 'utf8').catch((cause: NodeJS.ErrnoException) => {
     throw new DataError(`${call}: expected ${file} to be readable, got ${cause.code}`, file, { cause })
@@ -60,10 +60,19 @@ export async function readJson(call: string, file: string): Promise<Record<strin
       cause,
     })
   }
-  if (json === null || typeof json !== 'object' || Array.isArray(json)) {
+  if (!isObject(json)) {
     throw new DataError(`${call}: expected ${file} to hold the options of a network, got ${show(json)}`, file)
   }
-  return json as Record<string, unknown>
+  for (const key of ['network', 'trainer', 'schedule', 'config']) {
+    if (key in json && !isObject(json[key])) {
+      throw new DataError(`${call}: expected ${key} of ${file} to be an object, got ${show(json[key])}`, file)
+    }
+  }
+  return json
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
 interface StoredSchedule {

@@ -17,12 +17,12 @@ export async function smallTrainer(steps: number): Promise<Trainer> {
 }
 
 /** One step on fixed pictures. */
-export async function oneStep(trainer: Trainer): Promise<void> {
+export async function oneStep(trainer: Trainer, weight?: Float32Array): Promise<void> {
   const images = {
     data: Uint8Array.from({ length: 128 }, (_, i) => (i * 37) % 256),
     shape: [2, 1, 8, 8] as const,
   }
-  await trainer.trainStep({ images, t: Int32Array.of(3, 40), lr: 1e-3 })
+  await trainer.trainStep({ images, t: Int32Array.of(3, 40), lr: 1e-3, ...(weight && { weight }) })
 }
 
 /** A checkpoint's trainer, one step on, and its run's folder. */

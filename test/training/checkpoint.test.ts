@@ -1,5 +1,16 @@
 import { spawn } from 'node:child_process'
-import { chmod, mkdir, mkdtemp, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises'
+import {
+  chmod,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  symlink,
+  truncate,
+  writeFile,
+} from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { expect } from 'chai'
@@ -14,7 +25,7 @@ import {
   restoreCheckpoint,
   saveCheckpoint,
 } from '../../lib/training/checkpoint.ts'
-import type { Trainer } from '../../lib/training/trainer.ts'
+import { Trainer } from '../../lib/training/trainer.ts'
 import { watch } from '../support/command.ts'
 import { oneStep, smallTrainer } from '../support/one-step.ts'
 
@@ -94,6 +105,23 @@ describe('checkpoints', () => {
     loaded.dispose()
   })
 
+  it('keep how many steps were skipped in a row, so that a restarted run gives up as one that never stopped', async () => {
+    const { unet, schedule } = trainer
+    const own = await Trainer.create(unet, schedule, { nonFinite: 'skip', nonFiniteLimit: 2, emaRates: [] })
+    const bad = (of: Trainer) => oneStep(of, new Float32Array(2).fill(3e38))
+    await bad(own)
+    const folder = await saveCheckpoint(own, run)
+    expect((await readCheckpoint(folder)).skips).to.equal(1)
+    const { trainer: loaded } = await loadCheckpoint(folder)
+    expect((await failure(bad(loaded))).message).to.contain('got 2 skipped steps in a row at step 1')
+    await restoreCheckpoint(folder, own)
+    await oneStep(own)
+    const after = await readCheckpoint(await saveCheckpoint(own, run))
+    expect(after).to.not.have.property('skips')
+    own.dispose()
+    loaded.dispose()
+  })
+
   it('bring back what a sampler has learned, and refuse another sampler', async () => {
     const sampler = lossSecondMomentSampler({ timestepCount: 50, historyLength: 2 })
     const observed = {
@@ -165,6 +193,26 @@ describe('checkpoints', () => {
     own.dispose()
   })
 
+  it('are not passed over for an error that may pass', async () => {
+    const own = await smallTrainer(1)
+    await saveCheckpoint(own, run)
+    await oneStep(own)
+    const newest = await saveCheckpoint(own, run)
+    own.dispose()
+    for (const name of ['state.json', 'model.safetensors']) {
+      const file = join(newest, name)
+      await rename(file, join(run, 'aside'))
+      await symlink(file, file) // ELOOP, as EACCES or EMFILE no word on the content, also for root
+      const told: string[] = []
+      const error = await failure(latestCheckpoint(run, { onUnreadable: (folder) => told.push(folder) }))
+      expect(error).to.be.instanceOf(CheckpointError)
+      expect(error.message).to.equal(`readCheckpoint: expected ${file} to be readable, got ELOOP`)
+      expect(told).to.deep.equal([])
+      await rename(join(run, 'aside'), file)
+    }
+    expect(await latestCheckpoint(run)).to.equal(newest)
+  })
+
   it('list everything that is wrong with a damaged one', async () => {
     const folder = await saveCheckpoint(trainer, run)
     const optimizer = join(folder, 'optimizer.safetensors')
@@ -189,6 +237,16 @@ describe('checkpoints', () => {
       expect(odd).to.be.instanceOf(CheckpointError)
       expect(odd.message).to.contain('to be a list of files with their names, got')
     }
+    const { network: _, ...rest } = whole
+    const parts = { ...rest, network: 5, step: '1', skips: -1, schedule: {}, trainer: [] }
+    await writeFile(join(folder, 'state.json'), JSON.stringify(parts))
+    const malformed = await failure(readCheckpoint(folder))
+    expect(malformed).to.be.instanceOf(CheckpointError)
+    expect(malformed.message).to.equal(
+      `readCheckpoint: expected ${join(folder, 'state.json')} to hold network as an object, got 5; ` +
+        'trainer as an object, got []; step as an integer >= 0, got "1"; skips as an integer >= 0, got -1; ' +
+        'schedule.betas as a list of numbers, got undefined; trainer.emaRates as a list of numbers, got undefined',
+    )
     await writeFile(join(folder, 'state.json'), '{ "format": 7 }')
     expect((await failure(readCheckpoint(folder))).message).to.equal(
       `readCheckpoint: expected ${join(folder, 'state.json')} to have format 1, got 7`,

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs'
-import { readFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect } from 'chai'
 import { writeTensors } from '../../lib/checkpoint-file.ts'
@@ -256,6 +256,26 @@ describe('runClassifier', () => {
     const [a, b] = [await trainer.trainStep(batch), await loaded.trainer.trainStep(batch)]
     expect(b).to.deep.equal(a)
     expect((await trainer.trainStep(batch)).loss).to.equal((await loaded.trainer.trainStep(batch)).loss)
+  })
+
+  it('keeps in a checkpoint how many steps were skipped in a row, and refuses options that are none', async () => {
+    const { trainer } = await tiny({}, { nonFinite: 'skip', nonFiniteLimit: 2 })
+    const images = { ...waves([0, 1, 2, 3]), data: new Float32Array(768).fill(3e38) }
+    const bad = { images, t: Int32Array.of(0, 1, 2, 3), lr: 1e-3 }
+    await trainer.trainStep(bad)
+    const loaded = await loadClassifierCheckpoint(
+      await saveClassifierCheckpoint(trainer, join(small.folder, 'skips')),
+    )
+    expect((await rejection(loaded.trainer.trainStep(bad))).message).to.contain(
+      'got 2 skipped steps in a row at step 1',
+    )
+    const weights = join(small.folder, 'weights.safetensors')
+    const config = join(small.folder, 'odd.json')
+    await loaded.classifier.saveWeights(weights)
+    await writeFile(config, '{ "config": null }')
+    expect((await rejection(openClassifier(weights, config))).message).to.equal(
+      `openClassifier: expected ${config} to hold the options of a classifier, got {"config":null}`,
+    )
   })
 
   it('refuses other options for the same run, and two sources of validation', async () => {

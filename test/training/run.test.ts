@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs'
-import { readdir, readFile, truncate } from 'node:fs/promises'
+import { readdir, readFile, truncate, writeFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { expect } from 'chai'
 import { runtimeInfo, setKernels } from '../../lib/device.ts'
@@ -165,6 +165,17 @@ describe('run', () => {
       `run: expected batchSize to be 4, as when ${before.run} began, got 2; lr to be 0.001, as when ${before.run} began, ` +
         'got 0.5; use another folder (option run) for another run',
     )
+  })
+
+  it('refuses a config.json that holds no options', async () => {
+    const before = options('odd', 1)
+    const file = join((await run(before)).folder, 'config.json')
+    for (const text of ['{', 'null', '[]', '5']) {
+      await writeFile(file, text)
+      expect(await failure(run(before))).to.equal(
+        `run: expected ${file} to be a JSON object, got a damaged file; restore it, or use another folder`,
+      )
+    }
   })
 
   it('says how to train longer when the learning rate was to end with the steps', async () => {

@@ -6,6 +6,7 @@ import { CheckpointError, DataError } from '../../lib/errors.ts'
 import { RECIPES } from '../../lib/model/recipes.ts'
 import { UNet, type UNetOptions, unetConfig } from '../../lib/model/unet.ts'
 import { saveCheckpoint } from '../../lib/training/checkpoint.ts'
+import { readConfigFile } from '../../lib/weights/config-file.ts'
 import { describeModel, parametersOf, publishedNetwork } from '../../lib/weights/describe.ts'
 import { inspectWeights } from '../../lib/weights/inspect.ts'
 import { fixturePath } from '../support/fixtures.ts'
@@ -184,6 +185,16 @@ describe('describeModel', () => {
     const missing = await rejection(describeModel(small, { config: join(folder, 'none.json') }))
     expect(missing).to.be.instanceOf(DataError)
     expect(missing.message).to.match(/^readConfigFile: expected .*none\.json to be readable, got ENOENT$/)
+    for (const json of [{ config: null }, { network: 5 }, { network: {}, schedule: 'linear' }]) {
+      const config = join(folder, 'odd.json')
+      await writeFile(config, JSON.stringify(json))
+      const odd = await rejection(readConfigFile(config))
+      expect(odd).to.be.instanceOf(DataError)
+      const [key, value] = Object.entries(json).at(-1)!
+      expect(odd.message).to.equal(
+        `readConfigFile: expected ${key} of ${config} to be an object, got ${JSON.stringify(value)}`,
+      )
+    }
     const path = fixturePath('torch-files/module.pt')
     expect((await rejection(describeModel(path))).message).to.equal(
       `describeModel: expected ${path} to hold a UNet of guided-diffusion, got other tensors`,
