@@ -37,7 +37,7 @@ export function gaussianMixtureXStart(
         0.5 * Math.log(variances[i]!) -
         (x - signal * means[i]!) ** 2 / (2 * variances[i]!),
     )
-    const largest = Math.max(...logs)
+    const largest = logs.reduce((a, b) => Math.max(a, b))
     let sum = 0
     let expected = 0
     for (const [i, log] of logs.entries()) {

@@ -20,7 +20,7 @@ export interface SlotEdges {
 export function ruleCurve(rule: SlotRule, curve: Float64Array, floor: Float64Array): Float64Array {
   if (rule === 'excess') return curve.map((value, t) => Math.max(0, value - floor[t]!))
   if (rule === 'excessMin') {
-    const smallest = Math.min(...curve)
+    const smallest = curve.reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY)
     return curve.map((value) => value - smallest)
   }
   return rule === 'gradientRoot' ? curve.map(Math.sqrt) : curve

@@ -70,7 +70,9 @@ export interface CurveSpread {
 export function curveSpread(curve: Float64Array): CurveSpread {
   const mean = curve.reduce((a, b) => a + b, 0) / curve.length
   const variance = curve.reduce((a, b) => a + (b - mean) ** 2, 0) / curve.length
-  return { mean, span: Math.max(...curve) / Math.min(...curve), variation: Math.sqrt(variance) / mean }
+  const least = curve.reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY)
+  const most = curve.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY)
+  return { mean, span: most / least, variation: Math.sqrt(variance) / mean }
 }
 
 /** The factor between two positive curves [T], averaged in logarithms whichever is the greater (math.md, eq. 113). */

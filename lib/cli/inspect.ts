@@ -78,7 +78,7 @@ function fileText(file: string, found: Found): string {
   if (metadata.length > 0) {
     lines.push('', 'beside the tensors:', ...metadata.map(([key, value]) => `  ${key}: ${shortened(value)}`))
   }
-  const width = Math.max(...tensors.map(({ name }) => name.length))
+  const width = tensors.reduce((most, { name }) => Math.max(most, name.length), 0)
   const rows = tensors.map(
     ({ name, dtype, shape }) => `  ${name.padEnd(width)}  ${dtype} [${shape.join(', ')}]`,
   )

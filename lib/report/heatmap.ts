@@ -20,8 +20,10 @@ export function heatmapSvg(plot: HeatmapPlot): string {
     throw argumentError('heatmapSvg', 'values', `${rows.length} x ${columns.length} numbers`, values)
   }
   const known = values.filter((value) => value !== null && Number.isFinite(value)) as number[]
-  const extreme = Math.max(...known.map(Math.abs), Number.MIN_VALUE)
-  const [min, max] = diverging ? [-extreme, extreme] : [Math.min(...known), Math.max(...known)]
+  const least = known.reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY)
+  const most = known.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY)
+  const extreme = Math.max(-least, most, Number.MIN_VALUE)
+  const [min, max] = diverging ? [-extreme, extreme] : [least, most]
   const width = Math.max(LEFT + columns.length * CELL + 24, 520)
   const height = TOP + rows.length * CELL + 24
 

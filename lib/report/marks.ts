@@ -93,7 +93,7 @@ function visiblePoints(series: Series, x: Scale, y: Scale): ([number, number] | 
 export function smallestStep(series: readonly Series[]): number {
   const xs = [...new Set(series.flatMap((s) => Array.from(s.x)))].sort((a, b) => a - b)
   const steps = xs.slice(1).map((x, i) => x - xs[i]!)
-  return steps.length > 0 ? Math.min(...steps) : 1
+  return steps.length > 0 ? steps.reduce((a, b) => Math.min(a, b)) : 1
 }
 
 /** A coordinate, to a tenth of a pixel. */

@@ -316,9 +316,10 @@ export async function runConfig(asked: RunOptions, call = 'run'): Promise<RunCon
 export function runWarnings(config: Given, call = 'run'): string[] {
   const { slotEdges = [] } = config
   const lengths = slotEdges.slice(1).map((end, k) => end - (slotEdges[k] as number))
+  const shortest = lengths.reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY)
   return doubleCounting(call, {
     ...config,
-    slotsByLoss: config.slotRefresh !== undefined || Math.max(...lengths, 0) - Math.min(...lengths) > 1,
+    slotsByLoss: config.slotRefresh !== undefined || lengths.some((length) => length - shortest > 1),
   })
 }
 

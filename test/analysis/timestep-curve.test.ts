@@ -90,6 +90,9 @@ describe('Rules for slots', () => {
     const floor = Float64Array.of(1, 3, 2, 1)
     expect(Array.from(ruleCurve('excess', curve, floor))).to.deep.equal([3, 0, 0, 1])
     expect(Array.from(ruleCurve('excessMin', curve, floor))).to.deep.equal([3, 2, 0, 1])
+    const long = new Float64Array(200_000).fill(2)
+    expect(curveSpread(long).span).to.equal(1)
+    expect(ruleCurve('excessMin', long, long).at(-1)).to.equal(0)
     expect(Array.from(ruleCurve('gradientRoot', curve, floor))).to.deep.equal([
       2,
       Math.sqrt(3),

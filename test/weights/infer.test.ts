@@ -120,6 +120,12 @@ describe('inferNetwork', () => {
     })
   }
 
+  it('takes any number of tensors', async () => {
+    const network = await parametersOf(TINY)
+    const others = Array.from({ length: 200_000 }, (_, i) => ({ name: `other.${i}`, shape: [1] }))
+    expect(inferNetwork([...others, ...network])).to.deep.equal(inferNetwork(network))
+  })
+
   it('takes other tensors for what they are', () => {
     expect(inferNetwork([{ name: 'layer.weight', shape: [2, 3] }]).kind).to.equal('other')
   })

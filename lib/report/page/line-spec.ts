@@ -148,7 +148,5 @@ function axis(orient: 'left' | 'bottom', scale: 'x' | 'y', marks: readonly Tick[
 function barSpace(drawn: readonly (readonly (Point | undefined)[])[]): number {
   const xs = [...new Set(drawn.flat().flatMap((point) => (point ? [point.x] : [])))].sort((a, b) => a - b)
   const steps = xs.slice(1).map((x, i) => x - xs[i]!)
-  return steps.reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY) === Number.POSITIVE_INFINITY
-    ? 1
-    : Math.min(...steps)
+  return steps.length > 0 ? steps.reduce((a, b) => Math.min(a, b)) : 1
 }
