@@ -1,8 +1,8 @@
 import { DeviceTensor } from '../device-tensor.ts'
 import type { Denoiser } from '../sampling/denoiser.ts'
-import { openLoopWeights } from './replacement-windows.ts'
+import type { NoisyWeights } from './replacement-windows.ts'
 
-/** A deterministic DDIM walk with everything that it met. */
+/** A DDIM walk with everything that it met. */
 export interface DdimTrajectory {
   /** x at each step k, [K] of [N x C x H x W]. */
   readonly x: readonly Float32Array[]
@@ -19,9 +19,10 @@ export type Replace = (x: Float32Array, k: number) => Float32Array | undefined
 export type Disturb = (xStart: Float32Array, k: number) => Float32Array
 
 /**
- * Walks DDIM with eta 0 from x at step `from` to the image.
+ * Walks DDIM from x at step `from` to the image.
  *
  * @param start - [N, C, H, W], float32
+ * @param options.eta - share of DDPM's noise, 0 by default; walks of one seed have the same noise at each step
  */
 export async function walkDdim(
   denoiser: Denoiser,
@@ -31,10 +32,12 @@ export async function walkDdim(
   options: {
     readonly replace?: Replace
     readonly disturb?: Disturb
+    readonly eta?: number
+    readonly seed?: number
     readonly signal?: AbortSignal | undefined
   } = {},
 ): Promise<DdimTrajectory> {
-  const { replace, disturb, signal } = options
+  const { replace, disturb, eta = 0, seed = 0, signal } = options
   const { device } = denoiser.unet
   const x: Float32Array[] = []
   const xStarts: Float32Array[] = []
@@ -52,7 +55,7 @@ export async function walkDdim(
     if (disturb) used = disturb(used, k)
     xStarts[k] = used
     const xStart = await DeviceTensor.from({ data: used, shape }, device)
-    const next = await denoiser.reverseStep({ xt, xStart, k, eta: 0, seed: 0 })
+    const next = await denoiser.reverseStep({ xt, xStart, k, eta, seed })
     here = (await next.toHost()).data as Float32Array
     for (const tensor of [xt, xStart, next]) tensor.dispose()
   }
@@ -60,23 +63,24 @@ export async function walkDdim(
 }
 
 /**
- * x at step 0 by the sum that DDIM is, from the predictions of xStart alone (math.md, eq. 123): the same as `x[0]` up to rounding.
+ * x at step 0 by the sum that DDIM is, from the predictions of xStart and the noises alone (math.md, eq. 126): the same as `x[0]` up to
+ * rounding.
  *
- * @param snr - of the process, [K]
- * @param alphaBar - of the process, [K]
+ * @param noiseAt - the unit noise of a step; asked only where the weights have some
  */
-export function openLoopSum(
+export async function openLoopSum(
   { x, xStart }: DdimTrajectory,
-  snr: Float64Array,
-  alphaBar: Float64Array,
-): Float64Array {
-  const weights = openLoopWeights('xStart', snr)
-  const last = snr.length - 1
-  const sum = Float64Array.from(x[last]!, (value) => value / Math.sqrt(1 - alphaBar[last]!))
-  for (let k = last; k >= 1; k--) {
-    const prediction = xStart[k]!
-    for (let i = 0; i < sum.length; i++) sum[i]! += weights[k]! * prediction[i]!
+  weights: NoisyWeights,
+  noiseAt: (k: number) => Promise<Float32Array>,
+): Promise<Float64Array> {
+  const last = x.length - 1
+  const sum = Float64Array.from(x[last]!, (value) => weights.start * value)
+  const add = (values: Float32Array, weight: number): void => {
+    for (let i = 0; i < sum.length; i++) sum[i]! += weight * values[i]!
   }
-  const sigma = Math.sqrt(1 - alphaBar[0]!)
-  return sum.map((value) => sigma * value)
+  for (let k = last; k >= 1; k--) {
+    add(xStart[k]!, weights.xStart[k]!)
+    if (weights.noise[k]! > 0) add(await noiseAt(k), weights.noise[k]!)
+  }
+  return sum
 }

@@ -32,7 +32,12 @@ export function interferenceInstrument(
       ...(gradients ? headSharePlots(gradients) : []),
     ],
     tables: [
-      ...(interference ? [overview(interference)] : []),
+      ...(interference
+        ? [
+            overview(interference),
+            ...interference.matrices.map((matrix) => cellTable(interference.slots, matrix)),
+          ]
+        : []),
       ...(gradients ? gradientTables(gradients) : []),
     ],
     data: JSON.parse(
@@ -47,8 +52,11 @@ function sizeOf({ slots, seeds, steps, lr, batchSize }: Interference): string {
 
 const percent = (value: number): string => `${value >= 0 ? '+' : ''}${number(100 * value)} %`
 /** One seed has no interval. */
-const interval = ({ n, mean, low, high }: MeanInterval): string =>
-  n < 2 ? percent(mean) : `${percent(mean)} [${percent(low)}, ${percent(high)}]`
+function interval(change: MeanInterval | null): string {
+  if (change === null) return 'none'
+  const { n, mean, low, high } = change
+  return n < 2 ? percent(mean) : `${percent(mean)} [${percent(low)}, ${percent(high)}]`
+}
 
 function sentence({ head, space, own, near, far }: InterferenceMatrix): string {
   return `${head} in ${space}: the trained slot ${interval(own)}, its neighbours ${interval(near)}, the others ${interval(far)}.`
@@ -185,10 +193,22 @@ function overview({ matrices }: Interference): InstrumentTable {
       'all others',
       'control: all timesteps',
     ],
-    rows: matrices.map(({ head, space, own, near, far, others, relative }) => {
-      const control = relative.at(-1)!
-      const mean = control.reduce((sum, cell) => sum + cell.mean, 0) / control.length
-      return [head, space, interval(own), interval(near), interval(far), interval(others), percent(mean)]
+    rows: matrices.map(({ head, space, own, near, far, others, control }) => [
+      head,
+      space,
+      ...[own, near, far, others, control].map(interval),
+    ]),
+  }
+}
+
+/** Every cell of a matrix with its interval. */
+function cellTable(slots: readonly Slot[], { head, space, relative }: InterferenceMatrix): InstrumentTable {
+  return {
+    title: `Relative change of held-out loss, ${head} in ${space}, slot trained x slot measured, with 95 % intervals over seeds`,
+    columns: ['trained', ...slots.map(nameOf)],
+    rows: relative.map((row, k) => {
+      const slot = slots[k]
+      return [slot ? nameOf(slot) : 'all', ...row.map(interval)]
     }),
   }
 }

@@ -49,11 +49,13 @@ export interface InterferenceMatrix {
   readonly absolute: MeanInterval[][]
   /** The same over the loss before. */
   readonly relative: MeanInterval[][]
-  /** Mean relative change of the slot itself, of its neighbours, of the others, of all but itself. */
+  /** Mean relative change of the slot itself, of its neighbours, of the others, of all but itself; null where there are none. */
   readonly own: MeanInterval
-  readonly near: MeanInterval
-  readonly far: MeanInterval
-  readonly others: MeanInterval
+  readonly near: MeanInterval | null
+  readonly far: MeanInterval | null
+  readonly others: MeanInterval | null
+  /** Mean relative change over the slots by training on all timesteps. */
+  readonly control: MeanInterval
 }
 
 /** What training on one slot does to the others. */
@@ -107,8 +109,7 @@ export async function interference(options: InterferenceOptions): Promise<Interf
       ofHead.map((factor) => {
         let row = 0
         return timesteps.map((ofSlot) => {
-          const errors = ofSlot.map((s) => perHead[row++ * heads.length + h]! * factor[s]!)
-          return errors.reduce((a, b) => a + b, 0) / errors.length
+          return mean(ofSlot.map((s) => perHead[row++ * heads.length + h]! * factor[s]!))
         })
       }),
     )
@@ -149,14 +150,21 @@ export async function interference(options: InterferenceOptions): Promise<Interf
       const share = (seed: number, i: number, j: number): number => change(seed, i, j) / start[j]!
       const matrix = (of: (seed: number, i: number, j: number) => number): MeanInterval[][] =>
         rows.map((_, i) => slots.map((_, j) => meanInterval(seeds.map((_, seed) => of(seed, i, j)))))
-      const over = (cells: (distance: number) => boolean): MeanInterval =>
-        meanInterval(seeds.map((_, seed) => meanWhere(slots.length, cells, (i, j) => share(seed, i, j))))
+      const bySeed = (of: (seed: number) => number): MeanInterval =>
+        meanInterval(seeds.map((_, seed) => of(seed)))
+      const over = (wanted: (distance: number) => boolean): MeanInterval | null => {
+        const cells = slots.flatMap((_, i) =>
+          slots.flatMap((_, j) => (wanted(Math.abs(i - j)) ? [[i, j] as const] : [])),
+        )
+        return cells.length === 0 ? null : bySeed((seed) => mean(cells.map(([i, j]) => share(seed, i, j))))
+      }
       return {
         ...{ head, space, before: start, absolute: matrix(change), relative: matrix(share) },
-        own: over((distance) => distance === 0),
+        own: bySeed((seed) => mean(slots.map((_, j) => share(seed, j, j)))),
         near: over((distance) => distance === 1),
         far: over((distance) => distance > 1),
         others: over((distance) => distance > 0),
+        control: bySeed((seed) => mean(slots.map((_, j) => share(seed, slots.length, j)))),
       }
     }),
   )
@@ -206,21 +214,8 @@ async function trainOn(
   }
 }
 
-/** Mean over the cells [slots x slots] whose distance from the diagonal is wanted; 0 where there is none. */
-function meanWhere(
-  count: number,
-  wanted: (distance: number) => boolean,
-  value: (i: number, j: number) => number,
-): number {
-  let [sum, cells] = [0, 0]
-  for (let i = 0; i < count; i++) {
-    for (let j = 0; j < count; j++) {
-      if (!wanted(Math.abs(i - j))) continue
-      sum += value(i, j)
-      cells++
-    }
-  }
-  return cells === 0 ? 0 : sum / cells
+function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length
 }
 
 function release(trainer: Trainer): void {

@@ -9,18 +9,19 @@ const TITLES: Record<Intervention, string> = {
   eps: 'Truth for eps',
   noise: 'Noise on xStart',
 }
-const MEASURES: Record<WindowMeasure, string> = {
-  steps: 'equal steps',
-  logSnr: 'equal log snr',
-  weight: 'equal weight',
+const MEASURES: Record<WindowMeasure | 'range', string> = {
+  steps: 'windows of equal steps',
+  logSnr: 'windows of equal log snr',
+  weight: 'windows of equal weight',
+  range: 'ranges given',
 }
 
 /** Replacement as plots, a table and numbers, for `writeInstrument`. */
 export function replacementInstrument(found: Replacement, command?: string): Instrument {
-  const { baselines, results, imageCount, steps, noiseSize } = found
+  const { baselines, results, imageCount, steps, eta, noiseSize } = found
   const plots = baselines.flatMap(({ start }) =>
     INTERVENTIONS.flatMap((intervention) =>
-      WINDOW_MEASURES.flatMap((measure) => {
+      ([...WINDOW_MEASURES, 'range'] as const).flatMap((measure) => {
         const isOf = (one: ReplacementResult) =>
           one.start === start && one.intervention === intervention && one.measure === measure
         const windows = results.filter(isOf)
@@ -33,7 +34,7 @@ export function replacementInstrument(found: Replacement, command?: string): Ins
     title: 'Where in sampling the prediction matters',
     ...(command && { command }),
     summary: [
-      `${imageCount} images, DDIM with ${steps} steps; noise of deviation ${noiseSize} on xStart in the reverse test; 95 % intervals over images.`,
+      `${imageCount} images, DDIM with ${steps} steps${eta > 0 ? ` and eta ${eta}` : ''}; noise of deviation ${noiseSize} on xStart in the reverse test; 95 % intervals over images.`,
       ...baselines.map(
         ({ start, error, identityError }) =>
           `From t = ${start}: squared error ${number(error.mean)}; the open-loop sum gives the walk up to ${identityError.toExponential(1)}.`,
@@ -77,7 +78,7 @@ export function replacementInstrument(found: Replacement, command?: string): Ins
 function changePlot(
   start: number,
   intervention: Intervention,
-  measure: WindowMeasure,
+  measure: WindowMeasure | 'range',
   results: readonly ReplacementResult[],
 ): LinePlot {
   const windows = [...results].sort((a, b) => middle(a) - middle(b))
@@ -94,7 +95,7 @@ function changePlot(
   }
   const algebra: PlotSeries = { name: 'open loop', x, y: windows.map(({ openLoop }) => openLoop.mean) }
   return {
-    title: `${TITLES[intervention]} from t = ${start}, windows of ${MEASURES[measure]}`,
+    title: `${TITLES[intervention]} from t = ${start}, ${MEASURES[measure]}`,
     x: { label: 'middle of the window, t + 1', scale: 'log' },
     y: { label: 'change of the squared error' },
     series: [measured, { ...algebra, kind: 'line' }],

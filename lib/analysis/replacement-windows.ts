@@ -19,9 +19,56 @@ export interface StepWindow {
  * @param snr - signal-to-noise ratio of power at each step of the process, [K], descending
  */
 export function openLoopWeights(variable: 'xStart' | 'eps', snr: Float64Array): Float64Array {
-  const root = snr.map((value) => Math.sqrt(Math.min(Math.max(value, 1e-12), 1e12)))
+  const root = snr.map((value) => Math.sqrt(bounded(value)))
   const place = variable === 'xStart' ? root : root.map((value) => -1 / value)
   return place.map((value, k) => (k === 0 ? 0 : place[k - 1]! - value))
+}
+
+/** How DDIM with noise makes x at step 0 of the noisiest x, its predictions and its noises. */
+export interface NoisyWeights {
+  /** Factor of x at the noisiest step. */
+  readonly start: number
+  /** [K] of each prediction of xStart, and of each step's unit noise; entries 0 are 0. */
+  readonly xStart: Float64Array
+  readonly noise: Float64Array
+}
+
+/**
+ * The same for DDIM with a share `eta` of DDPM's noise, in the unit of x at step 0 (math.md, eq. 126); with `eta` 0 the weights of xStart are
+ * those of `openLoopWeights` times sqrt(1 - alphaBar_0).
+ *
+ * @param alphaBar - of the process, [K], descending
+ */
+export function noisyOpenLoopWeights(alphaBar: Float64Array, eta: number): NoisyWeights {
+  const xStart = new Float64Array(alphaBar.length)
+  const noise = new Float64Array(alphaBar.length)
+  let kept = 1 // of x at step k - 1 in x at step 0
+  for (let k = 1; k < alphaBar.length; k++) {
+    const [before, after] = [alphaBar[k]!, alphaBar[k - 1]!]
+    const variance = (eta ** 2 * (1 - after) * (1 - before / after)) / (1 - before)
+    const carried = Math.sqrt(Math.max(0, 1 - after - variance) / (1 - before))
+    xStart[k] = kept * (Math.sqrt(after) - carried * Math.sqrt(before))
+    noise[k] = kept * Math.sqrt(variance)
+    kept *= carried
+  }
+  return { start: kept, xStart, noise }
+}
+
+/**
+ * The steps of a process whose timesteps lie in a range.
+ *
+ * @param timesteps - visited ones, [K], ascending
+ * @param range - two timesteps in any order, both in the range
+ * @returns undefined where no step is
+ */
+export function windowOfRange(
+  timesteps: ArrayLike<number>,
+  range: readonly [number, number],
+): StepWindow | undefined {
+  const [least, greatest] = [Math.min(...range), Math.max(...range)]
+  const inside = Array.from(timesteps, (t, k) => ({ t, k })).filter(({ t }) => t >= least && t <= greatest)
+  const [first, last] = [inside[0], inside.at(-1)]
+  return first && last && { from: last.k, to: first.k }
 }
 
 /**
@@ -74,6 +121,11 @@ export function replacementWindows(
 function massOf(measure: WindowMeasure, variable: 'xStart' | 'eps', snr: Float64Array): Float64Array {
   if (measure === 'weight') return openLoopWeights(variable, snr)
   if (measure === 'steps') return snr.map((_, k) => (k === 0 ? 0 : 1))
-  const place = snr.map((value) => Math.log(Math.min(Math.max(value, 1e-12), 1e12)))
+  const place = snr.map((value) => Math.log(bounded(value)))
   return place.map((value, k) => (k === 0 ? 0 : place[k - 1]! - value))
+}
+
+/** Without its bounds a ratio of no signal, or of no noise, has no logarithm and no root that could be divided by. */
+function bounded(snr: number): number {
+  return Math.min(Math.max(snr, 1e-12), 1e12)
 }

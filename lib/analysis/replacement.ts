@@ -10,11 +10,14 @@ import { type MeanInterval, meanInterval } from '../statistics/paired.ts'
 import { checkImages, type ImageBatch } from '../tensor.ts'
 import { type DdimTrajectory, openLoopSum, walkDdim } from './ddim-trajectory.ts'
 import {
+  type NoisyWeights,
+  noisyOpenLoopWeights,
   openLoopWeights,
   replacementWindows,
   type StepWindow,
   WINDOW_MEASURES,
   type WindowMeasure,
+  windowOfRange,
 } from './replacement-windows.ts'
 
 /** What happens in a window: the truth in place of a prediction, or noise on top of it. */
@@ -30,10 +33,14 @@ export interface ReplacementOptions {
   readonly starts?: readonly number[]
   /** DDIM steps from each; 50 by default. */
   readonly steps?: number
-  /** All three by default. */
+  /** All three by default; without eps where there is noise. */
   readonly interventions?: readonly Intervention[]
   /** Of which windows have equal amounts; all by default. */
   readonly measures?: readonly WindowMeasure[]
+  /** Windows of your own: pairs of timesteps, all that lie between them; none by default. Each must hold a visited step. */
+  readonly ranges?: readonly (readonly [number, number])[]
+  /** DDIM's share of DDPM's noise, in [0, 1]; 0 by default. With more the truth of eps is no constant, and cannot be put in its place. */
+  readonly eta?: number
   /** Windows of each measure; 10 by default. */
   readonly positions?: number
   /** Share of the process in each; 0.1 by default. */
@@ -67,7 +74,7 @@ export interface ReplacementBaseline {
 export interface ReplacementResult {
   readonly start: number
   readonly intervention: Intervention
-  readonly measure: WindowMeasure | 'last'
+  readonly measure: WindowMeasure | 'range' | 'last'
   /** Timesteps of the window, noisiest first. */
   readonly from: number
   readonly to: number
@@ -83,6 +90,7 @@ export interface ReplacementResult {
 export interface Replacement {
   readonly imageCount: number
   readonly steps: number
+  readonly eta: number
   readonly noiseSize: number
   readonly seed: number
   readonly baselines: readonly ReplacementBaseline[]
@@ -90,13 +98,13 @@ export interface Replacement {
 }
 
 const KNOWN = [
-  'images', 'starts', 'steps', 'interventions', 'measures', 'positions', 'width', 'noiseSize', 'includesLast', 'seed',
+  'images', 'starts', 'steps', 'interventions', 'measures', 'ranges', 'eta', 'positions', 'width', 'noiseSize', 'includesLast', 'seed',
   'denoiser', 'signal', 'onProgress',
 ] as const // biome-ignore format: one list
 
 /**
  * Ground truth in place of the prediction in windows of a DDIM walk from noised real images, and noise on top of it, each with what the
- * linear sum that DDIM is predicts for it (math.md, eq. 122 to 125). Trajectories are held in host memory: 2 x steps x images
+ * linear sum that DDIM is predicts for it (math.md, eq. 122 to 126). Trajectories are held in host memory: 2 x steps x images
  * x 4 bytes.
  */
 export async function replacement(
@@ -106,13 +114,23 @@ export async function replacement(
 ): Promise<Replacement> {
   const call = 'replacement'
   checkKnownOptions(call, options, KNOWN)
-  const { images, steps = 50, interventions = INTERVENTIONS, measures = WINDOW_MEASURES, seed = 0 } = options
+  const { images, steps = 50, measures = WINDOW_MEASURES, ranges = [], eta = 0, seed = 0 } = options
+  const { interventions = eta === 0 ? INTERVENTIONS : (['xStart', 'noise'] as const) } = options
   const { positions = 10, width = 0.1, noiseSize = 0.1, includesLast = false, signal, onProgress } = options
   checkImages(call, 'images', images)
   checkInteger(call, 'steps', steps, 2, schedule.timestepCount)
   checkNumber(call, 'noiseSize', noiseSize, 0)
   checkInteger(call, 'seed', seed, 0)
   for (const word of interventions) checkOneOf(call, 'interventions', word, INTERVENTIONS)
+  checkNumber(call, 'eta', eta, 0, 1)
+  if (eta > 0 && interventions.includes('eps')) {
+    throw argumentError(
+      call,
+      'interventions',
+      'without eps, whose truth is a constant on the walk without noise alone',
+      'eps',
+    )
+  }
   for (const word of measures) checkOneOf(call, 'measures', word, WINDOW_MEASURES)
   const lastTimestep = schedule.timestepCount - 1
   const starts = options.starts ?? [999, 600, 300].filter((t) => t <= lastTimestep && t >= steps - 1)
@@ -121,12 +139,19 @@ export async function replacement(
   const plans = starts.map((start) => {
     const visited = Int32Array.from({ length: steps }, (_, k) => Math.round((start * k) / (steps - 1)))
     const process = schedule.respace(visited)
+    const given = ranges.map((range, i) => {
+      const window = windowOfRange(visited.subarray(1), range)
+      if (window) return { from: window.from + 1, to: window.to + 1 }
+      const what = `timesteps with one of ${visited.subarray(1).join(', ')} between them`
+      throw argumentError(call, `ranges[${i}]`, what, range)
+    })
     const jobs = interventions.flatMap((intervention) => [
       ...measures.flatMap((measure) =>
         replacementWindows(measure, intervention === 'eps' ? 'eps' : 'xStart', process.tables.snr, {
           ...{ positions, width },
         }).map((window) => ({ intervention, measure, window })),
       ),
+      ...given.map((window) => ({ intervention, measure: 'range' as const, window })),
       ...(includesLast ? [{ intervention, measure: 'last' as const, window: { from: 0, to: 0 } }] : []),
     ])
     return { start, process, jobs }
@@ -140,7 +165,7 @@ export async function replacement(
     if (interventions.includes('eps') && process.tables.alphaBar[steps - 1] === 0) {
       throw argumentError(call, 'starts', 'timesteps that hold some signal, for eps', start)
     }
-    const bench = await Bench.create(unet, process, { ...options, seed, noiseSize })
+    const bench = await Bench.create(unet, process, { ...options, interventions, eta, seed, noiseSize })
     const t = Array.from(process.tables.timestepMap)
     baselines.push({ start, t, ...(await bench.baseline()) })
     onProgress?.(++done, total)
@@ -168,8 +193,11 @@ export async function replacement(
   } finally {
     for (const { process } of plans) process.dispose()
   }
-  return { imageCount: images.shape[0], steps, noiseSize, seed, baselines, results }
+  return { imageCount: images.shape[0], steps, eta, noiseSize, seed, baselines, results }
 }
+
+type BenchOptions = ReplacementOptions &
+  Required<Pick<ReplacementOptions, 'interventions' | 'eta' | 'seed' | 'noiseSize'>>
 
 /** One process, its baseline, and what is compared with it. */
 class Bench {
@@ -179,7 +207,8 @@ class Bench {
   readonly #eps: Float32Array
   readonly #disturbances: readonly Float32Array[]
   readonly #walk: DdimTrajectory
-  readonly #options: ReplacementOptions & { readonly noiseSize: number }
+  readonly #options: BenchOptions
+  readonly #weights: NoisyWeights
 
   private constructor(parts: {
     denoiser: Denoiser
@@ -188,7 +217,7 @@ class Bench {
     eps: Float32Array
     disturbances: readonly Float32Array[]
     walk: DdimTrajectory
-    options: ReplacementOptions & { readonly noiseSize: number }
+    options: BenchOptions
   }) {
     this.#denoiser = parts.denoiser
     this.#images = parts.images
@@ -197,14 +226,11 @@ class Bench {
     this.#disturbances = parts.disturbances
     this.#walk = parts.walk
     this.#options = parts.options
+    this.#weights = noisyOpenLoopWeights(parts.denoiser.process.tables.alphaBar, parts.options.eta)
   }
 
-  static async create(
-    unet: UNet,
-    process: NoiseSchedule,
-    options: ReplacementOptions & { readonly seed: number; readonly noiseSize: number },
-  ): Promise<Bench> {
-    const { images, seed, signal } = options
+  static async create(unet: UNet, process: NoiseSchedule, options: BenchOptions): Promise<Bench> {
+    const { images, seed, eta, signal } = options
     const denoiser = new Denoiser(unet, process, {
       ...options.denoiser,
       ...(images.labels && { y: images.labels }),
@@ -225,17 +251,22 @@ class Bench {
     const last = process.timestepCount - 1
     const { sqrtAlphaBar, sqrtOneMinusAlphaBar } = process.tables
     const start = truth.map((value, i) => sqrtAlphaBar[last]! * value + sqrtOneMinusAlphaBar[last]! * eps[i]!)
-    const walk = await walkDdim(denoiser, start, images.shape, last, { signal })
+    const walk = await walkDdim(denoiser, start, images.shape, last, { eta, seed, signal })
     const disturbances: Float32Array[] = []
-    const disturbs = options.interventions?.includes('noise') ?? true
+    const disturbs = options.interventions.includes('noise')
     for (let k = 0; disturbs && k <= last; k++) disturbances.push(await noise(1 + k))
     return new Bench({ denoiser, images, truth, eps, disturbances, walk, options })
   }
 
   /** How the walk without intervention ends. */
   async baseline(): Promise<Omit<ReplacementBaseline, 'start' | 't'>> {
-    const { snr, alphaBar } = this.#denoiser.process.tables
-    const sum = openLoopSum(this.#walk, snr, alphaBar)
+    const { seed } = this.#options
+    const sum = await openLoopSum(this.#walk, this.#weights, async (k) => {
+      const noise = await this.#denoiser.stepNoise(this.#images.shape, seed, k)
+      const { data } = await noise.toHost()
+      noise.dispose()
+      return data as Float32Array
+    })
     const exact = this.#walk.x[0]!
     const largest = exact.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
     const difference = sum.reduce((most, value, i) => Math.max(most, Math.abs(value - exact[i]!)), 0)
@@ -254,10 +285,10 @@ class Bench {
     const { from, to } = window
     const { alphaBar } = this.#denoiser.process.tables
     const isInside = (k: number): boolean => k <= from && k >= to
-    const { noiseSize, signal } = this.#options
+    const { noiseSize, eta, seed, signal } = this.#options
     // Up to the window the walk is the baseline's.
     const { final } = await walkDdim(this.#denoiser, this.#walk.x[from]!, this.#images.shape, from, {
-      signal,
+      ...{ eta, seed, signal },
       ...(intervention !== 'noise' && {
         replace: (x, k) => {
           if (!isInside(k)) return undefined
@@ -286,14 +317,17 @@ class Bench {
     const { snr, alphaBar } = this.#denoiser.process.tables
     const result = Float64Array.from(this.#walk.final)
     const variable = intervention === 'eps' ? 'eps' : 'xStart'
-    const weights = openLoopWeights(variable, snr)
-    const scale = variable === 'eps' ? -1 : Math.sqrt((1 - alphaBar[0]!) / alphaBar[0]!)
+    // In the unit of the result: x at step 0 less its noise, over sqrt(alphaBar).
+    const weights =
+      variable === 'eps'
+        ? openLoopWeights('eps', snr).map((weight) => -weight)
+        : this.#weights.xStart.map((weight) => weight / Math.sqrt(alphaBar[0]!))
     for (let k = from; k >= to; k--) {
       const predicted = this.#walk.xStart[k]!
       const x = this.#walk.x[k]!
       const [signalPart, noisePart] = [Math.sqrt(alphaBar[k]!), Math.sqrt(1 - alphaBar[k]!)]
       // The last step: xStart is the result, and eps enters with all the noise that is left.
-      const weight = k > 0 ? weights[k]! * scale : variable === 'eps' ? -noisePart / signalPart : 1
+      const weight = k > 0 ? weights[k]! : variable === 'eps' ? -noisePart / signalPart : 1
       for (let i = 0; i < result.length; i++) {
         const change =
           intervention === 'noise'

@@ -9,7 +9,7 @@ import { makeFolder } from '../folder.ts'
 import { writeHeadStatistics } from '../mixing/head-statistics-file.ts'
 import { device, integer, oneOf, text } from '../options.ts'
 import { HEADS } from '../prediction/heads.ts'
-import { firstBatch, measuredImages, trainingOf } from './held-out-images.ts'
+import { firstBatch, measuredImages, NOT_HELD_OUT, trainingOf } from './held-out-images.ts'
 import { interruptible } from './interrupt.ts'
 import { MODEL_SHAPE } from './model-options.ts'
 import { IMAGES_SHAPE, imagesFor, networkForSampling, SOURCE_SHAPE } from './network-for-sampling.ts'
@@ -56,7 +56,8 @@ export async function measureCommand(argv: readonly string[]): Promise<number> {
     const { unet, schedule } = network
     const config = imagesFor(call, options, network)
     const { count, seed, timestepStride } = options
-    const { heldOut } = await measuredImages(config)
+    const { heldOut, isHeldOut } = await measuredImages(config)
+    if (!isHeldOut) progress.line(NOT_HELD_OUT)
     const images = await firstBatch(heldOut, count, seed, config.classes !== 'none', progress.line)
     const shared = {
       images,

@@ -25,7 +25,7 @@ const SHAPE = {
   resamples: about('resamplings of the images behind the intervals of edges', integer(0).default(200)),
   gradientImages: about(
     'images whose gradients are taken one at a time, for slots of equal gradient moment; 0 for none',
-    integer(0).default(0),
+    integer(0).default(16),
   ),
   gradientTimesteps: about('timesteps at which they are, evenly in log snr', integer(2).default(12)),
 } satisfies Record<string, z.ZodType>
@@ -50,8 +50,9 @@ export async function probeCommand(argv: readonly string[]): Promise<number> {
     const timesteps = stride
       ? Int32Array.from({ length: Math.ceil(schedule.timestepCount / stride) }, (_, i) => i * stride)
       : probeTimesteps(schedule.tables.snr, dense, sparse)
+    const images = await firstBatch(heldOut, count, seed, config.classes !== 'none', progress.line)
     const found = await probe(unet, schedule, {
-      images: await firstBatch(heldOut, count, seed, config.classes !== 'none', progress.line),
+      images,
       ...{
         timesteps,
         seed,
@@ -60,7 +61,7 @@ export async function probeCommand(argv: readonly string[]): Promise<number> {
         sigmaData: options.sigmaData,
         resamples: options.resamples,
       },
-      gradientImages: Math.min(options.gradientImages, heldOut.length),
+      gradientImages: Math.min(options.gradientImages, images.shape[0]),
       gradientTimesteps: options.gradientTimesteps,
       training: trainingOf(network),
       signal,

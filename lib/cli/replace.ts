@@ -11,7 +11,7 @@ import { imagesFor, networkForSampling } from './network-for-sampling.ts'
 import { helpText, parseOptions } from './options.ts'
 import { streamProgress } from './progress.ts'
 import { applyRuntime } from './runtime-options.ts'
-import { asUsage } from './usage.ts'
+import { asUsage, UsageError } from './usage.ts'
 
 const about = <T extends z.ZodType>(description: string, schema: T): T => schema.meta({ description }) as T
 
@@ -23,13 +23,18 @@ const SHAPE = {
     numbers('a list of timesteps').optional(),
   ),
   steps: about('DDIM steps from each', integer(2).default(50)),
+  eta: about('DDIM’s share of DDPM’s noise, 0 to 1', decimal(0, 1).default(0)),
   replace: about(
-    'what happens in a window: the truth for xStart or eps, or noise on xStart',
-    z.array(oneOf(INTERVENTIONS), `some of ${INTERVENTIONS.join(', ')}`).default([...INTERVENTIONS]),
+    'what happens in a window: the truth for xStart or eps, or noise on xStart; all, but eps with --eta above 0',
+    z.array(oneOf(INTERVENTIONS), `some of ${INTERVENTIONS.join(', ')}`).optional(),
   ),
   windows: about(
-    'of what each window has the same share: steps, logSnr, weight in the open-loop sum',
-    z.array(oneOf(WINDOW_MEASURES), `some of ${WINDOW_MEASURES.join(', ')}`).default([...WINDOW_MEASURES]),
+    'of what each window has the same share: steps, logSnr, weight in the open-loop sum; all without --ranges',
+    z.array(oneOf(WINDOW_MEASURES), `some of ${WINDOW_MEASURES.join(', ')}`).optional(),
+  ),
+  ranges: about(
+    'windows of your own: ranges of timesteps such as 300-100,50-0, without the last step',
+    text().optional(),
   ),
   positions: about('windows of each kind', integer(1).default(10)),
   width: about('share of the process in each', decimal(1e-6, 1).default(0.1)),
@@ -56,13 +61,15 @@ export async function replaceCommand(argv: readonly string[]): Promise<number> {
     const config = imagesFor(call, options, network)
     const { heldOut, isHeldOut } = await measuredImages(config)
     const combine = await asUsage(() => openCombine(options.combine, schedule, unet.layout.heads, network))
-    const { count, seed, starts, steps, positions, width, noiseSize, includesLast, clip } = options
+    const { count, seed, starts, steps, eta, positions, width, noiseSize, includesLast, clip } = options
+    const ranges = options.ranges === undefined ? [] : readRanges(call, options.ranges)
+    const measures = options.windows ?? (ranges.length > 0 ? [] : undefined)
     const found = await replacement(unet, schedule, {
       images: await firstBatch(heldOut, count, seed, config.classes !== 'none', progress.line),
-      ...{ steps, positions, width, noiseSize, includesLast, seed, signal },
+      ...{ steps, eta, ranges, positions, width, noiseSize, includesLast, seed, signal },
       ...(starts && { starts }),
-      interventions: options.replace,
-      measures: options.windows,
+      ...(options.replace && { interventions: options.replace }),
+      ...(measures && { measures }),
       denoiser: { combine, clip, rescalesTimesteps },
       onProgress: (done, total) => progress.update(done, total),
     })
@@ -71,5 +78,17 @@ export async function replaceCommand(argv: readonly string[]): Promise<number> {
     unet.dispose()
     schedule.dispose()
     return 0
+  })
+}
+
+/** Ranges of timesteps such as 300-100,50-0. */
+function readRanges(call: string, words: string): [number, number][] {
+  return words.split(',').map((word) => {
+    const [, from, to] = /^(\d+)-(\d+)$/.exec(word.trim()) ?? []
+    if (from === undefined)
+      throw new UsageError(
+        `${call}: expected --ranges to be ranges of timesteps such as 300-100,50-0, got "${word}"`,
+      )
+    return [Number(from), Number(to)]
   })
 }

@@ -21,6 +21,13 @@ export const SLOTS_SHAPE = {
   ),
 } satisfies Record<string, z.ZodType>
 
+/** Edges of slots that training has cut anew, as they are at a checkpoint; undefined for other samplers. */
+function refreshedEdges(state: SamplingNetwork['state']): readonly number[] | undefined {
+  const { name, state: learned } = state?.sampler ?? {}
+  if (name !== 'refreshed-slots') return undefined
+  return [0, ...(learned as { ends: number[] }).ends]
+}
+
 /** The slots that the options mean, and in words where they come from. */
 export async function instrumentSlots(
   call: string,
@@ -37,7 +44,7 @@ export async function instrumentSlots(
       argumentError(call, what, 'absent when --slot-edges are given', lossCurve ?? options.slots).message,
     )
   }
-  const ofRun = (state?.extra as { run?: RunConfig } | null)?.run?.slotEdges
+  const ofRun = refreshedEdges(state) ?? (state?.extra as { run?: RunConfig } | null)?.run?.slotEdges
   const usesRun = !slotEdges && !lossCurve && given.slots === undefined && ofRun !== undefined
   const edges = slotEdges ?? (usesRun ? ofRun : undefined)
   if (edges) {

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import type { z } from 'zod'
 import { argumentError } from '../check.ts'
+import { NativeError } from '../errors.ts'
 import { flag, integer, numbers, text } from '../options.ts'
 import { runCell } from '../study/cell.ts'
 import { STOPPED, studyLink } from '../study/cell-process.ts'
@@ -113,6 +114,9 @@ async function cellOf(
       })
       return result ? 0 : STOPPED
     })
+  } catch (error) {
+    if (error instanceof NativeError) link.tell({ kind: 'error', code: error.code })
+    throw error
   } finally {
     link.close()
   }

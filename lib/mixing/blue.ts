@@ -1,4 +1,4 @@
-import { argumentError, checkNumber } from '../check.ts'
+import { argumentError, checkInteger, checkNumber } from '../check.ts'
 
 /** Options of `blueWeights`. */
 export interface BlueOptions {
@@ -15,7 +15,7 @@ export interface BlueOptions {
  * The ridge pulls towards equal weights where heads hardly differ. It is relative to each head's own distance from the others,
  * so that one that is useless at a noise level does not blur the choice among the rest.
  *
- * @param products - [heads, heads] mean products of the heads' errors, row-major
+ * @param products - [heads, heads] mean products of the heads' errors, row-major; of at most 8 heads
  * @returns [heads]
  */
 export function blueWeights(products: ArrayLike<number>, options: BlueOptions = {}): number[] {
@@ -25,6 +25,7 @@ export function blueWeights(products: ArrayLike<number>, options: BlueOptions = 
   if (!Number.isInteger(size) || size < 1) {
     throw argumentError(call, 'products', 'a square matrix', products)
   }
+  checkInteger(call, 'heads', size, 1, 8)
   checkNumber(call, 'ridge', ridge, 0)
   const [least, greatest] = limits
   checkNumber(call, 'limits[0]', least, Number.NEGATIVE_INFINITY, 1 / size)
@@ -39,18 +40,43 @@ export function blueWeights(products: ArrayLike<number>, options: BlueOptions = 
   })
   const m = (h: number, g: number): number => c(h, g) + (h === g ? (ridges[h] as number) : 0)
 
-  const fixed = new Map<number, number>()
-  for (;;) {
-    const weights = constrained(m, all, fixed)
-    const excess = all.map((h) => {
-      const w = weights[h] as number
-      return fixed.has(h) ? 0 : Math.max(w - greatest, least - w)
-    })
-    const worst = excess.indexOf(Math.max(...excess))
-    if (!((excess[worst] as number) > 1e-12)) return weights
-    if (fixed.size === size - 1) return rescaled(weights, limits)
-    fixed.set(worst, (weights[worst] as number) > greatest ? greatest : least)
-  }
+  const free = constrained(m, all, new Map())
+  const isWithin = (weights: readonly number[]): boolean =>
+    weights.every((w) => w >= least - 1e-12 && w <= greatest + 1e-12)
+  if (isWithin(free)) return free
+  // The constrained optimum is the free one of some set of heads, the others being at a limit.
+  const candidates = limitedSets(all, limits)
+    .map((fixed) => constrained(m, all, fixed))
+    .filter(isWithin)
+  const excess = candidates.map((weights) => distanceSquare(m, weights, free))
+  return candidates[excess.indexOf(Math.min(...excess))] as number[]
+}
+
+/** Every way to put some heads, but not all, at a limit. */
+function limitedSets(
+  all: readonly number[],
+  limits: readonly [number, number],
+): ReadonlyMap<number, number>[] {
+  const sets = all.reduce<[number, number][][]>(
+    (some, h) =>
+      some.flatMap((set) => [set, ...limits.map((limit) => [...set, [h, limit] as [number, number]])]),
+    [[]],
+  )
+  return sets.filter((set) => set.length > 0 && set.length < all.length).map((set) => new Map(set))
+}
+
+/** (a - b)ᵀ M (a - b) of weights with the same sum, in which what all heads share cancels before it is added up. */
+function distanceSquare(
+  m: (h: number, g: number) => number,
+  a: readonly number[],
+  b: readonly number[],
+): number {
+  const moved = a.map((w, h) => w - (b[h] as number)).slice(1)
+  const pair = (h: number, g: number): number => m(h, g) - m(h, 0) - m(0, g) + m(0, 0)
+  return moved.reduce(
+    (sum, x, h) => sum + moved.reduce((part, y, g) => part + x * y * pair(h + 1, g + 1), 0),
+    0,
+  )
 }
 
 /** The smallest wᵀ M w with some weights fixed and a sum of 1, in differences from the best free head. */
@@ -75,12 +101,6 @@ function constrained(
     weights[base]! -= moved[i] as number
   }
   return weights
-}
-
-function rescaled(weights: readonly number[], [least, greatest]: readonly [number, number]): number[] {
-  const clipped = weights.map((w) => Math.max(least, Math.min(greatest, w)))
-  const sum = clipped.reduce((a, b) => a + b, 0)
-  return clipped.map((w) => w / sum)
 }
 
 /** Gaussian elimination with pivots; an unknown that no equation determines is 0. */

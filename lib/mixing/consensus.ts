@@ -1,7 +1,7 @@
 import { signalWeights } from '../prediction/signal-weights.ts'
 import { withWeight } from './all-heads.ts'
 import { cappedWeight } from './capped-weight.ts'
-import { binOfTimestep } from './log-snr-bins.ts'
+import { alphaBarOf, binOfTimestep } from './log-snr-bins.ts'
 import { type MixContext, perHeadOf } from './mix-context.ts'
 import type { HeadPolicy } from './policy.ts'
 
@@ -24,7 +24,7 @@ export function consensusPolicy(context: MixContext, options: ConsensusOptions =
   const { heads, statistics, logSnr } = context
   const headWeight = cappedWeight(context, cap)
   const prior = (t: number): number[] => {
-    const weights = signalWeights(1 / (1 + Math.exp(-(logSnr[t] as number))), heads)
+    const weights = signalWeights(alphaBarOf(logSnr[t] as number), heads)
     return heads.map((head) => weights[head] ?? 0)
   }
   return {
@@ -34,7 +34,11 @@ export function consensusPolicy(context: MixContext, options: ConsensusOptions =
         statistics.count(bin) < warmup ? undefined : statistics.blue(bin),
       )
       const weights = new Map(
-        Array.from(new Set(t), (at) => [at, best[binOfTimestep(statistics.bins, at)] ?? prior(at)]),
+        Array.from(new Set(t), (at) => {
+          // Without signal eps says nothing of the image, whatever it is worth at the other timesteps of the bin.
+          const hasSignal = alphaBarOf(logSnr[at] as number) > 0
+          return [at, (hasSignal && best[binOfTimestep(statistics.bins, at)]) || prior(at)]
+        }),
       )
       const weight = perHeadOf(t, heads.length, (at, head) => weights.get(at)?.[head] as number)
       return { mixture: { weight, factor: kappa }, ...withWeight(headWeight(t)) }

@@ -18,6 +18,11 @@ export function logSnrOf(snr: Float64Array): Float64Array {
   return snr.map((value) => Math.max(-LOG_SNR_LIMIT, Math.min(LOG_SNR_LIMIT, Math.log(value))))
 }
 
+/** Share of the signal, alphaBar, at a timestep of `logSnrOf`; 0 where that is at its lower limit, as without signal. */
+export function alphaBarOf(logSnr: number): number {
+  return logSnr <= -LOG_SNR_LIMIT ? 0 : 1 / (1 + Math.exp(-logSnr))
+}
+
 /**
  * Cuts a process into bins of equal width in log snr, but with at least T / (2 binCount) timesteps each, so that none is
  * visited too seldom; there are at most `binCount` of them.

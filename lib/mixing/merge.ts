@@ -1,4 +1,5 @@
 import { argumentError } from '../check.ts'
+import { alphaBarOf } from './log-snr-bins.ts'
 import { type MixContext, perHeadOf } from './mix-context.ts'
 import type { HeadPolicy } from './policy.ts'
 
@@ -15,7 +16,7 @@ export function mergePolicy({ heads, logSnr }: MixContext): HeadPolicy {
     decide(t) {
       const share = new Float32Array(t.length * heads.length)
       const weight = perHeadOf(t, heads.length, (at, head) => {
-        const alphaBar = 1 / (1 + Math.exp(-(logSnr[at] as number)))
+        const alphaBar = alphaBarOf(logSnr[at] as number)
         return heads[head] === 'xStart' ? 1 - alphaBar : alphaBar
       })
       return { share, mixture: { weight, factor: 1 } }

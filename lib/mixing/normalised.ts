@@ -3,20 +3,24 @@ import { binOfTimestep } from './log-snr-bins.ts'
 import { type MixContext, perHeadOf } from './mix-context.ts'
 import type { HeadPolicy } from './policy.ts'
 
+/** Images that an average needs to mean something; the average of one would make its own error 1. */
+const LEAST_WEIGHT = 20
+
 /** Options of `normalisedPolicy`. */
 export interface NormalisedOptions {
-  /** Images of a bin after which an error counts half in its average; 200 by default. */
+  /** Images of a bin after which an error counts half in its average, from 20; 200 by default. */
   readonly halfLife?: number
 }
 
 /**
  * Divides each head's error, in its own unit, by its moving average at that noise level, with `loss.choose: 'mean'` and `loss.space:
- * 'own'` (math.md, eq. 79): every head and noise level has the same part of the loss. Noise levels without images count as they are.
+ * 'own'` (math.md, eq. 79): every head and noise level has the same part of the loss. Where an average is of fewer than 20 images,
+ * errors count as they are.
  */
 export function normalisedPolicy(context: MixContext, options: NormalisedOptions = {}): HeadPolicy {
   const call = 'normalisedPolicy'
   const { halfLife = 200 } = options
-  checkNumber(call, 'halfLife', halfLife, 1)
+  checkNumber(call, 'halfLife', halfLife, 20)
   const { heads, statistics } = context
   const { bins, binCount } = statistics
   const size = heads.length
@@ -29,7 +33,8 @@ export function normalisedPolicy(context: MixContext, options: NormalisedOptions
       headWeight: perHeadOf(t, size, (at, head) => {
         const bin = binOfTimestep(bins, at)
         const sum = sums[bin * size + head] as number
-        return sum > 0 ? (weights[bin] as number) / sum : 1
+        const weight = weights[bin] as number
+        return weight >= LEAST_WEIGHT && sum > 0 ? weight / sum : 1
       }),
     }),
     observe({ t, perHead }) {

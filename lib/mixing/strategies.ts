@@ -99,7 +99,7 @@ const STRATEGIES = {
   normalised: {
     about: 'all heads, each divided by the moving average of its error at each noise level',
     ...{ choose: 'mean', compare: 'own', space: 'own', spaces: ['own'] },
-    arguments: { halfLife: argument(200, 1) },
+    arguments: { halfLife: argument(200, 20) },
     policy: normalisedPolicy,
   },
   merge: {

@@ -88,8 +88,7 @@ const KNOWN = [
 ] as const // biome-ignore format: one list
 
 /** Fills in defaults and checks every option. Throws a RangeError or TypeError that names the option. */
-export function unetConfig(options: UNetOptions): UNetConfig {
-  const call = 'UNet.create'
+export function unetConfig(options: UNetOptions, call = 'UNet.create'): UNetConfig {
   checkKnownOptions(call, options, KNOWN)
   const config: UNetConfig = {
     imageChannels: options.imageChannels ?? 3,

@@ -4,16 +4,15 @@ import type { Head } from './heads.ts'
 export type HeadWeights = Partial<Record<Head, number>>
 
 /**
- * Weights that trust each head where it is well conditioned: xStart with 1 - alphaBar, eps with alphaBar, v everywhere. With
- * all three heads v gets one half and the two others share the rest, which is the best linear combination of three
- * predictions with independent errors of one size in their outputs; in xStart space the errors of eps alone would grow
- * without bound towards t = T - 1 (math.md, eq. 7a). What a sampler uses unless told otherwise.
+ * Weights that trust each head where it is well conditioned: xStart with 1 - alphaBar, eps with alphaBar, v with 1, divided by
+ * their sum over the heads that there are. They are the best linear combination of predictions with independent errors of one
+ * size in their outputs; in xStart space the errors of eps alone would grow without bound towards t = T - 1 (math.md, eq. 7a).
+ * What a sampler uses unless told otherwise.
  */
 export function signalWeights(alphaBar: number, heads: readonly Head[]): HeadWeights {
-  const has = (head: Head): boolean => heads.includes(head)
-  if (has('xStart') && has('eps')) {
-    const rest = has('v') ? 0.5 : 1
-    return { xStart: rest * (1 - alphaBar), eps: rest * alphaBar, ...(has('v') && { v: 0.5 }) }
-  }
-  return { [has('v') ? 'v' : (heads[0] as Head)]: 1 }
+  const [only] = heads
+  if (heads.length === 1) return { [only as Head]: 1 }
+  const trust = { xStart: 1 - alphaBar, v: 1, eps: alphaBar, xPrev: 0 }
+  const sum = heads.reduce((total, head) => total + trust[head], 0)
+  return Object.fromEntries(heads.map((head) => [head, trust[head] / sum]))
 }

@@ -6,13 +6,14 @@ import { packageRoot } from '../setup/paths.ts'
 /** What a cell's process tells the study. */
 export type CellMessage =
   | { readonly kind: 'progress'; readonly done: number; readonly total: number; readonly imagesPerSecond: number }
-  | { readonly kind: 'line'; readonly text: string } // biome-ignore format: one message a line
+  | { readonly kind: 'line'; readonly text: string }
+  | { readonly kind: 'error'; readonly code: string } // biome-ignore format: one message a line
 
 /** How a cell's process ended. */
 export type CellEnd =
   | { readonly kind: 'finished' }
   | { readonly kind: 'stopped' }
-  | { readonly kind: 'failed'; readonly message: string }
+  | { readonly kind: 'failed'; readonly message: string; readonly code?: string | undefined }
 
 /** Exit code of a cell that was told to stop. */
 export const STOPPED = 130
@@ -27,7 +28,7 @@ export function startCell(
   file: string,
   cell: string,
   threads: number,
-  onMessage: (message: CellMessage) => void,
+  onMessage: (message: Exclude<CellMessage, { readonly kind: 'error' }>) => void,
 ): { readonly stop: () => void; readonly ended: Promise<CellEnd> } {
   const command = [join(packageRoot(), 'bin', 'trislot.js'), 'study', file, '--cell', cell]
   const child: ChildProcess = spawn(process.execPath, [...command, '--threads', String(threads)], {
@@ -39,15 +40,21 @@ export function startCell(
   child.stderr?.setEncoding('utf8').on('data', (text: string) => {
     errors = (errors + text).slice(-10_000)
   })
-  child.on('message', (message) => onMessage(message as CellMessage))
+  let error: string | undefined
+  child.on('message', (told) => {
+    const message = told as CellMessage
+    if (message.kind === 'error') error = message.code
+    else onMessage(message)
+  })
   const ended = new Promise<CellEnd>((resolve) => {
-    child.on('error', (error) => resolve({ kind: 'failed', message: error.message }))
+    child.on('error', ({ message }) => resolve({ kind: 'failed', message }))
     child.on('close', (code, signal) => {
       if (code === 0) resolve({ kind: 'finished' })
       else if (code === STOPPED) resolve({ kind: 'stopped' })
       else {
         const lines = errors.trim().split('\n').slice(-LAST_LINES).join('\n')
-        resolve({ kind: 'failed', message: lines || `ended by ${signal ?? `exit code ${code}`}` })
+        const message = lines || `ended by ${signal ?? `exit code ${code}`}`
+        resolve({ kind: 'failed', message, code: error })
       }
     })
   })

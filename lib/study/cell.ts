@@ -433,7 +433,8 @@ function inOrder(points: ReadonlyMap<number, CurvePoint>): CurvePoint[] {
   return [...points.values()].sort((a, b) => a.step - b.step)
 }
 
-function optionsHash(arm: StudyArm, seed: number): string {
+/** @internal Of what decides the training of a cell. */
+export function optionsHash(arm: StudyArm, seed: number): string {
   return settingsHash({ ...arm.options, seed, threads: undefined, keep: undefined, stops: arm.stops })
 }
 
@@ -477,8 +478,8 @@ function stepOf(checkpoint: string): number {
   return Number(basename(checkpoint).slice('step-'.length))
 }
 
-/** A JSON file; undefined when it is not there or a killed process left half of it. */
-async function readJson<T>(file: string): Promise<T | undefined> {
+/** @internal A JSON file; undefined when it is not there or a killed process left half of it. */
+export async function readJson<T>(file: string): Promise<T | undefined> {
   try {
     return parseNumbers(await readFile(file, 'utf8')) as T
   } catch {

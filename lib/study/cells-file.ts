@@ -5,14 +5,19 @@ import { DataError } from '../errors.ts'
 import { makeFolder } from '../folder.ts'
 import { writeDurably } from '../training/checkpoint.ts'
 import { type CellResult, finishedCell, parseNumbers, RESULT, readFinishedCell } from './cell.ts'
+import { type CellFailure, importFailure, isFailure } from './failures.ts'
 import { cellFolder, type Study } from './study-file.ts'
 
 /**
- * Writes results of finished cells, one JSON object a line, compressed where the name ends in .gz: what another machine needs to
- * count them without their runs.
+ * Writes results of finished cells, and failures of others, one JSON object a line, compressed where the name ends in .gz: what another
+ * machine needs to count them without their runs.
  */
-export async function exportCells(file: string, results: readonly CellResult[]): Promise<void> {
-  const text = results.map((result) => `${JSON.stringify(result)}\n`).join('')
+export async function exportCells(
+  file: string,
+  results: readonly CellResult[],
+  failures: readonly CellFailure[] = [],
+): Promise<void> {
+  const text = [...results, ...failures].map((cell) => `${JSON.stringify(cell)}\n`).join('')
   await writeDurably(file, file.endsWith('.gz') ? gzipSync(text, { level: 9 }) : text)
 }
 
@@ -35,6 +40,10 @@ export async function importCells(file: string, study: Study): Promise<ImportedC
   const count = { taken: 0, present: 0, foreign: 0 }
   for (const result of await readCells(file)) {
     const arm = study.arms.find(({ name }) => name === result.arm)
+    if ('message' in result) {
+      if (arm && study.seeds.includes(result.seed)) await importFailure(study, arm, result)
+      continue
+    }
     if (!arm || !study.seeds.includes(result.seed) || !finishedCell(arm, result.seed, result)) {
       count.foreign++
     } else if (await readFinishedCell(study, arm, result.seed)) count.present++
@@ -48,7 +57,7 @@ export async function importCells(file: string, study: Study): Promise<ImportedC
   return count
 }
 
-async function readCells(file: string): Promise<CellResult[]> {
+async function readCells(file: string): Promise<(CellResult | CellFailure)[]> {
   try {
     const bytes = await readFile(file)
     const text = (file.endsWith('.gz') ? gunzipSync(bytes) : bytes).toString('utf8')
@@ -60,13 +69,14 @@ async function readCells(file: string): Promise<CellResult[]> {
   }
 }
 
-function cellOf(line: string, number: number): CellResult {
-  let value: Partial<CellResult> | null
+function cellOf(line: string, number: number): CellResult | CellFailure {
+  let value: Partial<CellResult & CellFailure> | null
   try {
     value = parseNumbers(line) as typeof value
   } catch {
     throw new Error(`line ${number} that is no JSON`)
   }
+  if (isFailure(value)) return value
   const isCell = value?.format === 1 && typeof value.arm === 'string' && Number.isInteger(value.seed)
   if (!isCell || !value?.settings || !value.heldOut) {
     throw new Error(`line ${number} without arm, seed, settings and errors of a cell`)

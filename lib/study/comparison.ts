@@ -18,15 +18,20 @@ export interface MetricComparison {
   readonly n: number
   /** Of all seeds of the arm, paired or not, where it is finite. */
   readonly mean: number
-  /** Cells of the arm whose value is not finite. With one in a pair there is no difference: those left would flatter. */
+  /** Cells of the arm whose value is not finite, or whose training stopped because its loss was not. */
   readonly astray: number
+  /** Pairs in which the arm or the control went astray. With one there is no difference: those left would flatter. */
+  readonly astrayPairs: number
   readonly values: readonly { readonly seed: number; readonly value: number }[]
   readonly difference: MeanInterval
   /** As shares of the control's values. */
   readonly relative: MeanInterval
   /** Percentile interval of the relative difference over resampled pairs. */
   readonly bootstrap: { readonly low: number; readonly high: number }
-  /** p of the relative difference, as if it were the only comparison, and after Holm's correction over the arms. */
+  /**
+   * p of the relative difference, as if it were the only comparison, and after Holm's correction over the arms, those without a
+   * difference for a pair astray among them.
+   */
   readonly p: number
   readonly holmP: number
   /** Relative difference that these pairs would find with 80 % power. */
@@ -72,29 +77,45 @@ export interface ArmComparison {
   readonly reach?: ImagesToReach
 }
 
-/** Compares every arm with the control, seed by seed. */
+/** Names a cell of a study. */
+export interface CellName {
+  readonly arm: string
+  readonly seed: number
+}
+
+/**
+ * Compares every arm with the control, seed by seed.
+ *
+ * @param diverged - cells without a result because their loss was not finite
+ */
 export function compareArms(
   study: Pick<Study, 'arms' | 'compare'>,
   results: readonly CellResult[],
   bootstrap: BootstrapOptions = {},
+  diverged: readonly CellName[] = [],
 ): ArmComparison[] {
-  const { control, metrics: names } = study.compare
-  const metrics = names.map((name) => parseMetric('runStudy', name))
+  const { control } = study.compare
+  const metrics = study.compare.metrics.map((name) => parseMetric('runStudy', name))
   const cellsOf = (arm: string): CellResult[] => results.filter((result) => result.arm === arm)
   const controls = cellsOf(control)
-  const present = study.arms.map(({ name }) => name).filter((name) => cellsOf(name).length > 0)
-  const compared = present.map((arm) =>
-    metrics.flatMap((metric) => compareMetric(cellsOf(arm), controls, metric, bootstrap) ?? []),
-  )
+  const seedsLost = (arm: string) => diverged.flatMap((cell) => (cell.arm === arm ? [cell.seed] : []))
+  const names = study.arms.map(({ name }) => name)
+  const present = names.filter((name) => cellsOf(name).length + seedsLost(name).length > 0)
+  const compared = present.map((arm) => {
+    const lost = { arm: seedsLost(arm), control: seedsLost(control) }
+    return metrics.flatMap((metric) => compareMetric(cellsOf(arm), controls, metric, lost, bootstrap) ?? [])
+  })
   // Over the arms of one metric, the control not among them.
   for (const { name } of metrics) {
     const rows = present.flatMap((arm, i) => {
       const row = compared[i]?.findIndex(({ metric }) => metric === name) ?? -1
       return arm === control || row === -1 ? [] : [{ i, row }]
     })
-    const corrected = holm(rows.map(({ i, row }) => compared[i]![row]!.p))
+    // A comparison that came to nothing was made all the same: it counts as one that found nothing.
+    const corrected = holm(rows.map(({ i, row }) => (isLost(compared[i]![row]!) ? 1 : compared[i]![row]!.p)))
     for (const [k, { i, row }] of rows.entries()) {
-      compared[i]![row] = { ...compared[i]![row]!, holmP: corrected[k] as number }
+      const found = compared[i]![row]!
+      compared[i]![row] = { ...found, holmP: isLost(found) ? Number.NaN : (corrected[k] as number) }
     }
   }
   const curve = metrics.find((metric) => metric.curve)
@@ -112,36 +133,46 @@ export function compareArms(
       ...(curve &&
         controls.length > 0 &&
         cells.some((cell) => curveValues(cell, curve).length > 1) && {
-          reach: imagesToReach(cells, controls, curve),
+          reach: imagesToReach(cells, controls, curve, seedsLost(arm)),
         }),
     }
   })
+}
+
+function isLost({ astrayPairs }: MetricComparison): boolean {
+  return astrayPairs > 0
 }
 
 function compareMetric(
   cells: readonly CellResult[],
   controls: readonly CellResult[],
   metric: Metric,
+  lost: { readonly arm: readonly number[]; readonly control: readonly number[] },
   options: BootstrapOptions,
 ): MetricComparison | undefined {
   const values = cells.flatMap((cell) => {
     const value = metricValue(cell, metric)
     return value === undefined ? [] : [{ seed: cell.seed, value }]
   })
-  const astray = cells.filter((cell) => isAstray(cell, metric)).length
+  const strays = (of: readonly CellResult[], others: readonly number[]): number[] => [
+    ...of.filter((cell) => isAstray(cell, metric)).map(({ seed }) => seed),
+    ...others,
+  ]
+  const [armStrays, controlStrays] = [strays(cells, lost.arm), strays(controls, lost.control)]
+  const astray = armStrays.length
   if (values.length + astray === 0) return undefined
-  const twins = cells.flatMap((cell) => {
+  const pairs = cells.flatMap((cell): CellPair[] => {
     const twin = controls.find(({ seed }) => seed === cell.seed)
-    return twin ? [{ cell, twin }] : []
-  })
-  const pairs = twins.flatMap(({ cell, twin }): CellPair[] => {
-    const [arm, control] = [metricValue(cell, metric), metricValue(twin, metric)]
-    return arm !== undefined && control !== undefined && isComparable(cell, twin, metric)
+    const [arm, control] = [metricValue(cell, metric), twin && metricValue(twin, metric)]
+    return twin && arm !== undefined && control !== undefined && isComparable(cell, twin, metric)
       ? [{ cell, twin, arm, control }]
       : []
   })
-  const isWhole = !twins.some(({ cell, twin }) => isAstray(cell, metric) || isAstray(twin, metric))
-  const compared = isWhole ? pairs : []
+  const tried = [...cells.map(({ seed }) => seed), ...lost.arm]
+  const triedControl = new Set([...controls.map(({ seed }) => seed), ...lost.control])
+  const strayed = new Set([...armStrays, ...controlStrays])
+  const astrayPairs = tried.filter((seed) => triedControl.has(seed) && strayed.has(seed)).length
+  const compared = astrayPairs === 0 ? pairs : []
   const arm = compared.map((pair) => pair.arm)
   const control = compared.map((pair) => pair.control)
   const relative = relativeDifference(arm, control)
@@ -156,6 +187,7 @@ function compareMetric(
     mean: values.length > 0 ? mean(values.map(({ value }) => value)) : Number.NaN,
     values,
     astray,
+    astrayPairs,
     difference: compared.length > 0 ? pairedDifference(arm, control) : NONE,
     relative,
     bootstrap: { low, high },
@@ -212,13 +244,16 @@ function imagesToReach(
   cells: readonly CellResult[],
   controls: readonly CellResult[],
   metric: Metric,
+  lost: readonly number[],
 ): ImagesToReach {
-  const seeds = cells.flatMap((cell) => {
-    const twin = controls.find(({ seed }) => seed === cell.seed)
+  const curves = [
+    ...cells.map((cell) => ({ seed: cell.seed, points: curveValues(cell, metric) })),
+    ...lost.map((seed) => ({ seed, points: [] })),
+  ]
+  const seeds = curves.flatMap(({ seed, points }) => {
+    const twin = controls.find((control) => control.seed === seed)
     const end = twin && curveValues(twin, metric).find(({ images }) => images === twin.imagesSeen)
-    return end
-      ? [{ seed: cell.seed, controlImages: end.images, ...firstBelow(curveValues(cell, metric), end.value) }]
-      : []
+    return end ? [{ seed, controlImages: end.images, ...firstBelow(points, end.value) }] : []
   })
   const logs = seeds.flatMap(({ images, controlImages }) =>
     images === null ? [] : [Math.log(controlImages / images)],

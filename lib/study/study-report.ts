@@ -11,6 +11,7 @@ import {
   type MetricComparison,
   type TimestepComparison,
 } from './comparison.ts'
+import { type CellFailure, isDiverged } from './failures.ts'
 import { curveValues, metricTimesteps, parseMetric } from './metric.ts'
 import type { Study } from './study-file.ts'
 
@@ -19,8 +20,12 @@ import type { Study } from './study-file.ts'
  *
  * @returns the tables as text
  */
-export async function writeStudyReport(study: Study, results: readonly CellResult[]): Promise<string> {
-  const arms = compareArms(study, results)
+export async function writeStudyReport(
+  study: Study,
+  results: readonly CellResult[],
+  failures: readonly CellFailure[] = [],
+): Promise<string> {
+  const arms = compareArms(study, results, {}, failures.filter(isDiverged))
   const { name, title, about, seeds, compare, out } = study
   const described = study.arms.map(({ name: arm, options, stops }) => ({ arm, options, stops }))
   const version = packageVersion()
@@ -39,11 +44,15 @@ export async function writeStudyReport(study: Study, results: readonly CellResul
     compare,
     cells: results.length,
     madeBy,
+    ...(failures.length > 0 && { failures }),
     declared: described,
     arms,
   }
   await writeDurably(join(out, 'study.json'), `${JSON.stringify(file, undefined, 1)}\n`)
-  const text = [studyTables(study, arms), ...alternationTable(study, results)].join('\n\n')
+  const failed = failures.map(
+    ({ arm, seed, message }) => `Failed: ${arm}/seed-${seed}: ${message.split('\n')[0]}`,
+  )
+  const text = [studyTables(study, arms), ...alternationTable(study, results), ...failed].join('\n\n')
   const made = madeBy.map(({ version: maker, cells }) => `${cells} by ${maker}`).join(', ')
   const heading = [`# ${title}`, ...(about ? [about] : []), ...(made ? [`Cells: ${made}.`] : [])].join('\n\n')
   await writeFile(join(out, 'study.md'), `${heading}\n\n${text}\n`)
@@ -68,13 +77,13 @@ export function studyTables(study: Pick<Study, 'compare'>, arms: readonly ArmCom
         arm.arm,
         String(found.values.length) + (found.astray > 0 ? ` and ${found.astray} not finite` : ''),
         figure(found.mean),
-        arm.isControl ? 'control' : percentInterval(relative),
+        arm.isControl ? 'control' : found.astrayPairs > 0 ? astrayText(found) : percentInterval(relative),
         arm.isControl ? '' : probability(p),
         arm.isControl ? '' : probability(holmP),
         arm.isControl ? '' : percent(detectable),
         arm.isControl ? '' : worstText(found),
         isReach && !arm.isControl ? reachText(arm) : '',
-        arm.trainSeconds.toFixed(0),
+        arm.n > 0 ? arm.trainSeconds.toFixed(0) : '',
       ]
     })
     const titles = [
@@ -127,6 +136,10 @@ function reachText({ reach }: ArmComparison): string {
   return `${atLeast}${ratio.mean.toFixed(2)}${range}`
 }
 
+function astrayText({ astrayPairs }: MetricComparison): string {
+  return `${astrayPairs} ${astrayPairs === 1 ? 'pair' : 'pairs'} not finite`
+}
+
 /** The timestep at which an arm does worst against the control. */
 function worstText({ timesteps = [] }: MetricComparison): string {
   const worst = timesteps.reduce<TimestepComparison | undefined>(
@@ -153,7 +166,7 @@ function probability(p: number): string {
 }
 
 function figure(value: number): string {
-  return value.toPrecision(5)
+  return Number.isFinite(value) ? value.toPrecision(5) : ''
 }
 
 function table(titles: readonly string[], rows: readonly (readonly string[])[]): string {

@@ -7,8 +7,17 @@ import { type RunOptions, runConfig } from '../training/run-config.ts'
 import { type CellResult, readFinishedCell } from './cell.ts'
 import { startCell } from './cell-process.ts'
 import { exportCells, importCells } from './cells-file.ts'
+import type { CellName } from './comparison.ts'
+import { readFailures, removeFailure, writeFailure } from './failures.ts'
 import { featureClassifier } from './features.ts'
-import { cellOptions, parseStudy, type StudyArm, type StudyOptions, workers } from './study-file.ts'
+import {
+  cellOptions,
+  parseStudy,
+  type StudyArm,
+  type StudyOptions,
+  settingsHash,
+  workers,
+} from './study-file.ts'
 import { writeStudyReport } from './study-report.ts'
 
 /** A cell that is running. */
@@ -83,8 +92,11 @@ export async function runStudy(given: StudyOptions, options: StudyRunOptions = {
   const { jobs, threads } = workers(options.jobs)
   await makeFolder(study.out)
   if (exportTo !== undefined) await makeFolder(dirname(exportTo)) // which must not fail when everything is trained
-  const file = join(study.out, 'study-file.json')
-  await writeDurably(file, `${JSON.stringify({ ...given, out: resolve(study.out) }, undefined, 2)}\n`)
+  const declared = { ...given, out: resolve(study.out) }
+  // Cells that begin later read a file that no other study in this folder writes.
+  const file = join(study.out, `study-file-${settingsHash(declared)}.json`)
+  for (const path of [join(study.out, 'study-file.json'), file])
+    await writeDurably(path, `${JSON.stringify(declared, undefined, 2)}\n`)
 
   for (const from of importFrom) {
     const { taken, present, foreign } = await importCells(from, study)
@@ -119,8 +131,10 @@ export async function runStudy(given: StudyOptions, options: StudyRunOptions = {
         const end = await ended
         signal?.removeEventListener('abort', stop)
         const seconds = ((performance.now() - began) / 1000).toFixed(0)
+        if (end.kind === 'finished') await removeFailure(study, cell.arm, cell.seed)
         if (end.kind === 'failed') {
           failures.push({ cell: name, message: end.message })
+          await writeFailure(study, cell.arm, cell.seed, end)
           log(`${name} failed after ${seconds} s: ${end.message}`)
         } else log(`${name} ${end.kind} after ${seconds} s`)
         tracker.end(name, end.kind === 'finished')
@@ -133,10 +147,12 @@ export async function runStudy(given: StudyOptions, options: StudyRunOptions = {
   )
   const finished = (await Promise.all(everything)).filter((result) => result !== undefined)
   // Of everything that is there: a report of a few arms would lack the control, and correct for fewer comparisons than were made.
-  const table = await writeStudyReport(study, finished)
+  const failed = await readFailures(study)
+  const table = await writeStudyReport(study, finished, failed)
   const asked = new Set(cells.map(({ name }) => name))
-  const results = finished.filter(({ arm, seed }) => asked.has(`${arm}/seed-${seed}`))
-  if (exportTo !== undefined) await exportCells(exportTo, results)
+  const isAsked = ({ arm, seed }: CellName): boolean => asked.has(`${arm}/seed-${seed}`)
+  const results = finished.filter(isAsked)
+  if (exportTo !== undefined) await exportCells(exportTo, results, failed.filter(isAsked))
   const wasStopped = Boolean(signal?.aborted) && results.length < cells.length
   return { out: study.out, results, table, failures, wasStopped }
 }

@@ -8,7 +8,7 @@ import { partitionByLoss, partitionEvenly } from '../curriculum/partition.ts'
 import type { Slot } from '../curriculum/slot.ts'
 import { type OpenOptions, openDataset } from '../data/open.ts'
 import { KERNELS } from '../device.ts'
-import type { UNetOptions } from '../model/unet.ts'
+import { type UNetOptions, unetConfig } from '../model/unet.ts'
 import { checkOptions, decimal, device, flag, integer, numbers, oneOf, positive, text } from '../options.ts'
 import { ALL_HEADS, HEADS } from '../prediction/heads.ts'
 import { SCHEDULE_NAMES } from '../schedule/noise-schedule.ts'
@@ -309,7 +309,10 @@ export async function runConfig(asked: RunOptions, call = 'run'): Promise<RunCon
   runWarnings(config, call)
   const settled = settleTimesteps(call, config, trainedTimestepCount(config))
   if (settled.samplerNumbers ?? settled.weightingNumbers) timestepSampler(settled) // which checks them
-  return { ...settled, run: run ?? join('runs', runName(given)) }
+  const complete = { ...settled, run: run ?? join('runs', runName(given)) }
+  // Colours and classes are known when the images are read; whatever they are, the network's widths must fit.
+  unetConfig(networkOptions(complete, config.channels ?? 3, config.classes === 'none' ? 0 : 2), call)
+  return complete
 }
 
 /** What of a run counts twice and may be meant, in words; throws where it cannot be. */

@@ -8,6 +8,7 @@ import { interferenceInstrument } from '../../lib/analysis/interference-instrume
 import { measureTimestepLoss } from '../../lib/analysis/timestep-loss.ts'
 import { inMemory } from '../../lib/data/dataset.ts'
 import { UNet } from '../../lib/model/unet.ts'
+import type { InstrumentTable } from '../../lib/report/instrument-file.ts'
 import { NoiseSchedule } from '../../lib/schedule/noise-schedule.ts'
 import { Trainer } from '../../lib/training/trainer.ts'
 import { TINY, tinyBatch } from '../support/tiny.ts'
@@ -64,7 +65,7 @@ describe('interference', () => {
     expect(found.matrices.map(({ head, space }) => `${head} ${space}`)).to.deep.equal([
       ...['xStart eps', 'xStart F', 'v eps', 'v F', 'eps eps', 'eps F'],
     ])
-    for (const { relative, absolute, before: start, own, near, far, others } of found.matrices) {
+    for (const { relative, absolute, before: start, own, near, far, others, control } of found.matrices) {
       expect(relative.map((row) => row.length)).to.deep.equal([3, 3, 3, 3])
       for (const [i, row] of relative.entries()) {
         for (const [j, cell] of row.entries()) {
@@ -76,9 +77,11 @@ describe('interference', () => {
       const mean = (cells: [number, number][]) =>
         cells.reduce((sum, [i, j]) => sum + relative[i]![j]!.mean, 0) / cells.length
       expect(own.mean).to.be.closeTo(mean([[0, 0], [1, 1], [2, 2]]), 1e-9) // biome-ignore format: pairs
-      expect(near.mean).to.be.closeTo(mean([[0, 1], [1, 0], [1, 2], [2, 1]]), 1e-9) // biome-ignore format: pairs
-      expect(far.mean).to.be.closeTo(mean([[0, 2], [2, 0]]), 1e-9) // biome-ignore format: pairs
-      expect(others.mean).to.be.closeTo((4 * near.mean + 2 * far.mean) / 6, 1e-9)
+      expect(near?.mean).to.be.closeTo(mean([[0, 1], [1, 0], [1, 2], [2, 1]]), 1e-9) // biome-ignore format: pairs
+      expect(far?.mean).to.be.closeTo(mean([[0, 2], [2, 0]]), 1e-9) // biome-ignore format: pairs
+      expect(others?.mean).to.be.closeTo((4 * (near?.mean ?? 0) + 2 * (far?.mean ?? 0)) / 6, 1e-9)
+      expect(control.mean).to.be.closeTo(mean([[3, 0], [3, 1], [3, 2]]), 1e-9) // biome-ignore format: pairs
+      expect(control.n).to.equal(2)
     }
   })
 
@@ -98,7 +101,13 @@ describe('interference', () => {
 
   it('shares images and uniforms among the copies of a seed, so that equal slots have equal rows', async () => {
     const one = await interference({ ...options, slots: [{ begin: 0, end: 20 }], seeds: [3] })
-    for (const { absolute } of one.matrices) expect(absolute[0]).to.deep.equal(absolute[1])
+    for (const { absolute, own, near, others, control } of one.matrices) {
+      expect(absolute[0]).to.deep.equal(absolute[1])
+      expect(control).to.deep.equal(own)
+      expect([near, others]).to.deep.equal([null, null])
+    }
+    const [{ rows }] = interferenceInstrument({ interference: one }).tables as [InstrumentTable]
+    expect(rows[0]?.slice(3, 6)).to.deep.equal(['none', 'none', 'none'])
   })
 
   it('becomes an instrument with two matrices for each head and space', async () => {
@@ -112,6 +121,13 @@ describe('interference', () => {
     const instrument = interferenceInstrument({ interference: found, gradients })
     expect(instrument.plots.filter(({ kind }) => kind === 'heatmap')).to.have.length(12 + 3)
     expect(JSON.parse(JSON.stringify(instrument))).to.deep.equal(instrument)
+    const [overview, cells] = instrument.tables as InstrumentTable[]
+    expect(overview?.columns.at(-1)).to.equal('control: all timesteps')
+    expect(cells?.title).to.contain('xStart in eps, slot trained x slot measured')
+    expect(cells?.rows.map(([trained]) => trained)).to.deep.equal(['0–2', '3–8', '9–19', 'all'])
+    const two = await interference({ ...options, steps: 1 })
+    const [, table] = interferenceInstrument({ interference: two }).tables as InstrumentTable[]
+    expect(table?.rows[3]?.[1]).to.match(/^[+-][\d.e-]+ % \[[+-][\d.e-]+ %, [+-][\d.e-]+ %\]$/)
   })
 })
 

@@ -1,7 +1,12 @@
 import { expect } from 'chai'
 import { replacement } from '../../lib/analysis/replacement.ts'
 import { replacementInstrument } from '../../lib/analysis/replacement-instrument.ts'
-import { openLoopWeights, replacementWindows } from '../../lib/analysis/replacement-windows.ts'
+import {
+  noisyOpenLoopWeights,
+  openLoopWeights,
+  replacementWindows,
+  windowOfRange,
+} from '../../lib/analysis/replacement-windows.ts'
 import { UNet } from '../../lib/model/unet.ts'
 import { NoiseSchedule } from '../../lib/schedule/noise-schedule.ts'
 import { Trainer } from '../../lib/training/trainer.ts'
@@ -30,6 +35,35 @@ describe('openLoopWeights', () => {
     expect(Array.from(openLoopWeights('xStart', snr))).to.deep.equal([0, 8, 1.5])
     const eps = openLoopWeights('eps', snr)
     expect(eps[1]! + eps[2]!).to.be.closeTo(2 - 0.1, 1e-12)
+  })
+})
+
+describe('noisyOpenLoopWeights', () => {
+  const { alphaBar, snr, posteriorVariance } = linear.respace('50').tables
+
+  it('are those without noise where eta is 0', () => {
+    const { start, xStart, noise } = noisyOpenLoopWeights(alphaBar, 0)
+    const sigma = Math.sqrt(1 - alphaBar[0]!)
+    expect(start).to.be.closeTo(sigma / Math.sqrt(1 - alphaBar[49]!), 1e-12)
+    for (const [k, weight] of openLoopWeights('xStart', snr).entries())
+      expect(xStart[k]).to.be.closeTo(sigma * weight, 1e-9)
+    expect(noise.every((weight) => weight === 0)).to.equal(true)
+  })
+
+  it('are those of the posterior mean and variance where eta is 1', () => {
+    const { xStart, noise } = noisyOpenLoopWeights(alphaBar, 1)
+    expect(noise[1]! ** 2).to.be.closeTo(posteriorVariance[1]!, 1e-12)
+    const beta = 1 - alphaBar[1]! / alphaBar[0]!
+    expect(xStart[1]).to.be.closeTo((beta * Math.sqrt(alphaBar[0]!)) / (1 - alphaBar[1]!), 1e-12)
+  })
+})
+
+describe('windowOfRange', () => {
+  it('holds the visited timesteps of a range, however it is turned', () => {
+    const visited = [0, 10, 20, 30]
+    expect(windowOfRange(visited, [25, 10])).to.deep.equal({ from: 2, to: 1 })
+    expect(windowOfRange(visited, [10, 25])).to.deep.equal({ from: 2, to: 1 })
+    expect(windowOfRange(visited, [11, 19])).to.equal(undefined)
   })
 })
 
@@ -65,8 +99,14 @@ describe('replacement', () => {
     for (let step = 0; step < 3; step++) {
       await trainer.trainStep({ images, t: Int32Array.of(3, 300, 900), lr: 1e-2 })
     }
-    for (const clip of [true, false]) {
-      const found = await replacement(unet, linear, { ...options, interventions: [], denoiser: { clip } })
+    for (const [clip, eta] of [
+      [true, 0],
+      [false, 0],
+      [true, 1],
+      [true, 0.4],
+    ] as const) {
+      // biome-ignore format: pairs
+      const found = await replacement(unet, linear, { ...options, eta, interventions: [], denoiser: { clip } })
       expect(found.baselines.map(({ start }) => start)).to.deep.equal([999, 300])
       for (const { identityError } of found.baselines) expect(identityError).to.be.below(1e-5)
     }
@@ -123,6 +163,43 @@ describe('replacement', () => {
       'Noise on xStart from t = 999, windows of equal steps',
     ])
     expect(JSON.parse(JSON.stringify(instrument))).to.deep.equal(instrument)
+  })
+
+  it('is all algebra with noise, too, where the prediction of xStart never answers', async () => {
+    const unet = await UNet.create({ ...TINY, heads: ['xStart'] }, { seed: 1 })
+    const { results, eta } = await replacement(unet, linear, {
+      ...options,
+      eta: 1,
+      interventions: ['xStart'],
+    })
+    expect(eta).to.equal(1)
+    expect(results.length).to.be.at.least(8)
+    for (const { change, openLoop, to } of results) {
+      // Without eps that the last step keeps: the last prediction is the image, whatever x is.
+      expect(Math.abs(change.mean)).to.be.below(1e-9)
+      if (to === 1) expect(Math.abs(openLoop.mean)).to.be.above(1e-6)
+    }
+  })
+
+  it('takes ranges of timesteps, and says where none is visited', async () => {
+    const unet = await UNet.create(TINY, { seed: 1 })
+    const given = { images, starts: [300], steps: 4, interventions: ['noise'], measures: [] } as const
+    const found = await replacement(unet, linear, { ...given, ranges: [[300, 150], [100, 100]] }) // biome-ignore format: short
+    expect(found.results.map(({ measure, from, to }) => [measure, from, to])).to.deep.equal([
+      ['range', 300, 200],
+      ['range', 100, 100],
+    ])
+    expect(replacementInstrument(found).plots.map(({ title }) => title)).to.deep.equal([
+      'Noise on xStart from t = 300, ranges given',
+    ])
+    const refused = async (more: object) =>
+      ((await replacement(unet, linear, { ...given, ...more }).catch((e: Error) => e)) as Error).message
+    expect(await refused({ ranges: [[0, 50]] })).to.equal(
+      'replacement: expected ranges[0] to be timesteps with one of 100, 200, 300 between them, got [0, 50]',
+    )
+    expect(await refused({ eta: 1, interventions: ['eps'] })).to.contain(
+      'expected interventions to be without eps',
+    )
   })
 
   it('refuses a start that does not hold its steps', async () => {

@@ -31,6 +31,7 @@ describe('trislot probe, interference and replace', () => {
     expect(found).to.include({ kind: 'probe', command: `trislot probe ${words.join(' ')}` })
     expect(found.data.curves).to.have.length(12)
     expect(existsSync(join(run, 'instruments', 'probe-step-3-4.svg'))).to.equal(true)
+    expect(found.data.slots.map(({ rule }: { rule: string }) => rule)).to.include('gradientMoment')
     expect(out.trim().split('\n').at(-1)).to.equal(join(run, 'report.html'))
     expect(await readFile(join(run, 'report.html'), 'utf8')).to.contain(`trislot probe ${words.join(' ')}`)
   })
@@ -67,6 +68,38 @@ describe('trislot probe, interference and replace', () => {
     expect(await readFile(join(checkpoint, 'state.json'), 'utf8')).to.equal(state)
   })
 
+  it('look at slots as training has cut them last', async () => {
+    const cut = join(small.folder, 'cut')
+    const options = { ...SMALL, data: small.data, steps: 40, run: cut, heldOut: 6, timestepCount: 8 } as const
+    const slots = { sampler: 'slots', slots: 2, slotRefresh: 10 } as const
+    const trained = await command('train', ...asArguments({ ...options, ...slots }))
+    expect(trained.code, trained.err).to.equal(0)
+    const state = JSON.parse(
+      await readFile(join((await latestCheckpoint(cut)) as string, 'state.json'), 'utf8'),
+    )
+    const edges = [0, ...state.sampler.state.ends] as number[]
+    expect(edges).to.not.deep.equal(state.extra.run.slotEdges)
+    const words = [
+      'interference',
+      '--run',
+      cut,
+      '--steps',
+      '1',
+      '--seeds',
+      '1',
+      '--count',
+      '2',
+      '--no-gradients',
+    ]
+    const { code, out, err } = await command(...words)
+    expect(code, err).to.equal(0)
+    expect(out).to.contain('Slots: edges of the run')
+    const found = JSON.parse(await readFile(join(cut, 'instruments', 'interference-step-40.json'), 'utf8'))
+    expect(found.data.interference.slots).to.deep.equal(
+      edges.slice(1).map((end, k) => ({ begin: edges[k], end })),
+    )
+  })
+
   it('measure a file of weights that learns its variance, on images that are named', async () => {
     const weights = join(small.folder, 'w.safetensors')
     const unet = await UNet.create(
@@ -85,6 +118,7 @@ describe('trislot probe, interference and replace', () => {
       ['probe', '--sparse', '3', '--dense', '3', '--slots', '2', '--gradient-images', '1'],
       ['interference', '--slots', '2', '--steps', '1', '--seeds', '1', '--draws', '4', '--draw-size', '1'],
       ['replace', '--starts', '59', '--steps', '4', ...windows],
+      ['replace', '--starts', '59', '--steps', '4', '--eta', '0.5', '--ranges', '59-30,29-10'],
     ]) {
       const { code, out, err } = await command(...more, ...words)
       expect(code, err).to.equal(0)
@@ -116,6 +150,9 @@ describe('trislot probe, interference and replace', () => {
   })
 
   it('refuse slots that are no slots', async () => {
+    const ranges = await command('replace', '--run', run, '--ranges', '7')
+    expect(ranges.code).to.equal(2)
+    expect(ranges.err).to.contain('expected --ranges to be ranges of timesteps such as 300-100,50-0, got "7"')
     const { code, err } = await command('interference', '--run', run, '--slot-edges', '0,7,5')
     expect(code).to.equal(2)
     expect(err).to.contain('trislot interference: expected slots[1].end to be an integer in [8, 30], got 5')

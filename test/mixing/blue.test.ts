@@ -1,5 +1,6 @@
 import { expect } from 'chai'
-import { blueWeights } from '../../lib/mixing/blue.ts'
+import { blueWeights, mixtureSquare } from '../../lib/mixing/blue.ts'
+import { keyedRandom } from '../../lib/random.ts'
 
 const EXACT = { ridge: 0, limits: [-9, 9] as const }
 
@@ -44,6 +45,30 @@ describe('blueWeights', () => {
     for (const weight of three) expect(weight).to.be.within(-0.2, 1.2)
   })
 
+  it('finds the best of all mixtures within the limits, whichever of them bind', () => {
+    const random = keyedRandom(1, 'probe').at(0)
+    const limits = [-0.2, 0.8] as const
+    let bound = 0
+    for (let trial = 0; trial < 40; trial++) {
+      const errors = Array.from({ length: 3 }, () => Array.from({ length: 4 }, () => random.uniform() - 0.4))
+      const products = errors.flatMap((a) =>
+        errors.map((b) => a.reduce((sum, value, i) => sum + value * b[i]!, 0)),
+      )
+      const best = blueWeights(products, { ridge: 0, limits })
+      expect(best.reduce((a, b) => a + b, 0)).to.be.closeTo(1, 1e-9)
+      for (const weight of best) expect(weight).to.be.within(-0.2 - 1e-9, 0.8 + 1e-9)
+      if (best.some((w) => w < -0.2 + 1e-9 || w > 0.8 - 1e-9)) bound++
+      const least = mixtureSquare(best, products)
+      for (let x = -0.2; x <= 0.801; x += 0.05)
+        for (let y = -0.2; y <= 0.801; y += 0.05) {
+          const weights = [x, y, 1 - x - y]
+          if (weights[2]! < -0.2 || weights[2]! > 0.8) continue
+          expect(mixtureSquare(weights, products)).to.be.at.least(least - 1e-6)
+        }
+    }
+    expect(bound).to.be.within(10, 39)
+  })
+
   it('shares equally among heads that are the same', () => {
     expectWeights(blueWeights(new Array(9).fill(0.3)), [1 / 3, 1 / 3, 1 / 3])
     expectWeights(blueWeights([0.5]), [1])
@@ -61,6 +86,9 @@ describe('blueWeights', () => {
     )
     expect(() => blueWeights([1], { ridge: -1 })).to.throw(
       'blueWeights: expected ridge to be a number >= 0, got -1',
+    )
+    expect(() => blueWeights(new Array(81).fill(1))).to.throw(
+      'expected heads to be an integer in [1, 8], got 9',
     )
   })
 })

@@ -154,6 +154,22 @@ describe('consensusPolicy', () => {
     )
     for (const sum of sums) expect(sum).to.be.closeTo(1, 1e-4)
   })
+
+  it('leaves eps out where no signal is left, whatever its noise level has learned', () => {
+    const snr = Float64Array.from(LOG_SNR, Math.exp)
+    snr[99] = 0
+    const withEnd = logSnrOf(snr)
+    const statistics = statisticsOf({ logSnr: withEnd })
+    const policy = consensusPolicy(contextOf({ statistics, logSnr: withEnd }))
+    statistics.observe(losses(times(200, 95), [1, 2, 4]))
+    const [before, end] = rows(policy.decide(Int32Array.of(98, 99), 0).mixture?.weight)
+    expect(before?.[2]).to.be.closeTo(1 / 7, 2e-3)
+    expect(end).to.deep.equal([0.5, 0.5, 0])
+    const two = contextOf({ statistics, logSnr: withEnd, heads: ['xStart', 'eps'] })
+    expect(Array.from(mergePolicy(two).decide(Int32Array.of(99), 0).mixture?.weight ?? [])).to.deep.equal([
+      1, 0,
+    ])
+  })
 })
 
 describe('mergePolicy', () => {
@@ -185,8 +201,9 @@ describe('mergePolicy', () => {
 describe('normalisedPolicy', () => {
   it('divides each error by its average at that noise level, and leaves unseen levels alone', () => {
     const policy = normalisedPolicy(contextOf({ space: 'own' }))
-    policy.observe?.(losses(times(50, 5), [4, 2, 0.5]))
-    policy.observe?.(losses(times(50, 5), [4, 2, 0.5]))
+    policy.observe?.(losses(times(10, 5), [4, 2, 0.5]))
+    expect(rows(policy.decide(Int32Array.of(7), 0).headWeight)).to.deep.equal([[1, 1, 1]]) // too few images
+    policy.observe?.(losses(times(90, 5), [4, 2, 0.5]))
     expect(rows(policy.decide(Int32Array.of(7, 95), 0).headWeight)).to.deep.equal([
       [0.25, 0.5, 2],
       [1, 1, 1],
@@ -197,7 +214,8 @@ describe('normalisedPolicy', () => {
 
   it('goes on from its state', () => {
     const [first, second] = [normalisedPolicy(contextOf()), normalisedPolicy(contextOf())]
-    first.observe?.(losses([1, 30], [4, 2, 0.5]))
+    first.observe?.(losses([...times(30, 1), ...times(30, 30)], [4, 2, 0.5]))
+    expect(rows(first.decide(Int32Array.of(1), 0).headWeight)[0]).to.deep.equal([0.25, 0.5, 2])
     second.restore?.(JSON.parse(JSON.stringify(first.state?.())))
     expect(second.decide(Int32Array.of(1, 30), 0)).to.deep.equal(first.decide(Int32Array.of(1, 30), 0))
     expect(() => first.restore?.({ sums: [1], weights: [] })).to.throw(

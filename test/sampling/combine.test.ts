@@ -1,4 +1,5 @@
 import { expect } from 'chai'
+import { blueWeights } from '../../lib/mixing/blue.ts'
 import { HeadStatistics } from '../../lib/mixing/head-statistics.ts'
 import { HEADS } from '../../lib/prediction/heads.ts'
 import type { HeadWeights } from '../../lib/prediction/signal-weights.ts'
@@ -24,10 +25,26 @@ describe('combineBySignal', () => {
   })
 
   it('does with the heads that there are', () => {
-    expect(at(['v', 'eps'], 3)).to.deep.equal({ v: 1 })
+    const alphaBar = schedule.alphaBarAt(3)
+    const two = at(['v', 'eps'], 3)
+    expect(two.v).to.be.closeTo(1 / (1 + alphaBar), 1e-12)
+    expect(two.eps).to.be.closeTo(alphaBar / (1 + alphaBar), 1e-12)
+    expect(at(['xStart', 'v'], 3).xStart).to.be.closeTo((1 - alphaBar) / (2 - alphaBar), 1e-12)
     expect(at(['eps'], 3)).to.deep.equal({ eps: 1 })
     const { xStart = 0, eps = 0 } = at(['xStart', 'eps'], 3)
     expect(xStart + eps).to.be.closeTo(1, 1e-12)
+    expect(eps).to.be.closeTo(alphaBar, 1e-12)
+  })
+
+  it('is the mixture of least error where errors are independent and of one size in each output', () => {
+    const a = schedule.alphaBarAt(6)
+    const inXStart = { xStart: 1, v: 1 - a, eps: (1 - a) / a } // squares of what an error of 1 is in xStart
+    for (const heads of [['xStart', 'v'], ['v', 'eps'], ['xStart', 'eps'], HEADS] as const) {
+      const products = heads.flatMap((h) => heads.map((g) => (h === g ? inXStart[h] : 0)))
+      const best = blueWeights(products, { ridge: 0, limits: [-9, 9] })
+      const weights = at(heads, 6)
+      for (const [i, head] of heads.entries()) expect(weights[head]).to.be.closeTo(best[i] as number, 1e-6)
+    }
   })
 
   it('is read from words, as are heads and weights', () => {

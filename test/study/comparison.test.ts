@@ -117,7 +117,9 @@ describe('compareArms', () => {
     expect(fast?.metrics[0]?.p).to.be.NaN
     expect(fast?.metrics[0]?.relative.n).to.equal(0)
     const table = studyTables(named, [plain, fast] as ArmComparison[])
-    expect(table.split('\n')[3]).to.match(/^\| fast +\| 3 and 1 not finite \| +0.0\d+ \| +\| +\| +\|/)
+    expect(table.split('\n')[3]).to.match(
+      /^\| fast +\| 3 and 1 not finite \| +0.0\d+ \| +1 pair not finite \| +\| +\|/,
+    )
     const [, never] = compareArms(named, [
       ...results.filter(({ arm }) => arm === 'plain'),
       ...[0, 1, 2, 3].map((seed) => ({ ...one, seed })),
@@ -132,6 +134,33 @@ describe('compareArms', () => {
       result === late ? { ...late, curve: points } : result,
     ) as CellResult[]
     expect(compareArms(named, without)[1]?.reach?.seeds.map(({ seed }) => seed)).to.deep.equal([0, 2, 3])
+  })
+
+  it('says so where the control went astray, and takes such arms for comparisons that found nothing', () => {
+    const named = { arms, compare: { control: 'plain', metrics: ['F'] } }
+    const astray = parseNumbers(JSON.stringify(cell('plain', 0, Number.NaN))) as CellResult
+    const [, fast, same] = compareArms(named, [
+      ...results.filter(({ arm, seed }) => arm !== 'plain' || seed > 0),
+      astray,
+    ])
+    for (const arm of [fast, same]) {
+      expect(arm?.metrics[0]).to.include({ astray: 0, astrayPairs: 1 })
+      expect(arm?.metrics[0]?.holmP).to.be.NaN
+    }
+    expect(studyTables(named, [fast] as ArmComparison[])).to.contain('1 pair not finite')
+
+    const spread = (arm: string, seed: number) => cell(arm, seed, 1 + 0.1 * seed + 0.01 * seed ** 2)
+    const pairs = [0, 1, 2].flatMap((seed) => [cell('plain', seed, 1), spread('fast', seed)])
+    const diverged = [0, 1, 2].map((seed) => ({ arm: 'same', seed }))
+    const [, alone] = compareArms(named, pairs)
+    const [, beside, lost] = compareArms(named, pairs, {}, diverged)
+    expect(beside?.metrics[0]?.p).to.equal(alone?.metrics[0]?.p)
+    expect(beside?.metrics[0]?.holmP).to.be.closeTo(2 * (alone?.metrics[0]?.holmP as number), 1e-12)
+    expect(lost).to.include({ arm: 'same', n: 0 })
+    expect(lost?.metrics[0]).to.include({ n: 0, astray: 3, astrayPairs: 3 })
+    const [, , partly] = compareArms(named, [...pairs, cell('same', 0, 2)], {}, diverged.slice(1))
+    expect(partly?.metrics[0]).to.include({ n: 1, astray: 2, astrayPairs: 2 })
+    expect(partly?.reach?.seeds.map(({ images }) => images)).to.deep.equal([null, null, null])
   })
 
   it('prints a table for each metric', () => {

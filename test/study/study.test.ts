@@ -5,6 +5,7 @@ import { expect } from 'chai'
 import { sourceVersion } from '../../lib/setup/paths.ts'
 import { type CellResult, readFinishedCell, runCell } from '../../lib/study/cell.ts'
 import { importCells } from '../../lib/study/cells-file.ts'
+import type { CellFailure } from '../../lib/study/failures.ts'
 import { curveValues, metricValue, parseMetric } from '../../lib/study/metric.ts'
 import { runStudy } from '../../lib/study/study.ts'
 import { cellOptions, parseStudy, type StudyArm, type StudyOptions } from '../../lib/study/study-file.ts'
@@ -308,6 +309,38 @@ describe('runStudy', function () {
     const { failures } = await runStudy({ ...options, base: { ...options.base, lr: 0.5 } }, { jobs: 1 })
     expect(failures.map(({ cell }) => cell)).to.deep.equal(['min/seed-0'])
     expect(failures[0]?.message).to.contain('expected lr to be 0.001, as when')
+    const kept = JSON.parse(readFileSync(join(out, 'study.json'), 'utf8'))
+    expect(kept.failures.map(({ arm, seed, code }: CellFailure) => [arm, seed, code])).to.deep.equal([
+      ['min', 0, undefined],
+    ])
+    expect(readFileSync(join(out, 'study.md'), 'utf8')).to.match(/^Failed: min\/seed-0: .*expected lr to be/m)
+    await runStudy(options, { jobs: 1, arms: ['min'] })
+    expect(JSON.parse(readFileSync(join(out, 'study.json'), 'utf8')).failures).to.equal(undefined)
+  })
+
+  it('counts a cell whose loss was not finite as astray, and checks networks before it trains', async () => {
+    const options = {
+      ...{ ...given, out: join(small.folder, 'diverging'), seeds: [0], images: 80, stopAt: [] },
+      arms: { calm: {}, hot: { lr: 1e30 } },
+      evaluate: { images: 4, timesteps: 2 },
+      compare: { metrics: ['F.clipped'] },
+    }
+    const { failures, table } = await runStudy(options, { jobs: 1 })
+    expect(failures.map(({ cell }) => cell)).to.deep.equal(['hot/seed-0'])
+    const study = JSON.parse(readFileSync(join(options.out, 'study.json'), 'utf8'))
+    expect(study.failures[0]).to.include({ arm: 'hot', code: 'ERR_NON_FINITE' })
+    expect(study.arms[1].metrics[0]).to.include({ n: 0, astray: 1, astrayPairs: 1 })
+    expect(table).to.match(/\| hot +\| 0 and 1 not finite \| +\| +1 pair not finite \|/)
+    const cells = join(small.folder, 'diverging.jsonl')
+    await runStudy(options, { onlyReport: true, exportTo: cells })
+    const elsewhere = { ...options, out: join(small.folder, 'diverging-elsewhere') }
+    const there = await runStudy(elsewhere, { onlyReport: true, importFrom: [cells] })
+    expect(there.table.split('\n')[3]).to.equal(table.split('\n')[3])
+
+    const wide = { ...options, arms: { calm: {}, wide: { modelChannels: 20, normGroups: 16 } } }
+    expect((await rejection(runStudy(wide))).message).to.contain(
+      'runStudy arms.wide: expected modelChannels x 1 (20) to be divisible by',
+    )
   })
 
   it('refuses a file that is wrong before it trains', async () => {

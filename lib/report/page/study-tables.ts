@@ -30,7 +30,7 @@ export function studyTables(arms: readonly Fields[], control: string): Table[] {
             ? `${found.values.length}${Number(found.astray) > 0 ? ` and ${Number(found.astray)} not finite` : ''}`
             : null,
           typeof found.mean === 'number' ? found.mean.toPrecision(5) : null,
-          isControl ? 'control' : change(relative.mean),
+          isControl ? 'control' : (astray(found) ?? change(relative.mean)),
           between(change(relative.low), change(relative.high)),
           isControl ? null : probability(found.p),
           isControl ? null : probability(found.holmP),
@@ -40,6 +40,11 @@ export function studyTables(arms: readonly Fields[], control: string): Table[] {
       }),
     }
   })
+}
+
+/** How many pairs there is no difference for, where one of the two went astray. */
+function astray({ astrayPairs }: Fields): string | null {
+  return Number(astrayPairs) > 0 ? `none: ${Number(astrayPairs)} of the pairs not finite` : null
 }
 
 /** Beyond this many per cent a difference leaves the figure. */

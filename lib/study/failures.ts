@@ -1,0 +1,76 @@
+import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { makeFolder } from '../folder.ts'
+import { packageVersion } from '../setup/paths.ts'
+import { writeDurably } from '../training/checkpoint.ts'
+import { optionsHash, readFinishedCell, readJson } from './cell.ts'
+import { cellFolder, type Study, type StudyArm } from './study-file.ts'
+
+/** A cell that ended without a result. */
+export interface CellFailure {
+  readonly arm: string
+  readonly seed: number
+  /** Hash of the run's options: with others it may fare better, and the failure counts no more. */
+  readonly options: string
+  /** Of a `NativeError`: ERR_NON_FINITE where the loss was not finite, as when training diverges. */
+  readonly code?: string
+  readonly message: string
+  readonly version: string
+}
+
+const FILE = 'failure.json'
+
+/** Keeps why a cell failed in its folder, until it is finished. */
+export async function writeFailure(
+  study: Study,
+  arm: StudyArm,
+  seed: number,
+  { message, code }: { readonly message: string; readonly code?: string | undefined },
+): Promise<void> {
+  await makeFolder(cellFolder(study.out, arm.name, seed)) // which a cell that could not begin has not made
+  const failure: CellFailure = {
+    ...{ arm: arm.name, seed, options: optionsHash(arm, seed), message, version: packageVersion() },
+    ...(code !== undefined && { code }),
+  }
+  const file = join(cellFolder(study.out, arm.name, seed), FILE)
+  await writeDurably(file, `${JSON.stringify(failure, undefined, 1)}\n`)
+}
+
+/** Keeps a failure of another machine, unless the cell is finished or has failed here, or its options are others. */
+export async function importFailure(study: Study, arm: StudyArm, failure: CellFailure): Promise<void> {
+  const { seed } = failure
+  const folder = cellFolder(study.out, arm.name, seed)
+  const isOurs = failure.options === optionsHash(arm, seed)
+  if (!isOurs || (await readFinishedCell(study, arm, seed)) || (await readJson(join(folder, FILE)))) return
+  await makeFolder(folder)
+  await writeDurably(join(folder, FILE), `${JSON.stringify(failure, undefined, 1)}\n`)
+}
+
+/** Whether a value of a file is a failure. */
+export function isFailure(value: unknown): value is CellFailure {
+  const { arm, seed, options, message } = (value ?? {}) as Partial<CellFailure>
+  return [arm, options, message].every((word) => typeof word === 'string') && Number.isInteger(seed)
+}
+
+/** Forgets a failure, as of a cell that is finished now. */
+export async function removeFailure(study: Study, arm: StudyArm, seed: number): Promise<void> {
+  await rm(join(cellFolder(study.out, arm.name, seed), FILE), { force: true })
+}
+
+/** The failures of cells that have no result with the options of the study. */
+export async function readFailures(study: Study): Promise<CellFailure[]> {
+  const cells = study.seeds.flatMap((seed) => study.arms.map((arm) => ({ arm, seed })))
+  const found = await Promise.all(
+    cells.map(async ({ arm, seed }) => {
+      const failure = await readJson<CellFailure>(join(cellFolder(study.out, arm.name, seed), FILE))
+      const counts = failure?.options === optionsHash(arm, seed)
+      return counts && !(await readFinishedCell(study, arm, seed)) ? [failure] : []
+    }),
+  )
+  return found.flat()
+}
+
+/** Whether a cell has no result because its loss was not finite, which says something of its arm; a full disk does not. */
+export function isDiverged({ code }: CellFailure): boolean {
+  return code === 'ERR_NON_FINITE'
+}

@@ -1,0 +1,163 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { expect } from 'chai'
+import { type CellResult, runCell } from '../../lib/study/cell.ts'
+import { parseStudy, type Study, type StudyArm, type StudyOptions } from '../../lib/study/study-file.ts'
+import { BIN_COUNT } from '../../lib/training/loss-bins.ts'
+import { runConfig } from '../../lib/training/run-config.ts'
+import type { StatsRow } from '../../lib/training/run-stats.ts'
+import { runSchedule } from '../../lib/training/timestep-options.ts'
+
+const STUDIES = new URL('../../studies/', import.meta.url)
+const NAMES = readdirSync(STUDIES).filter((name) => name.endsWith('.json'))
+const declared = (name: string) => JSON.parse(readFileSync(new URL(name, STUDIES), 'utf8')) as StudyOptions
+
+describe('the declared studies', () => {
+  for (const name of NAMES) {
+    it(`${name} is a study, with its own name`, async () => {
+      const study = await parseStudy(declared(name))
+      expect(`${study.name}.json`).to.equal(name)
+      expect(study.seeds.length).to.be.at.least(2)
+      for (const { options } of study.arms)
+        expect(runSchedule(await runConfig(options))).to.not.equal(undefined)
+    })
+  }
+})
+
+/** A study with all its arms, of a few steps each and one seed. */
+async function miniature(name: string, folder: string): Promise<Study> {
+  const { images, stopAt: _, evaluate: __, compare: ___, base, arms, ...rest } = declared(name)
+  const short = (options: Readonly<Record<string, unknown>>) => ({
+    ...options,
+    ...(typeof options.steps === 'number' && { steps: Math.ceil(options.steps / 125) }),
+    evaluate: { ...((options.evaluate ?? {}) as object), combinations: [] },
+  })
+  const { evaluate: _____, ...shortBase } = short(base)
+  return parseStudy({
+    ...rest,
+    ...(images !== undefined && { images: 64 }),
+    base: { ...shortBase, logEvery: 1 },
+    arms: Object.fromEntries(Object.entries(arms).map(([arm, options]) => [arm, short(options)])),
+    seeds: [0],
+    evaluate: { images: 4, curveImages: 2, timesteps: 3 },
+    out: join(folder, name),
+  })
+}
+
+describe('miniatures of the studies on digits', function () {
+  this.timeout(240_000)
+  let folder: string
+  before(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'trislot-miniatures-'))
+  })
+  after(() => rm(folder, { recursive: true, force: true }))
+
+  async function trained(name: string) {
+    const study = await miniature(name, folder)
+    const cells = new Map<string, { arm: StudyArm; result: CellResult; rows: StatsRow[] }>()
+    for (const arm of study.arms) {
+      const result = (await runCell(study, arm, 0)) as CellResult
+      const lines = readFileSync(join(study.out, arm.name, 'seed-0', 'stats.jsonl'), 'utf8')
+        .trim()
+        .split('\n')
+      cells.set(arm.name, { arm, result, rows: lines.map((line) => JSON.parse(line)) })
+      expect(result.imagesSeen, arm.name).to.equal(arm.steps * arm.batchSize)
+      expect(lines.length, arm.name).to.equal(arm.steps)
+      const { ema, raw } = result.heldOut
+      expect(Number.isFinite((ema ?? raw)?.['F.clipped']), arm.name).to.equal(true)
+    }
+    return {
+      result: (arm: string) => cells.get(arm)?.result as CellResult,
+      rows: (arm: string) => cells.get(arm)?.rows as StatsRow[],
+      arms: study.arms,
+    }
+  }
+  /** Timesteps of a step in the lower half of the process. */
+  const inLowerHalf = ({ byBin }: StatsRow): number =>
+    byBin?.count.slice(0, 5).reduce((a, b) => a + b, 0) as number
+  const binsOf = ({ byBin }: StatsRow): number[] =>
+    byBin?.count.flatMap((n, bin) => (n > 0 ? [bin] : [])) ?? []
+
+  it('alternation: every step is logged, and systematic timesteps are spread evenly in each', async () => {
+    const { result, rows, arms } = await trained('alternation.json')
+    for (const { name, steps } of arms) {
+      const counted = result(name).alternation?.count
+      expect(counted, name).to.equal(steps - Math.floor(steps / 10))
+    }
+    for (const space of ['eps', 'F']) {
+      expect(rows(`b4-${space}-systematic`).every((row) => inLowerHalf(row) === 2)).to.equal(true)
+      expect(rows(`b4-${space}-iid`).every((row) => inLowerHalf(row) === 2)).to.equal(false)
+    }
+    // The same timesteps, whatever is predicted.
+    const drawn = (arm: string) => rows(arm).map(({ byBin }) => byBin?.count)
+    expect(drawn('b4-eps-golden')).to.deep.equal(drawn('b4-F-golden'))
+  })
+
+  it('failure: equal steps or equal images at each rate, with guided-diffusion’s loss', async () => {
+    const { result, arms } = await trained('failure.json')
+    for (const rate of ['plain', 'fast', 'hot']) {
+      expect(result(`${rate}-4-equal-images`).imagesSeen).to.equal(result(`${rate}-64`).imagesSeen)
+      if (rate !== 'hot') expect(result(`${rate}-4-equal-steps`).step).to.equal(result(`${rate}-64`).step)
+    }
+    for (const { options } of arms) {
+      const { lr, emaRates, weightDecay } = await runConfig(options)
+      expect([1e-4, 1e-3, 4e-3]).to.include(lr)
+      expect([emaRates, weightDecay]).to.deep.equal([[0.9999], 0])
+    }
+  })
+
+  for (const [name, batchSize] of [
+    ['slots.json', 4],
+    ['slots-batch8.json', 8],
+  ] as const) {
+    // biome-ignore format: pairs
+    it(`${name}: slots open as their plans say, and the first arms draw from all timesteps`, async () => {
+      const { rows, result, arms } = await trained(name)
+      expect(arms.find(({ name: arm }) => arm === 'uniform')?.batchSize).to.equal(batchSize)
+      const steps = 64 / batchSize
+      const inTurn = rows('round-robin').map(({ slot }) => slot?.[0])
+      expect(new Set(inTurn).size).to.equal(Math.min(10, steps))
+      expect(rows('round-robin-weights').map(({ slot }) => slot)).to.deep.equal(rows('round-robin').map(({ slot }) => slot))
+      const { options } = arms.find(({ name: arm }) => arm === 'sequential') as StudyArm
+      const { slotEdges = [], timestepCount } = await runConfig(options)
+      for (const row of rows('sequential')) {
+        expect(row.slot).to.deep.equal([9])
+        const first = Math.floor((BIN_COUNT * (slotEdges[9] as number)) / timestepCount)
+        expect(Math.min(...binsOf(row))).to.be.at.least(first)
+      }
+      const visited = new Set(rows('uniform').flatMap(binsOf))
+      expect(visited.size).to.be.at.least(9)
+      expect(rows('systematic').every((row) => inLowerHalf(row) === batchSize / 2)).to.equal(true)
+      expect(result('v').heldOut.heads).to.deep.equal(['v'])
+      expect(result('uniform').heldOut.heads).to.deep.equal(['eps'])
+      expect(result('paper').heldOut.heads).to.deep.equal(['xStart', 'v', 'eps'])
+    })
+  }
+
+  it('small-batch: all arms see as many images, but for the third', async () => {
+    const { arms } = await parseStudy(declared('small-batch.json'))
+    for (const { name, steps, batchSize } of arms)
+      expect(steps * batchSize, name).to.be.closeTo(name === 'recipe-third' ? 4000 : 12_000, 32)
+    const { result } = await trained('small-batch.json')
+    expect(result('plain').heldOut.heads).to.deep.equal(['eps'])
+    expect(result('recipe').heldOut.heads).to.deep.equal(['xStart', 'v', 'eps'])
+  })
+
+  it('three-heads: the heads’ win rates add up to 1, and the strategies read what they train', async () => {
+    const { result, arms } = await trained('three-heads.json')
+    for (const { name, options } of arms) {
+      const { heads, raw, ema } = result(name).heldOut
+      expect(Object.keys((ema ?? raw)?.heads ?? {}), name).to.have.members([...heads])
+      if (heads.length === 1) continue
+      const lines = readFileSync(join(folder, 'three-heads.json', name, 'seed-0', 'heads.jsonl'), 'utf8')
+        .trim()
+        .split('\n')
+      for (const { winRate } of JSON.parse(lines.at(-1) as string).bins) {
+        const sum = Object.values(winRate as Record<string, number>).reduce((a, b) => a + b, 0)
+        expect(sum, `${name} ${options.mix}`).to.be.closeTo(1, 1e-9)
+      }
+    }
+  })
+})
