@@ -394,6 +394,7 @@ export {
   type ClassifierTrainerConfig,
   type ClassifierTrainerOptions,
 } from './training/classifier-trainer.ts'
+export type { GradientRow } from './training/gradient-shares.ts'
 export {
   LEARNING_RATE_KINDS,
   type LearningRateConfig,

@@ -9,6 +9,7 @@ import { keyedRandom } from '../random.ts'
 import type { NoiseSchedule } from '../schedule/noise-schedule.ts'
 import type { TrainerOptions } from '../training/trainer.ts'
 import { cosineErrors, cosines, meanProducts, meanSquares, splitHalves } from './gram-statistics.ts'
+import { type HeadShares, headShares, withoutBound } from './head-gradients.ts'
 import { type GradientBatch, lossGradientGram } from './loss-gradient.ts'
 
 /** Options of `gradientConflict`. */
@@ -56,13 +57,9 @@ export interface SlotGradients {
   readonly varianceShare: number[]
 }
 
-/** Gradients of single heads within one slot, on the parameters that all heads have in common. */
-export interface HeadGradients {
+/** Gradients of single heads within one slot. */
+export interface HeadGradients extends HeadShares {
   readonly slot: Slot
-  /** [heads] squared norm of the gradient of the head's own loss, over the sum; null where one drowns in noise. */
-  readonly share: (number | null)[]
-  /** [heads, heads] cosines without the bias of noise. */
-  readonly cosine: (number | null)[]
 }
 
 /** Whether timesteps pull a network in different directions. */
@@ -103,8 +100,6 @@ export async function gradientConflict(
   const { head = heads.includes('v') ? 'v' : heads[0]! } = options
   const spaces: readonly Space[] = options.spaces ?? (heads.length > 1 ? ['own', 'eps', 'F'] : ['eps', 'F'])
   const total = spaces.length + (heads.length > 1 ? slots.length : 0)
-  // Without the variational bound, which has no space.
-  const headsAlone: TrainerOptions = { ...training, loss: { ...training.loss, kind: 'mse' }, boundWeight: 0 }
   const gramOptions = { ...(memoryBytes !== undefined && { memoryBytes }) }
 
   const source = batches(images, { batchSize, seed, withLabels, prefetch: 0 })
@@ -126,7 +121,7 @@ export async function gradientConflict(
     const list = drawn.map((batch) => ({ ...batch, space, ...(space !== 'own' && { choose: head }) }))
     const { products } = await lossGradientGram(unet, schedule, list, {
       ...gramOptions,
-      training: space === 'own' ? training : headsAlone,
+      training: space === 'own' ? training : withoutBound(training),
     })
     found.push(slotGradients(space, products, slots, draws, batchSize))
     onProgress?.(found.length, total)
@@ -137,30 +132,10 @@ export async function gradientConflict(
     if (heads.length === 1) break
     signal?.throwIfAborted()
     const ofSlot = drawn.slice(k * draws, (k + 1) * draws)
-    const list = heads.flatMap((head) =>
-      ofSlot.map((batch) => ({ ...batch, choose: head, space: 'own' as const })),
-    )
-    const { products } = await lossGradientGram(unet, schedule, list, {
-      ...gramOptions,
-      training: headsAlone,
-      parameters: isTrunk,
-    })
-    const mean = meanProducts({ products, groups: heads.length, draws })
-    const squares = heads.map((_, h) => mean[h * (heads.length + 1)]!)
-    const sum = squares.reduce((a, b) => a + b, 0)
-    byHead.push({
-      slot,
-      share: squares.map((value) => (squares.every((one) => one > 0) ? value / sum : null)),
-      cosine: cosines(mean, heads.length),
-    })
+    byHead.push({ slot, ...(await headShares(unet, schedule, ofSlot, { ...gramOptions, training })) })
     onProgress?.(spaces.length + byHead.length, total)
   }
   return { slots, draws, batchSize, seed, spaces: found, head, heads, byHead }
-}
-
-/** All but the last convolution, whose channels belong to one head each. */
-function isTrunk(name: string): boolean {
-  return !name.startsWith('out.2.')
 }
 
 function slotGradients(

@@ -29,6 +29,8 @@ export interface HeldOutError {
    * it the last timesteps, where eps says next to nothing about xStart, decide the mean of a network that predicts eps.
    */
   readonly clipped: Float64Array
+  /** [K, N] the same without clipping, where `combine` was `gate`, which no products of errors tell. */
+  readonly gated?: Float64Array
 }
 
 /** Options of `heldOutError`. */
@@ -52,8 +54,8 @@ export interface HeldOutErrorOptions {
  * Noises images with one frozen pattern each and measures what the network's heads get wrong, for all of them in one
  * forward pass a timestep, so that the error of every combination of heads follows (`combinedError`).
  *
- * @throws RangeError for a network whose head is xPrev, which has no error in v space, and for a `combine` of heads that it does
- * not have, or of its gate, which decides by pixel
+ * @throws RangeError for a network whose head is xPrev, which has no error in v space, and for a `combine` of heads, or of a gate,
+ * that it does not have
  */
 export async function heldOutError(
   unet: UNet,
@@ -73,6 +75,10 @@ export async function heldOutError(
   const square = heads.length ** 2
   const products = new Float64Array(timesteps.length * count * square)
   const clipped = new Float64Array(timesteps.length * count)
+  const gated = combine === 'gate' ? new Float64Array(timesteps.length * count) : undefined
+  if (gated && !unet.layout.gate) {
+    throw argumentError(call, 'combine', 'another word for a network without a gate', combine)
+  }
   const scale = rescalesTimesteps ? 1000 / schedule.options.timestepCount : 1
 
   for (let first = 0; first < count; first += batchSize) {
@@ -106,7 +112,8 @@ export async function heldOutError(
       const toV = heads.map(
         (head) => ({ xStart: 1 / sigma, v: -1, eps: -1 / Math.max(alpha, 1e-6), xPrev: 0 })[head],
       )
-      const weights = weightsAt(call, combine, told, snr[t] as number, heads)
+      const alphaBar = alpha ** 2
+      const fixed = combine === 'gate' ? [] : weightsAt(call, combine, told, snr[t] as number, heads)
       const residual = heads.map(() => new Float64Array(size))
       for (let i = 0; i < n; i++) {
         for (const [h, head] of heads.entries()) {
@@ -122,15 +129,21 @@ export async function heldOutError(
             row[p] = factor * (output[at + p]! - target)
           }
         }
-        let clippedSum = 0
+        const gate =
+          gated && output.subarray((i + 1) * stride - heads.length * height * width, (i + 1) * stride)
+        const byPixel = gate && gateWeights(gate, heads, alphaBar)
+        let [clippedSum, gatedSum] = [0, 0]
         for (let p = 0; p < size; p++) {
+          const weights = byPixel?.[p % (height * width)] ?? fixed
           let error = 0
           for (let h = 0; h < heads.length; h++) error += weights[h]! * residual[h]![p]!
+          gatedSum += error ** 2
           const truth = xStart[i * size + p]!
           const seen = Math.min(1, Math.max(-1, truth + sigma * error))
           clippedSum += ((seen - truth) / sigma) ** 2
         }
         clipped[k * count + first + i] = clippedSum / size
+        if (gated) gated[k * count + first + i] = gatedSum / size
         const place = (k * count + first + i) * square
         for (let g = 0; g < heads.length; g++) {
           for (let h = g; h < heads.length; h++) {
@@ -152,7 +165,21 @@ export async function heldOutError(
     imageCount: count,
     products,
     clipped,
+    ...(gated && { gated }),
   }
+}
+
+/** Weights of the heads at each pixel, from a gate's raw values [heads, pixels]: a softmax with the signal as its prior (math.md, "Gate"). */
+function gateWeights(gate: Float32Array, heads: readonly Head[], alphaBar: number): number[][] {
+  const pixels = gate.length / heads.length
+  const prior = signalWeights(alphaBar, heads)
+  return Array.from({ length: pixels }, (_, p) => {
+    const values = heads.map((_, h) => gate[h * pixels + p] as number)
+    const largest = Math.max(...values)
+    const parts = heads.map((head, h) => (prior[head] ?? 0) * Math.exp((values[h] as number) - largest))
+    const sum = parts.reduce((a, b) => a + b, 0)
+    return parts.map((part) => part / sum)
+  })
 }
 
 /** How `combinedError` reads what was measured. */
@@ -180,6 +207,10 @@ export function combinedError(
   const { heads, timestepMap, snr, products } = measured
   const { combine, sigmaData = 0.5, imageCount = measured.imageCount } = options
   checkInteger(call, 'imageCount', imageCount, 1, measured.imageCount)
+  if (combine === 'gate') {
+    if (!measured.gated) throw argumentError(call, 'combine', 'what was measured: no gate was', combine)
+    return meanOverImages({ ...measured, errors: measured.gated }, space, { sigmaData, imageCount })
+  }
   const H = heads.length
   return Float64Array.from(timestepMap, (told, k) => {
     const w = weightsAt(call, combine, told, snr[k] as number, heads)
@@ -195,13 +226,27 @@ export function combinedError(
 
 /** As `combinedError`, of the combination that was clipped to [-1, 1]; [K]. */
 export function clippedError(
-  { t, snr, clipped, imageCount: count }: HeldOutError,
+  measured: HeldOutError,
   space: 'v' | 'F',
-  { sigmaData = 0.5, imageCount = count }: Omit<CombinedErrorOptions, 'combine'> = {},
+  options: Omit<CombinedErrorOptions, 'combine'> = {},
+): Float64Array {
+  return meanOverImages({ ...measured, errors: measured.clipped }, space, options)
+}
+
+/** Means of errors in v space, [K, N], over the first images; [K]. */
+function meanOverImages(
+  {
+    t,
+    snr,
+    errors,
+    imageCount: count,
+  }: Pick<HeldOutError, 't' | 'snr' | 'imageCount'> & { readonly errors: Float64Array },
+  space: 'v' | 'F',
+  { sigmaData = 0.5, imageCount = count }: Omit<CombinedErrorOptions, 'combine'>,
 ): Float64Array {
   return Float64Array.from(t, (_, k) => {
     let sum = 0
-    for (let i = 0; i < imageCount; i++) sum += clipped[k * count + i]!
+    for (let i = 0; i < imageCount; i++) sum += errors[k * count + i]!
     return (sum / imageCount) * fromV(space, snr[k] as number, sigmaData)
   })
 }
@@ -213,16 +258,14 @@ export function fromV(space: 'v' | 'F', snr: number, sigmaData: number): number 
 
 function weightsAt(
   call: string,
-  combine: Combine | undefined,
+  combine: Exclude<Combine, 'gate'> | undefined,
   told: number,
   snr: number,
   heads: readonly Head[],
 ): number[] {
   const chosen =
     typeof combine === 'function' ? combine(told) : (combine ?? signalWeights(snr / (1 + snr), heads))
-  if (chosen === 'gate') {
-    throw argumentError(call, 'combine', 'the same for all pixels, which a gate is not', chosen)
-  }
+  if (chosen === 'gate') throw argumentError(call, 'combine', 'gate at all timesteps or at none', chosen)
   return headWeights(call, chosen, heads)
 }
 

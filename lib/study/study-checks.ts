@@ -40,11 +40,6 @@ export async function checkEvaluation(
 
   const [name, own] =
     evaluate.combine === undefined ? ['combine', config.combine] : ['evaluate.combine', evaluate.combine]
-  if (own === 'gate') {
-    throw argumentError(call, name, 'the same for all pixels, which a gate is not', own, {
-      hint: 'evaluate.combinations takes it, for samples and bitsPerDim',
-    })
-  }
   const words = [[name, own], ...combinations.map((word, i) => [`evaluate.combinations[${i}]`, word])]
   for (const [where, word] of heads.length > 1 ? words : words.slice(0, 1)) {
     await checkCombine(word as string, heads, config.gate ?? false).catch((error: Error) => {

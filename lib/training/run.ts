@@ -20,6 +20,7 @@ import {
   saveCheckpoint,
   writeDurably,
 } from './checkpoint.ts'
+import { type GradientRow, gradientRow, measuresGradients } from './gradient-shares.ts'
 import { loadInitialWeights } from './initial-weights.ts'
 import { learningRate } from './learning-rate.ts'
 import { type StepReport, train } from './loop.ts'
@@ -86,7 +87,8 @@ export interface RunImages {
 }
 
 /**
- * Trains into a folder: `config.json`, `stats.jsonl`, `heads.jsonl` where there are several heads (`HeadRow`), plots, `previews/` and `checkpoints/`. The same call continues a run
+ * Trains into a folder: `config.json`, `stats.jsonl`, `heads.jsonl` and, with previews, `gradients.jsonl` where there are several heads
+ * (`HeadRow`, `GradientRow`), plots, `previews/` and `checkpoints/`. The same call continues a run
  * that was stopped or killed, bit for bit as if it had never been; with more `steps` it goes on further, unless a recipe or a course of the learning rate follows `steps` (then give
  * the options of its `config.json`, and `steps`).
  *
@@ -206,6 +208,10 @@ async function trainInto(
   await writeDurably(join(folder, 'config.json'), `${JSON.stringify(config, undefined, 2)}\n`)
   const { lines: stats, rows } = await JsonLines.open<StatsRow>(join(folder, 'stats.jsonl'), trainer.step)
   const { lines: timing } = await JsonLines.open(join(folder, 'timing.jsonl'), trainer.step)
+  const gradients =
+    mixing && measuresGradients(trainer) && config.previewEvery > 0
+      ? await JsonLines.open<GradientRow>(join(folder, 'gradients.jsonl'), trainer.step)
+      : undefined
   const headLines = mixing && (await JsonLines.open(join(folder, 'heads.jsonl'), trainer.step)).lines
   const from = resumed ? `, from step ${trainer.step}` : ''
   for (const warning of runWarnings(config)) log(`warning: ${warning}`)
@@ -224,6 +230,7 @@ async function trainInto(
     await writeHeads()
     await stats.sync()
     await headLines?.sync()
+    await gradients?.lines.sync()
     checkpoint = await saveCheckpoint(trainer, folder, {
       sampler,
       ...(mixing && { mixing: mixing.policy }),
@@ -256,6 +263,11 @@ async function trainInto(
     }
     await writePreview(folder, trainer.step, 'raw', unet, drawing)
     if (average) await writePreview(folder, trainer.step, 'ema', average, drawing)
+    // A run that was finished already shows its last step again, but has the line of it.
+    if (mixing && gradients && gradients.rows.at(-1)?.step !== trainer.step) {
+      const options = { policy: mixing.policy, seed, withLabels: isConditional, signal }
+      await gradients.lines.write(await gradientRow(trainer, dataset, options))
+    }
   }
 
   const { referenceBatch, flip } = config
@@ -313,6 +325,7 @@ async function trainInto(
     await stats.close()
     await timing.close()
     await headLines?.close()
+    await gradients?.lines.close()
     average?.dispose()
     trainer.dispose()
     unet.dispose()

@@ -1,7 +1,9 @@
 import { expect } from 'chai'
 import { measureTimestepLoss } from '../../lib/analysis/timestep-loss.ts'
+import { DeviceTensor } from '../../lib/device-tensor.ts'
 import { UNet } from '../../lib/model/unet.ts'
 import { keyedRandom } from '../../lib/random.ts'
+import { Denoiser } from '../../lib/sampling/denoiser.ts'
 import { NoiseSchedule } from '../../lib/schedule/noise-schedule.ts'
 import {
   clippedError,
@@ -10,6 +12,7 @@ import {
   heldOutError,
 } from '../../lib/study/held-out-error.ts'
 import { rejection } from '../support/rejection.ts'
+import { tinyTrainer } from '../support/tiny.ts'
 
 describe('heldOutError', () => {
   const schedule = NoiseSchedule.create({ timestepCount: 100 })
@@ -77,6 +80,41 @@ describe('heldOutError', () => {
     expect(combinedError(measured, 'v', { combine })[0]).to.be.closeTo(expected, 1e-9 * expected)
   })
 
+  it('measures what a gate makes of each pixel, as samplers do', async () => {
+    const { unet: gated, schedule: process, trainer } = await tinyTrainer({}, { gate: true })
+    const [count, , height, width] = shape
+    const batch = { data: Float32Array.from(images.data, (value) => value / 127.5 - 1), shape }
+    for (let step = 0; step < 4; step++)
+      await trainer.trainStep({ images: batch, t: Int32Array.of(10, 200, 400, 700, 900), lr: 2e-2 })
+    const t = Int32Array.of(50, 500)
+    const measured = await heldOutError(gated, process, {
+      images,
+      timesteps: t,
+      combine: 'gate',
+      seed: 7,
+      batchSize: 5,
+    })
+    const noise = await DeviceTensor.noise(shape, { seed: 7, purpose: 'probe', step: 0, firstSample: 0 })
+    const eps = (await noise.toHost()).data as Float32Array
+    const denoiser = new Denoiser(gated, process, { combine: 'gate', clip: false })
+    const { sqrtAlphaBar, sqrtOneMinusAlphaBar } = process.tables
+    const v = combinedError(measured, 'v', { combine: 'gate' })
+    for (const [k, at] of t.entries()) {
+      const [alpha, sigma] = [sqrtAlphaBar[at] as number, sqrtOneMinusAlphaBar[at] as number]
+      const data = batch.data.map((value, i) => alpha * value + sigma * (eps[i] as number))
+      const { xStart } = await denoiser.predictXStart(await DeviceTensor.from({ data, shape }), at)
+      const seen = (await xStart.toHost()).data as Float32Array
+      const squares = seen.reduce((sum, value, i) => sum + ((value - batch.data[i]!) / sigma) ** 2, 0)
+      expect(v[k]).to.be.closeTo(squares / (count * height * width), 1e-4 * v[k]!)
+      const bySignal = combinedError(measured, 'v')[k] as number
+      expect(Math.abs(v[k]! / bySignal - 1)).to.be.above(1e-4) // it has learned something
+    }
+    expect(() =>
+      combinedError({ ...measured, gated: undefined } as never, 'v', { combine: 'gate' }),
+    ).to.throw('combinedError: expected combine to be what was measured: no gate was, got "gate"')
+    for (const object of [trainer, gated, process]) object.dispose()
+  })
+
   it('never counts more than the squared distance between -1 and 1 once clipped', async () => {
     const measured = await heldOutError(unet, schedule, { images, timesteps, combine: 'eps' })
     clippedError(measured, 'v').forEach((value, k) => {
@@ -115,7 +153,7 @@ describe('heldOutError', () => {
       'heldOutError: expected timesteps[0] to be an integer in [0, 99], got 100',
     )
     expect(await message({ combine: 'gate' })).to.equal(
-      'heldOutError: expected combine to be the same for all pixels, which a gate is not, got "gate"',
+      'heldOutError: expected combine to be another word for a network without a gate, got "gate"',
     )
     expect(await message({ combine: { v: 0.5 } })).to.equal(
       'heldOutError: expected combine to be weights that add up to 1, got 0.5',

@@ -4,6 +4,7 @@ import { expect } from 'chai'
 import type { HeadRow } from '../../lib/mixing/head-row.ts'
 import { MIX_NAMES } from '../../lib/mixing/strategies.ts'
 import { headStatisticsOf, readCheckpoint } from '../../lib/training/checkpoint.ts'
+import type { GradientRow } from '../../lib/training/gradient-shares.ts'
 import { run } from '../../lib/training/run.ts'
 import { type RunOptions, runConfig } from '../../lib/training/run-config.ts'
 import { rejection } from '../support/rejection.ts'
@@ -87,6 +88,35 @@ describe('run with mix', () => {
     const single = await run(options('single', 2, undefined, { heads: ['v'] }))
     expect((await readCheckpoint(single.checkpoint as string)).mixing).to.equal(undefined)
     expect((await rejection(readFile(join(single.folder, 'heads.jsonl')))).code).to.equal('ENOENT')
+  })
+
+  it('measures at each preview what each head gives to the trunk, the same after a resume', async () => {
+    const more = { previewEvery: 5, previewCount: 2, timestepCount: 20, sampler: 'uniform' } as const
+    const rows = async (folder: string): Promise<GradientRow[]> =>
+      (await readFile(join(folder, 'gradients.jsonl'), 'utf8'))
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line))
+    const straight = await run(options('shares', 12, 'all-own', more))
+    await run(options('shares-parts', 7, 'all-own', more))
+    const parts = await run(options('shares-parts', 12, 'all-own', more))
+    await run(options('shares-parts', 12, 'all-own', more))
+    const [a, b] = [await rows(straight.folder), await rows(parts.folder)]
+    expect(a.map(({ step }) => step)).to.deep.equal([5, 10, 12])
+    expect(b.map(({ step }) => step)).to.deep.equal([5, 7, 10, 12])
+    expect(b.filter(({ step }) => step !== 7)).to.deep.equal(a)
+    const levels = a.flatMap((row) => row.levels)
+    expect(levels.length).to.be.above(3)
+    for (const { t, share } of levels) {
+      expect(t[1]).to.be.above(t[0])
+      if (share) expect(Object.values(share).reduce((x, y) => x + y)).to.be.closeTo(1, 1e-9)
+    }
+    expect(levels.some(({ share }) => share !== null)).to.equal(true)
+    // A head that the strategy does not train gives nothing.
+    const merged = await run(options('shares-merge', 5, 'merge', more))
+    for (const { share } of (await rows(merged.folder))[0]?.levels ?? []) expect(share).to.equal(null)
+    const single = await run(options('shares-single', 5, undefined, { ...more, heads: ['v'] }))
+    expect((await rejection(readFile(join(single.folder, 'gradients.jsonl')))).code).to.equal('ENOENT')
   })
 
   it('settles the loss by the strategy, and lets the space be another', async () => {

@@ -1,4 +1,4 @@
-// Figures from heads.jsonl: what the errors of the heads have to do with each other at each noise level.
+// Figures from heads.jsonl and gradients.jsonl: what the errors of the heads have to do with each other at each noise level.
 import { ALL_HEADS, type Head } from '../../prediction/heads.ts'
 import type { FigureSeries, LineFigure } from './figure.ts'
 import { HEAD_COLOUR } from './run-figures.ts'
@@ -84,6 +84,51 @@ export function headFigures({ heads: lines }: Pick<RunFolder, 'heads'>): LineFig
       note: 'Large where heads have become rival hypotheses.',
     },
   ]
+}
+
+/** What each head gives to the trunk, by noise level and over training; empty without gradients.jsonl. */
+export function gradientFigures({ gradients }: Pick<RunFolder, 'gradients'>): LineFigure[] {
+  const stages = gradients.map((line) => ({ step: Number(line.step), levels: levelsOf(line) }))
+  const last = stages.at(-1)
+  const heads = ALL_HEADS.filter((head) =>
+    stages.some(({ levels }) => levels.some(({ share }) => head in share)),
+  )
+  if (!last || heads.length === 0) return []
+  const y = { min: 0, max: 1 }
+  const note =
+    'Of the squared norm of the heads’ gradients on the parameters that they share, each with the factors that the run gives it; gaps where noise hides one.'
+  return [
+    {
+      title: 'Share of each head in the trunk’s gradient, by noise level',
+      x: NOISE,
+      y: { label: `share, at step ${last.step}`, ...y },
+      series: heads.map((head) => ({
+        ...{ name: head, color: HEAD_COLOUR[head], x: last.levels.map(({ logSnr }) => logSnr) },
+        y: last.levels.map(({ share }) => finite(share[head])),
+      })),
+      note,
+    },
+    {
+      title: 'Share of each head in the trunk’s gradient, over training',
+      x: { label: 'step' },
+      y: { label: 'share, mean over noise levels', ...y },
+      series: heads.map((head) => ({
+        ...{ name: head, color: HEAD_COLOUR[head], x: stages.map(({ step }) => step) },
+        y: stages.map(({ levels }) => mean(levels.flatMap(({ share }) => finite(share[head]) ?? []))),
+      })),
+    },
+  ]
+}
+
+function levelsOf({ levels }: Fields): { logSnr: number; share: Fields }[] {
+  if (!Array.isArray(levels)) return []
+  return levels
+    .filter((level) => isFields(level) && typeof level.logSnr === 'number')
+    .map(({ logSnr, share }) => ({ logSnr, share: isFields(share) ? share : {} }))
+}
+
+function mean(values: readonly number[]): number | null {
+  return values.length > 0 ? values.reduce((a, b) => a + b, 0) / values.length : null
 }
 
 function binsOf({ bins }: Fields): Bin[] {

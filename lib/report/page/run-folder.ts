@@ -62,6 +62,8 @@ export interface RunFolder {
   readonly instruments: readonly InstrumentPage[]
   /** Lines of heads.jsonl, which head policies write. */
   readonly heads: readonly Fields[]
+  /** Lines of gradients.jsonl. */
+  readonly gradients: readonly Fields[]
   /** From the newest checkpoint. */
   readonly parameterCount?: number
   readonly image?: { readonly channels: number; readonly height: number; readonly width: number }
@@ -69,18 +71,19 @@ export interface RunFolder {
 
 /** Reads a run's folder; a folder that does not exist yet is one with nothing in it. */
 export async function readRunFolder(folder: string): Promise<RunFolder> {
-  const [config, rows, timing, heads, previews, instruments, checkpoint] = await Promise.all([
+  const [config, rows, timing, heads, gradients, previews, instruments, checkpoint] = await Promise.all([
     readJson(join(folder, 'config.json')),
     readLines(join(folder, 'stats.jsonl')),
     readLines(join(folder, 'timing.jsonl')),
     readLines(join(folder, 'heads.jsonl')),
+    readLines(join(folder, 'gradients.jsonl')),
     findPreviews(join(folder, 'previews')),
     readInstruments(join(folder, 'instruments')),
     readNewestCheckpoint(join(folder, 'checkpoints')),
   ])
   return {
     ...{ folder, name: basename(resolve(folder)), config: isFields(config) ? config : {} },
-    ...{ rows: rows as unknown as Row[], timing, heads, previews, instruments, ...checkpoint },
+    ...{ rows: rows as unknown as Row[], timing, heads, gradients, previews, instruments, ...checkpoint },
   }
 }
 

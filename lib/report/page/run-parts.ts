@@ -1,7 +1,7 @@
 // What the page says about one run.
 import { HEADS } from '../../prediction/heads.ts'
 import { valueText } from './compare.ts'
-import { headFigures } from './head-figures.ts'
+import { gradientFigures, headFigures } from './head-figures.ts'
 import { type Html, html } from './html.ts'
 import { figures, instrumentSections, section } from './parts.ts'
 import { choiceFigures, examplesFigure, slotEdges, timestepFigures, trainingFigures } from './run-figures.ts'
@@ -57,7 +57,10 @@ export async function runParts(run: RunFolder, level: 2 | 3): Promise<Html[]> {
       [timesteps],
       slots && `Stripes are the ${slots.length - 1} slots of timesteps.`,
     ),
-    section('Heads', level, [await figures(choiceFigures(run)), await figures(headFigures(run))]),
+    section('Heads', level, [
+      await figures(choiceFigures(run)),
+      await figures([...headFigures(run), ...gradientFigures(run)]),
+    ]),
     section('Samples', level, [await samplesPart(run)]),
     await instrumentSections(run.instruments, level),
   ]

@@ -1,5 +1,5 @@
 import { expect } from 'chai'
-import { headFigures } from '../../../lib/report/page/head-figures.ts'
+import { gradientFigures, headFigures } from '../../../lib/report/page/head-figures.ts'
 
 const pairs = { 'xStart-v': 0.5, 'xStart-eps': 0.6, 'v-eps': 0.7 }
 const bin = (t: readonly [number, number], logSnr: number, xStart: number) => ({
@@ -24,6 +24,27 @@ const heads = [
   { step: 10, bins: [bin([0, 100], 4, 1), bin([100, 1000], -4, 0)] },
   { step: 20, bins: [bin([0, 100], 4, 0.5), bin([100, 1000], -4, 0.1)] },
 ]
+
+describe('gradientFigures', () => {
+  const share = (xStart: number) => ({ xStart, v: 0.9 - xStart, eps: 0.1 })
+  const gradients = [
+    { step: 5, levels: [{ t: [0, 9], logSnr: 3, share: share(0.2) }, { t: [9, 20], logSnr: -3, share: null }] },
+    { step: 9, levels: [{ t: [0, 9], logSnr: 3, share: share(0.4) }, { t: [9, 20], logSnr: -3, share: share(0.6) }] },
+  ] // biome-ignore format: one line a step
+
+  it('draws shares by noise level at the last step, and their means over training', () => {
+    const [levels, over] = gradientFigures({ gradients })
+    expect(levels?.y.label).to.equal('share, at step 9')
+    expect(levels?.series[0]).to.deep.include({ name: 'xStart', x: [3, -3], y: [0.4, 0.6] })
+    expect(over?.series[0]).to.deep.include({ name: 'xStart', x: [5, 9], y: [0.2, 0.5] })
+  })
+
+  it('has gaps where a share is hidden, and passes over lines that are not whole', () => {
+    expect(gradientFigures({ gradients: gradients.slice(0, 1) })[0]?.series[0]?.y).to.deep.equal([0.2, null])
+    expect(gradientFigures({ gradients: [{ step: 1 }] })).to.deep.equal([])
+    expect(gradientFigures({ gradients: [] })).to.deep.equal([])
+  })
+})
 
 describe('headFigures', () => {
   it('draws errors, win rates, correlations and brightness of the last line by noise level', () => {
