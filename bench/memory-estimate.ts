@@ -58,7 +58,7 @@ console.log(`furthest from the tensors: ${(100 * worst).toFixed(1)} %`)
 if (values.json)
   writeFileSync(
     values.json,
-    `${JSON.stringify({ command: process.argv.slice(2).join(' '), rows }, undefined, 1)}\n`,
+    `${JSON.stringify({ command: ['npx tsx bench/memory-estimate.ts', ...process.argv.slice(2)].join(' '), rows }, undefined, 1)}\n`,
   )
 
 async function measure(job: {
