@@ -20,6 +20,11 @@ interface Rule {
 
 /** Weightings that are meant to even timesteps out, and so do again what a law in proportion to the loss does. */
 const FLATTENS = ['min-snr', 'soft-min-snr', 'p2', 'debias', 'edm']
+/** Whether a strategy divides errors by their size at each noise level. */
+function evensOut(mix: string | undefined): boolean {
+  return ['uncertainty', 'normalised'].includes(mix?.split(':')[0] ?? '')
+}
+
 /** A law and a weighting that are one published objective: EDM, SpeeD. */
 const TOGETHER = new Set(['edm edm', 'speed change-aware'])
 const HAS_WEIGHTS = ['loss-second-moment', 'adaptive-density']
@@ -65,6 +70,18 @@ export const DOUBLE_COUNTS: readonly Rule[] = [
       weighting === 'uncertainty' &&
       (HAS_WEIGHTS.includes(sampler) || (sampler === 'slots' && slotsByLoss === true)),
     why: 'e^-u makes all losses alike, so that there is nothing left to draw by',
+  },
+  {
+    name: 'a strategy that evens noise levels out, and draws by the size of the loss',
+    applies: ({ mix, sampler, slotsByLoss }) =>
+      evensOut(mix) && (HAS_WEIGHTS.includes(sampler) || (sampler === 'slots' && slotsByLoss === true)),
+    why: 'it makes all losses alike, so that there is nothing left to draw by',
+  },
+  {
+    name: 'a strategy that evens noise levels out, and a weighting that does',
+    applies: ({ mix, weighting }) =>
+      evensOut(mix) && weighting !== undefined && ['uncertainty', ...FLATTENS].includes(weighting),
+    why: 'both make up for the different sizes of the losses',
   },
   {
     name: 'slots of equal loss without importance weights',

@@ -47,7 +47,7 @@ async function miniature(name: string, folder: string): Promise<Study> {
 }
 
 describe('miniatures of the studies on digits', function () {
-  this.timeout(240_000)
+  this.timeout(600_000)
   let folder: string
   before(async () => {
     folder = await mkdtemp(join(tmpdir(), 'trislot-miniatures-'))

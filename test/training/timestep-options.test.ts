@@ -274,6 +274,14 @@ describe('Double counting', () => {
       expect(await warnings({ sampler: 'laplace', weighting })).to.deep.equal([])
     expect(await warnings({ sampler: 'laplace', weighting: 'p2', importanceWeights: true })).to.deep.equal([])
     expect(await warnings({ sampler: 'golden', weighting: 'p2' })).to.deep.equal([])
+    const evened = { mix: 'normalised:halfLife=100' }
+    expect(await warnings({ ...evened, sampler: 'loss-second-moment' })).to.deep.equal([
+      'a strategy that evens noise levels out, and draws by the size of the loss',
+    ])
+    expect(await warnings({ mix: 'uncertainty', weighting: 'min-snr' })).to.deep.equal([
+      'a strategy that evens noise levels out, and a weighting that does',
+    ])
+    expect(await warnings({ ...evened, sampler: 'golden' })).to.deep.equal([])
     const crowded: Partial<RunOptions> = { space: 'F', heads: ['xStart', 'v', 'eps'] }
     expect(await warnings(crowded)).to.deep.equal(['one space for the mean over several heads'])
     const harmless: Partial<RunOptions>[] = [
