@@ -13,6 +13,7 @@ export {
   type SlotGradients,
 } from './analysis/gradient-conflict.ts'
 export { type GradientMoments, gradientMoments } from './analysis/gradient-moments.ts'
+export { type HeadShares, headShares } from './analysis/head-gradients.ts'
 export { type MeasureHeadStatisticsOptions, measureHeadStatistics } from './analysis/head-statistics.ts'
 export {
   INTERFERENCE_SPACES,
@@ -255,6 +256,7 @@ export { incompleteBeta, studentQuantile, studentTail } from './statistics/stude
 export type { CellResult, CurvePoint, HeldOutMeans, HeldOutResult, PerTimestep } from './study/cell.ts'
 export {
   type ArmComparison,
+  type CellName,
   compareArms,
   firstBelow,
   type ImagesToReach,
