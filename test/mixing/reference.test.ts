@@ -12,7 +12,7 @@ import { softminPolicy } from '../../lib/mixing/softmin.ts'
 import { tablePolicy } from '../../lib/mixing/table.ts'
 import { uncertaintyPolicy } from '../../lib/mixing/uncertainty.ts'
 import { withStatistics } from '../../lib/mixing/with-statistics.ts'
-import { HEADS, type Head } from '../../lib/prediction/heads.ts'
+import { HEADS } from '../../lib/prediction/heads.ts'
 import { fixtureJson, fixtureTensors, int32, numbers } from '../support/fixtures.ts'
 
 interface Row {
@@ -75,7 +75,7 @@ describe('Policies of several heads against an independent version', () => {
             Object.entries(policies).map(([name, policy]) => [name, policy.decide(asked, step)]),
           ),
           best: Array.from({ length: statistics.binCount }, (_, bin) =>
-            HEADS.indexOf(statistics.bestHead(bin) as Head),
+            HEADS.indexOf(statistics.bestHead(bin) as (typeof HEADS)[number]),
           ),
           blueAt: (json.places as number[]).map((place) => statistics.blueAt(place)),
         })
