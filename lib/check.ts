@@ -28,6 +28,11 @@ function showObject(value: object): string {
   }
 }
 
+/** Whether a value is an object with fields, as JSON has them. */
+export function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
 /** A wrong value (RangeError) or, when the kind itself is wrong, a TypeError. */
 export function argumentError(
   call: string,

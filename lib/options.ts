@@ -1,6 +1,6 @@
 // Options of runs and commands: one zod schema gives command-line options, help, checks of config.json, and types.
 import { z } from 'zod'
-import { nearest, show } from './check.ts'
+import { isObject, nearest, show } from './check.ts'
 import type { Device } from './device.ts'
 
 /** A schema of flat options. */
@@ -108,10 +108,10 @@ export function checkOptions<S extends OptionShape>(
   options: object,
   nameOf: (key: string) => string = (key) => key,
 ): z.output<z.ZodObject<S>> {
-  if (options === null || typeof options !== 'object' || Array.isArray(options)) {
+  if (!isObject(options)) {
     throw new TypeError(`${call}: expected options to be an object, got ${show(options)}`)
   }
-  const values = options as Record<string, unknown>
+  const values = options
   const known = Object.keys(shape)
   const problems = Object.keys(values)
     .filter((key) => !known.includes(key))

@@ -55,7 +55,7 @@ export function noisyOpenLoopWeights(alphaBar: Float64Array, eta: number): Noisy
 }
 
 /**
- * The steps of a process whose timesteps lie in a range.
+ * The steps of a process whose timesteps lie in a range, without the last one, k = 0.
  *
  * @param timesteps - visited ones, [K], ascending
  * @param range - two timesteps in any order, both in the range
@@ -66,7 +66,9 @@ export function windowOfRange(
   range: readonly [number, number],
 ): StepWindow | undefined {
   const [least, greatest] = [Math.min(...range), Math.max(...range)]
-  const inside = Array.from(timesteps, (t, k) => ({ t, k })).filter(({ t }) => t >= least && t <= greatest)
+  const inside = Array.from(timesteps, (t, k) => ({ t, k })).filter(
+    ({ t, k }) => k > 0 && t >= least && t <= greatest,
+  )
   const [first, last] = [inside[0], inside.at(-1)]
   return first && last && { from: last.k, to: first.k }
 }

@@ -140,8 +140,8 @@ export async function replacement(
     const visited = Int32Array.from({ length: steps }, (_, k) => Math.round((start * k) / (steps - 1)))
     const process = schedule.respace(visited)
     const given = ranges.map((range, i) => {
-      const window = windowOfRange(visited.subarray(1), range)
-      if (window) return { from: window.from + 1, to: window.to + 1 }
+      const window = windowOfRange(visited, range)
+      if (window) return window
       const what = `timesteps with one of ${visited.subarray(1).join(', ')} between them`
       throw argumentError(call, `ranges[${i}]`, what, range)
     })

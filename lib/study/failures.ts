@@ -1,15 +1,14 @@
 import { rm } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { makeFolder } from '../folder.ts'
 import { packageVersion } from '../setup/paths.ts'
 import { writeDurably } from '../training/checkpoint.ts'
 import { optionsHash, readFinishedCell, readJson } from './cell.ts'
+import type { CellName } from './comparison.ts'
 import { cellFolder, type Study, type StudyArm } from './study-file.ts'
 
 /** A cell that ended without a result. */
-export interface CellFailure {
-  readonly arm: string
-  readonly seed: number
+export interface CellFailure extends CellName {
   /** Hash of the run's options: with others it may fare better, and the failure counts no more. */
   readonly options: string
   /** Of a `NativeError`: ERR_NON_FINITE where the loss was not finite, as when training diverges. */
@@ -18,8 +17,6 @@ export interface CellFailure {
   readonly version: string
 }
 
-const FILE = 'failure.json'
-
 /** Keeps why a cell failed in its folder, until it is finished. */
 export async function writeFailure(
   study: Study,
@@ -27,23 +24,29 @@ export async function writeFailure(
   seed: number,
   { message, code }: { readonly message: string; readonly code?: string | undefined },
 ): Promise<void> {
-  await makeFolder(cellFolder(study.out, arm.name, seed)) // which a cell that could not begin has not made
-  const failure: CellFailure = {
+  await put(study, {
     ...{ arm: arm.name, seed, options: optionsHash(arm, seed), message, version: packageVersion() },
     ...(code !== undefined && { code }),
-  }
-  const file = join(cellFolder(study.out, arm.name, seed), FILE)
-  await writeDurably(file, `${JSON.stringify(failure, undefined, 1)}\n`)
+  })
 }
 
 /** Keeps a failure of another machine, unless the cell is finished or has failed here, or its options are others. */
 export async function importFailure(study: Study, arm: StudyArm, failure: CellFailure): Promise<void> {
   const { seed } = failure
-  const folder = cellFolder(study.out, arm.name, seed)
   const isOurs = failure.options === optionsHash(arm, seed)
-  if (!isOurs || (await readFinishedCell(study, arm, seed)) || (await readJson(join(folder, FILE)))) return
-  await makeFolder(folder)
-  await writeDurably(join(folder, FILE), `${JSON.stringify(failure, undefined, 1)}\n`)
+  const file = fileOf(study, failure)
+  if (isOurs && !(await readFinishedCell(study, arm, seed)) && !(await readJson(file)))
+    await put(study, failure)
+}
+
+async function put(study: Study, failure: CellFailure): Promise<void> {
+  const file = fileOf(study, failure)
+  await makeFolder(dirname(file)) // which a cell that could not begin has not made
+  await writeDurably(file, `${JSON.stringify(failure, undefined, 1)}\n`)
+}
+
+function fileOf({ out }: Study, { arm, seed }: CellName): string {
+  return join(cellFolder(out, arm, seed), 'failure.json')
 }
 
 /** Whether a value of a file is a failure. */
@@ -54,7 +57,7 @@ export function isFailure(value: unknown): value is CellFailure {
 
 /** Forgets a failure, as of a cell that is finished now. */
 export async function removeFailure(study: Study, arm: StudyArm, seed: number): Promise<void> {
-  await rm(join(cellFolder(study.out, arm.name, seed), FILE), { force: true })
+  await rm(fileOf(study, { arm: arm.name, seed }), { force: true })
 }
 
 /** The failures of cells that have no result with the options of the study. */
@@ -62,7 +65,7 @@ export async function readFailures(study: Study): Promise<CellFailure[]> {
   const cells = study.seeds.flatMap((seed) => study.arms.map((arm) => ({ arm, seed })))
   const found = await Promise.all(
     cells.map(async ({ arm, seed }) => {
-      const failure = await readJson<CellFailure>(join(cellFolder(study.out, arm.name, seed), FILE))
+      const failure = await readJson<CellFailure>(fileOf(study, { arm: arm.name, seed }))
       const counts = failure?.options === optionsHash(arm, seed)
       return counts && !(await readFinishedCell(study, arm, seed)) ? [failure] : []
     }),

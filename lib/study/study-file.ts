@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { z } from 'zod'
-import { argumentError } from '../check.ts'
+import { argumentError, isObject } from '../check.ts'
 import { checkOptions, decimal, flag, integer, numbers, oneOf, text } from '../options.ts'
 import { RUN_SHAPE, type RunOptions, runConfig } from '../training/run-config.ts'
 import { checkEvaluation, checkMetrics, measuresWeights } from './study-checks.ts'
@@ -162,10 +162,10 @@ async function parseArm(
 ): Promise<StudyArm> {
   const where = `${call} arms.${name}`
   const changes = file.arms[name]
-  if (changes === null || typeof changes !== 'object' || Array.isArray(changes)) {
+  if (!isObject(changes)) {
     throw argumentError(call, `arms.${name}`, 'an object of options', changes, { kind: 'type' })
   }
-  const { evaluate: own = {}, ...overrides } = changes as Record<string, unknown>
+  const { evaluate: own = {}, ...overrides } = changes
   const merged = Object.entries({ ...file.base, ...overrides }).filter(([, value]) => value !== null)
   const given: Record<string, unknown> = Object.fromEntries(merged)
   for (const key of ['run', 'seed']) {

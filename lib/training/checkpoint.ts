@@ -4,7 +4,7 @@ import { createHash, randomUUID } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { open, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
-import { argumentError, checkInteger, show } from '../check.ts'
+import { argumentError, checkInteger, isObject, show } from '../check.ts'
 import { type Device, runtimeInfo } from '../device.ts'
 import { CheckpointError } from '../errors.ts'
 import { makeFolder } from '../folder.ts'
@@ -288,10 +288,6 @@ function malformedParts(state: CheckpointState): string[] {
       ...(kind === undefined && { 'trainer.emaRates': trainer.emaRates }),
     }),
   ]
-}
-
-function isObject(value: unknown): boolean {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
 function isCount(value: unknown): boolean {

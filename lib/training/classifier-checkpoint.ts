@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { show } from '../check.ts'
+import { isObject, show } from '../check.ts'
 import type { Device } from '../device.ts'
 import { CheckpointError, DataError } from '../errors.ts'
 import { Classifier, type ClassifierConfig, type RawClassifierOptions } from '../model/classifier.ts'
@@ -174,14 +174,14 @@ async function readOptions(call: string, file: string): Promise<RawClassifierOpt
       cause,
     })
   }
-  const options = json !== null && typeof json === 'object' && 'config' in json ? json.config : json
-  if (options === null || typeof options !== 'object' || Array.isArray(options)) {
+  const options = isObject(json) && 'config' in json ? json.config : json
+  if (!isObject(options)) {
     throw new DataError(
       `${call}: expected ${file} to hold the options of a classifier, got ${show(json)}`,
       file,
     )
   }
-  return options as RawClassifierOptions
+  return options as unknown as RawClassifierOptions
 }
 
 function hashOf(description: object): string {

@@ -20,15 +20,20 @@ interface Rule {
 
 /** Weightings that are meant to even timesteps out, and so do again what a law in proportion to the loss does. */
 const FLATTENS = ['min-snr', 'soft-min-snr', 'p2', 'debias', 'edm']
-/** Whether a strategy divides errors by their size at each noise level. */
-function evensOut(mix: string | undefined): boolean {
-  return ['uncertainty', 'normalised'].includes(mix?.split(':')[0] ?? '')
-}
-
 /** A law and a weighting that are one published objective: EDM, SpeeD. */
 const TOGETHER = new Set(['edm edm', 'speed change-aware'])
 const HAS_WEIGHTS = ['loss-second-moment', 'adaptive-density']
 const HAS_NO_LAW = ['uniform', 'stratified', 'systematic', 'golden', 'curriculum']
+
+/** Whether timesteps are drawn in proportion to their losses, or nearly. */
+function drawsByLoss({ sampler, slotsByLoss }: DoubleCountConfig): boolean {
+  return HAS_WEIGHTS.includes(sampler) || (sampler === 'slots' && slotsByLoss === true)
+}
+
+/** Whether a strategy of several heads divides their errors by their size at each noise level. */
+function evensOut({ mix }: DoubleCountConfig): boolean {
+  return ['uncertainty', 'normalised'].includes(mix?.split(':')[0] ?? '')
+}
 
 /** Combinations in which the same thing is counted twice (docs/timesteps.md has them in words). */
 export const DOUBLE_COUNTS: readonly Rule[] = [
@@ -66,21 +71,20 @@ export const DOUBLE_COUNTS: readonly Rule[] = [
   },
   {
     name: 'learned uncertainty, and draws by the size of the loss',
-    applies: ({ sampler, slotsByLoss, weighting }) =>
-      weighting === 'uncertainty' &&
-      (HAS_WEIGHTS.includes(sampler) || (sampler === 'slots' && slotsByLoss === true)),
+    applies: (config) => config.weighting === 'uncertainty' && drawsByLoss(config),
     why: 'e^-u makes all losses alike, so that there is nothing left to draw by',
   },
   {
     name: 'a strategy that evens noise levels out, and draws by the size of the loss',
-    applies: ({ mix, sampler, slotsByLoss }) =>
-      evensOut(mix) && (HAS_WEIGHTS.includes(sampler) || (sampler === 'slots' && slotsByLoss === true)),
+    applies: (config) => evensOut(config) && drawsByLoss(config),
     why: 'it makes all losses alike, so that there is nothing left to draw by',
   },
   {
     name: 'a strategy that evens noise levels out, and a weighting that does',
-    applies: ({ mix, weighting }) =>
-      evensOut(mix) && weighting !== undefined && ['uncertainty', ...FLATTENS].includes(weighting),
+    applies: (config) =>
+      evensOut(config) &&
+      config.weighting !== undefined &&
+      ['uncertainty', ...FLATTENS].includes(config.weighting),
     why: 'both make up for the different sizes of the losses',
   },
   {

@@ -1,6 +1,6 @@
 import { readFile, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { argumentError, show } from '../check.ts'
+import { argumentError, isObject, show } from '../check.ts'
 import { batches } from '../data/batches.ts'
 import { holdOut, type ImageDataset } from '../data/dataset.ts'
 import { openDataset } from '../data/open.ts'
@@ -399,7 +399,7 @@ export async function readStoredConfig<Config>(folder: string): Promise<Config |
   try {
     config = JSON.parse(text)
   } catch {} // it stays undefined
-  if (config === null || typeof config !== 'object' || Array.isArray(config)) {
+  if (!isObject(config)) {
     throw new RangeError(
       `run: expected ${file} to be a JSON object, got a damaged file; restore it, or use another folder`,
     )

@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises'
-import { checkKnownOptions, checkOneOf, show } from '../check.ts'
+import { checkKnownOptions, checkOneOf, isObject, show } from '../check.ts'
 import { DataError } from '../errors.ts'
 import {
   networkFromRaw,
@@ -69,10 +69,6 @@ export async function readJson(call: string, file: string): Promise<Record<strin
     }
   }
   return json
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
 interface StoredSchedule {

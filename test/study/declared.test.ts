@@ -15,11 +15,26 @@ const NAMES = readdirSync(STUDIES).filter((name) => name.endsWith('.json'))
 const declared = (name: string) => JSON.parse(readFileSync(new URL(name, STUDIES), 'utf8')) as StudyOptions
 
 describe('the declared studies', () => {
+  it('are there', () => {
+    expect(NAMES).to.include.members(['small-batch.json', 'slots.json', 'three-heads.json'])
+  })
+
   for (const name of NAMES) {
     it(`${name} is a study, with its own name`, async () => {
       const study = await parseStudy(declared(name))
       expect(`${study.name}.json`).to.equal(name)
       expect(study.seeds.length).to.be.at.least(2)
+      expect(study.arms.length).to.be.above(3)
+      const [{ steps, batchSize }] = study.arms as [StudyArm]
+      for (const arm of study.arms) {
+        // Equal images, up to half a batch.
+        if (arm.name.endsWith('equal-steps')) {
+          expect(arm.steps, arm.name).to.equal(steps)
+          continue
+        }
+        const images = arm.name.endsWith('-third') ? 3 * arm.steps * arm.batchSize : arm.steps * arm.batchSize
+        expect(images, arm.name).to.be.closeTo(steps * batchSize, arm.batchSize / 2)
+      }
       for (const { options } of study.arms)
         expect(runSchedule(await runConfig(options))).to.not.equal(undefined)
     })

@@ -1,9 +1,6 @@
-import { readdirSync, readFileSync } from 'node:fs'
 import { expect } from 'chai'
-import { parseStudy, type StudyArm, type StudyOptions, settingsHash } from '../../lib/study/study-file.ts'
+import { parseStudy, type StudyOptions, settingsHash } from '../../lib/study/study-file.ts'
 import { sweepStudy } from '../../lib/study/sweep.ts'
-
-const STUDIES = new URL('../../studies/', import.meta.url)
 
 describe('parseStudy', () => {
   const given: StudyOptions = {
@@ -126,25 +123,6 @@ describe('parseStudy', () => {
     expect(await message({ arms: { plain: {}, more: { evaluate: { images: 600 } } } })).to.equal(
       'runStudy arms.more: expected evaluate.images to be at most the 512 that heldOut keeps out of training, got 600',
     )
-  })
-
-  it('takes the studies that come with the repository', async () => {
-    const files = readdirSync(STUDIES).filter((file) => file.endsWith('.json'))
-    expect(files).to.include.members(['small-batch.json', 'slots.json', 'three-heads.json'])
-    for (const file of files) {
-      const study = await parseStudy(JSON.parse(readFileSync(new URL(file, STUDIES), 'utf8')))
-      expect(study.arms.length, file).to.be.above(3)
-      const [{ steps, batchSize }] = study.arms as [StudyArm]
-      for (const arm of study.arms) {
-        // Equal images, up to half a batch.
-        if (arm.name.endsWith('equal-steps')) {
-          expect(arm.steps, `${file} ${arm.name}`).to.equal(steps)
-          continue
-        }
-        const images = arm.name.endsWith('-third') ? 3 * arm.steps * arm.batchSize : arm.steps * arm.batchSize
-        expect(images, `${file} ${arm.name}`).to.be.closeTo(steps * batchSize, arm.batchSize / 2)
-      }
-    }
   })
 })
 

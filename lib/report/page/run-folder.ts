@@ -2,6 +2,7 @@
 import type { FileHandle } from 'node:fs/promises'
 import { open, readdir, readFile } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
+import { isObject } from '../../check.ts'
 import type { Head } from '../../prediction/heads.ts'
 import type { RunRow } from '../run-plots.ts'
 import type { Figure } from './figure.ts'
@@ -95,7 +96,7 @@ export async function readJson(file: string): Promise<unknown> {
 
 /** Whether a value is a JSON object. */
 export function isFields(value: unknown): value is Fields {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
+  return isObject(value)
 }
 
 /** JSON lines with a step; a line that is not whole is left out. */
