@@ -4,7 +4,12 @@ export { type BitsPerDim, type BitsPerDimOptions, bitsPerDim } from './analysis/
 export { pixelVariance } from './analysis/data-variance.ts'
 export { ERROR_SPACES, type ErrorSpace, errorFactors } from './analysis/error-space.ts'
 export { type GaussianMixture, gaussianMixtureXStart } from './analysis/gaussian-mixture.ts'
-export { type GaussianModelOptions, gaussianEpsLoss } from './analysis/gaussian-model.ts'
+export {
+  type GaussianImageOptions,
+  type GaussianModelOptions,
+  gaussianEpsLoss,
+  gaussianSpectrum,
+} from './analysis/gaussian-model.ts'
 export {
   type GradientConflict,
   type GradientConflictOptions,
@@ -311,6 +316,7 @@ export {
 export { type LawSamplerOptions, lawSampler } from './timesteps/law-sampler.ts'
 export { betaLaw } from './timesteps/laws/beta.ts'
 export { cltsLaw } from './timesteps/laws/clts.ts'
+export { constantRateLaw, type PowerShare } from './timesteps/laws/constant-rate.ts'
 export { cauchyLaw, cosineLaw, edmLaw, laplaceLaw } from './timesteps/laws/log-snr.ts'
 export { logitNormalLaw } from './timesteps/laws/logit-normal.ts'
 export { modeLaw } from './timesteps/laws/mode.ts'
@@ -332,6 +338,11 @@ export type { JsonValue, StepLosses, TimestepDraw, TimestepSampler } from './tim
 export { type SlotSamplerOptions, slotSampler } from './timesteps/slots.ts'
 export { goldenSampler, stratifiedSampler, systematicSampler } from './timesteps/stratified.ts'
 export { type PositionStream, positionStream, STREAMS, type StreamName } from './timesteps/stream.ts'
+export {
+  type TimeWarpingOptions,
+  type TimeWarpingSampler,
+  timeWarpingSampler,
+} from './timesteps/time-warping.ts'
 export {
   type UncertaintyOptions,
   type UncertaintySampler,

@@ -114,6 +114,7 @@ export interface NativeLossConfig {
   readonly space: Space
   readonly choose: Choose
   readonly sigmaData: number
+  readonly directionWeight: number
 }
 
 /** What the loss of an output depends on. */

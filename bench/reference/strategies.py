@@ -99,6 +99,10 @@ def run(case, inputs):
     if 'factor' in case:
         mixed = sum(inputs['mixture'][:, h, None, None, None] * p for h, p in enumerate(predicted)) - x_start
         loss = loss + case['factor'] * (mixed**2).flatten(1).mean(dim=1) * factor(case['space'], snr)
+    if 'direction' in case:
+        target = wide[0] * eps - wide[1] * x_start
+        dot, own, other = ((a * b).flatten(1).mean(dim=1) for a, b in ((v, target), (v, v), (target, target)))
+        loss = loss + case['direction'] * (1 - dot / torch.sqrt((own + 1e-4) * (other + 1e-4)))
     if case.get('gate'):
         prior = torch.stack([1 - ab, torch.ones_like(ab), ab], dim=1)[:, :, None, None] / 2
         p = prior * output[:, 3 * C :].exp()
@@ -134,6 +138,8 @@ CASES = [
     dict(choose='mean', compare='own', space='own', reference=True),
     dict(choose='min', compare='xStart', space='v', reference=True, headWeight=True, factor=2.0),
     dict(choose='mean', compare='own', space='own', gate=True),
+    dict(choose='mean', compare='own', space='own', direction=0.8),
+    dict(choose='xStart', compare='own', space='F', direction=1.5, reference=True),
 ]
 
 

@@ -20,6 +20,6 @@ export function errorFactors(
   sigmaData = 0.5,
 ): Float64Array {
   const layout = { heads: [head], imageChannels: 1, learnsVariance: false }
-  const loss = { compare: 'own' as Space, space, choose: head, sigmaData }
+  const loss = { compare: 'own' as Space, space, choose: head, sigmaData, directionWeight: 0 }
   return native().scheduleLossFactors(schedule.handle, layout, loss).space
 }

@@ -1,5 +1,6 @@
 import { argumentError } from '../check.ts'
 import { HEADS } from '../prediction/heads.ts'
+import { isLearned } from '../timesteps/uncertainty.ts'
 import { isDensity } from '../timesteps/weighting.ts'
 import { isLaw, type TimestepConfig } from './timestep-options.ts'
 
@@ -62,7 +63,7 @@ export const DOUBLE_COUNTS: readonly Rule[] = [
   {
     name: 'a law that is part of the objective, and a weighting',
     applies: ({ sampler, importanceWeights, weighting }) =>
-      isLaw(sampler) &&
+      (isLaw(sampler) || sampler === 'time-warping') &&
       !importanceWeights &&
       weighting !== undefined &&
       !isDensity(weighting) && // is divided by the law's density
@@ -71,7 +72,7 @@ export const DOUBLE_COUNTS: readonly Rule[] = [
   },
   {
     name: 'learned uncertainty, and draws by the size of the loss',
-    applies: (config) => config.weighting === 'uncertainty' && drawsByLoss(config),
+    applies: (config) => config.weighting !== undefined && isLearned(config.weighting) && drawsByLoss(config),
     why: 'e^-u makes all losses alike, so that there is nothing left to draw by',
   },
   {
@@ -84,7 +85,7 @@ export const DOUBLE_COUNTS: readonly Rule[] = [
     applies: (config) =>
       evensOut(config) &&
       config.weighting !== undefined &&
-      ['uncertainty', ...FLATTENS].includes(config.weighting),
+      (isLearned(config.weighting) || FLATTENS.includes(config.weighting)),
     why: 'both make up for the different sizes of the losses',
   },
   {

@@ -182,6 +182,11 @@ export const RUN_SHAPE = {
   compare: about('loss', 'space in which heads are compared', oneOf(SPACES).default('own')),
   space: about('loss', 'space of the error that is minimised', oneOf(SPACES).default('own')),
   sigmaData: about('loss', 'standard deviation of pixels, for space F', decimal(1e-6).default(0.5)),
+  directionWeight: about(
+    'loss',
+    'weight of 1 - cosine between v and its target, beside the errors; for networks with a v head',
+    decimal(0).optional(),
+  ),
   boundWeight: about('loss', 'weight of the variational bound', decimal(0).default(1)),
 
   steps: about('training', 'optimizer updates in all; more of them continue a run', integer(1)),
@@ -290,6 +295,10 @@ export async function runConfig(asked: RunOptions, call = 'run'): Promise<RunCon
       hint: 'where no signal is left eps says nothing of the image; predict v',
     })
   }
+  if (config.directionWeight && config.heads && !config.heads.includes('v')) {
+    const what = `absent for a network without a v head (${config.heads.join(', ')})`
+    throw argumentError(call, 'directionWeight', what, config.directionWeight)
+  }
   if (config.lrSchedule !== 'constant') config.lrSteps ??= config.steps
   const scale = (['lossScaleLog2', 'lossScaleGrowth'] as const).find((key) => given[key] !== undefined)
   if (scale && given.precision !== 'fp16') {
@@ -307,6 +316,7 @@ export async function runConfig(asked: RunOptions, call = 'run'): Promise<RunCon
     config.slotPlan ??= 'round-robin'
   }
   runWarnings(config, call)
+  if (config.sampler === 'constant-rate') config.samplerNumbers ??= [await imageHeight(given), 0.25]
   const settled = settleTimesteps(call, config, trainedTimestepCount(config))
   if (settled.samplerNumbers ?? settled.weightingNumbers) timestepSampler(settled) // which checks them
   const complete = { ...settled, run: run ?? join('runs', runName(given)) }
@@ -367,6 +377,10 @@ export function datasetOptions({
   } as OpenOptions
 }
 
+async function imageHeight(given: Given): Promise<number> {
+  return given.size ?? (await openDataset(given.data, datasetOptions(given))).height
+}
+
 async function slotsOf(given: Given, call: string): Promise<Slot[] | undefined> {
   const { sampler, slots, slotEdges, slotPlan, slotRule, slotRefresh, slotRefreshRule, lossCurve } = given
   const timestepCount = trainedTimestepCount(given)
@@ -403,7 +417,7 @@ async function slotsOf(given: Given, call: string): Promise<Slot[] | undefined> 
   if (slotRule === 'gaussian') {
     const alphaBar = runAlphaBar(given)
     const withinReach = clippedSnr(call, alphaBar).map((snr) => snr / (1 + snr)) // with noise and signal everywhere
-    const size = given.size ?? (await openDataset(given.data, datasetOptions(given))).height
+    const size = await imageHeight(given)
     return partitionByLoss(gaussianEpsLoss({ size, alphaBar: withinReach }), slots ?? 10)
   }
   if (lossCurve) return partitionByLoss(await readLossCurve(lossCurve, timestepCount), slots ?? 10)

@@ -1,5 +1,6 @@
 import { argumentError } from '../check.ts'
 import { HEADS } from '../prediction/heads.ts'
+import { isLearned } from '../timesteps/uncertainty.ts'
 import type { RunOptions } from './run-config.ts'
 
 /** What a recipe's numbers may depend on. */
@@ -82,7 +83,7 @@ export function withRecipe(options: RunOptions): RunOptions {
   const own = recipe.batchSize === undefined ? {} : { batchSize: recipe.batchSize }
   const batchSize = Math.max(Number(options.batchSize ?? recipe.batchSize ?? 32), 1)
   const { space = 'own', weighting = 'uncertainty' } = given // which is learned in any unit
-  const needsOneUnit = space !== 'own' || weighting !== 'uncertainty'
+  const needsOneUnit = space !== 'own' || !isLearned(String(weighting))
   const plan = { steps: options.steps, batchSize, needsOneUnit }
   const filled: Partial<RunOptions> = { ...own, ...recipe.options(plan) }
   if (given.emaRates !== undefined) delete filled.emaHalfLife

@@ -352,10 +352,24 @@ async function unlessStopped(work: () => Promise<void>, signal: AbortSignal | un
 export function trainerOptions(config: RunConfig): TrainerOptions {
   const { labelDropout = 0 } = config
   const { seed, boundWeight, beta1, beta2, weightDecay, decayAll, emaRates, emaWarmsUp, clipNorm } = config
-  const { microBatch, precision, nonFinite, loss: kind, choose, compare, space, sigmaData } = config
+  const {
+    microBatch,
+    precision,
+    nonFinite,
+    loss: kind,
+    choose,
+    compare,
+    space,
+    sigmaData,
+    directionWeight,
+  } = config
   const { variance, rescalesTimesteps, sumsMicroBatches, lossScaleLog2, lossScaleGrowth } = config
   return {
-    loss: { ...(kind && { kind }), choose, compare, space, sigmaData },
+    loss: {
+      ...(kind && { kind }),
+      ...{ choose, compare, space, sigmaData },
+      ...(directionWeight !== undefined && { directionWeight }),
+    },
     lossScale: {
       ...(lossScaleLog2 !== undefined && { log2: lossScaleLog2 }),
       ...(lossScaleGrowth !== undefined && { growth: lossScaleGrowth }),

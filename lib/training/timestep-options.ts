@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { gaussianSpectrum } from '../analysis/gaussian-model.ts'
 import { argumentError } from '../check.ts'
 import { parsePlan, type SlotPlan } from '../curriculum/plan.ts'
 import type { Slot } from '../curriculum/slot.ts'
@@ -12,6 +13,7 @@ import type { TimestepLaw } from '../timesteps/law.ts'
 import { lawSampler, withUniformShare } from '../timesteps/law-sampler.ts'
 import { betaLaw } from '../timesteps/laws/beta.ts'
 import { cltsLaw } from '../timesteps/laws/clts.ts'
+import { constantRateLaw } from '../timesteps/laws/constant-rate.ts'
 import { cauchyLaw, cosineLaw, edmLaw, laplaceLaw } from '../timesteps/laws/log-snr.ts'
 import { logitNormalLaw } from '../timesteps/laws/logit-normal.ts'
 import { modeLaw } from '../timesteps/laws/mode.ts'
@@ -26,7 +28,13 @@ import type { TimestepSampler } from '../timesteps/sampler.ts'
 import { slotSampler } from '../timesteps/slots.ts'
 import { goldenSampler, stratifiedSampler, systematicSampler } from '../timesteps/stratified.ts'
 import { STREAMS, type StreamName } from '../timesteps/stream.ts'
-import { uncertaintySampler } from '../timesteps/uncertainty.ts'
+import { timeWarpingSampler } from '../timesteps/time-warping.ts'
+import {
+  isLearned,
+  LEARNED_WEIGHTING_NAMES,
+  LEARNED_WEIGHTINGS,
+  uncertaintySampler,
+} from '../timesteps/uncertainty.ts'
 import { uniformSampler } from '../timesteps/uniform.ts'
 import { weightedSampler } from '../timesteps/weighted-sampler.ts'
 import {
@@ -69,6 +77,14 @@ const LAWS = {
     numbers: () => ({ sigmaData: 1 }),
     create: ([sigmaData], _count, alphaBar) => cosineLaw(alphaBar, sigmaData),
   },
+  'constant-rate': {
+    numbers: () => ({ size: 32, dataVariance: 0.25 }),
+    create: ([size, dataVariance], _count, alphaBar) =>
+      constantRateLaw(
+        alphaBar,
+        gaussianSpectrum({ size: size!, ...(dataVariance !== undefined && { dataVariance }) }),
+      ),
+  },
   speed: {
     numbers: (count) => ({ k: 2, tau: Math.round(0.7 * count) }),
     create: ([k, tau], _count, alphaBar) => speedLaw(alphaBar, k, tau),
@@ -86,6 +102,7 @@ const LAW_NAMES = Object.keys(LAWS) as LawName[]
 /** Numbers of the samplers that learn. */
 const LEARNED = {
   'adaptive-density': { bins: 50, decay: 0.99 },
+  'time-warping': { bins: 50, decay: 0.99 },
   curriculum: { clusters: 20, patience: 200 },
 } as const
 const NUMBERED = [...LAW_NAMES, ...Object.keys(LEARNED)]
@@ -98,8 +115,8 @@ function numbersOf(sampler: string, timestepCount: number): Record<string, numbe
 /** Who draws the timesteps of a run. */
 export const SAMPLER_NAMES = [
   'uniform', 'stratified', 'systematic', 'golden', 'loss-second-moment', 'slots',
-  'logit-normal', 'mode', 'beta', 'laplace', 'cauchy', 'edm', 'cosine', 'speed', 'clts',
-  'adaptive-density', 'curriculum',
+  'logit-normal', 'mode', 'beta', 'laplace', 'cauchy', 'edm', 'cosine', 'constant-rate', 'speed', 'clts',
+  'adaptive-density', 'time-warping', 'curriculum',
 ] as const // biome-ignore format: one list
 
 const about = <T extends z.ZodType>(group: string, description: string, schema: T): T =>
@@ -109,11 +126,19 @@ const SAMPLER_NUMBERS = NUMBERED.map(
   (name) => `${name} ${Object.keys(numbersOf(name, 1000) ?? {}).join(',')}`,
 )
 /** Names that `weighting` of a run takes. */
-export const RUN_WEIGHTINGS = [...WEIGHTING_NAMES, 'uncertainty'] as const
+export const RUN_WEIGHTINGS = [...WEIGHTING_NAMES, ...LEARNED_WEIGHTING_NAMES] as const
+type RunWeighting = (typeof RUN_WEIGHTINGS)[number]
 
-const WEIGHTING_NUMBERS = WEIGHTING_NAMES.map((name) => ({
+/** Names and defaults of the numbers of a weighting, in their order. */
+function weightingNumbersOf(weighting: RunWeighting, timestepCount: number): Record<string, number> {
+  return isLearned(weighting)
+    ? LEARNED_WEIGHTINGS[weighting]
+    : { ...WEIGHTINGS[weighting].numbers(timestepCount) }
+}
+
+const WEIGHTING_NUMBERS = RUN_WEIGHTINGS.map((name) => ({
   name,
-  numbers: Object.keys(WEIGHTINGS[name].numbers(1000)),
+  numbers: Object.keys(weightingNumbersOf(name, 1000)),
 }))
   .filter(({ numbers }) => numbers.length > 0)
   .map(({ name, numbers }) => `${name} ${numbers.join(',')}`)
@@ -132,7 +157,7 @@ export const TIMESTEP_SHAPE = {
   ),
   uniformShare: about(
     'timesteps',
-    'share of uniform draws mixed into a law; 0.001 with importanceWeights, 0.01 for adaptive-density, else 0',
+    'share of uniform draws mixed into a law; 0.001 with importanceWeights, 0.01 for adaptive-density and time-warping, else 0',
     decimal(0, 1).optional(),
   ),
   slotRule: about(
@@ -152,7 +177,7 @@ export const TIMESTEP_SHAPE = {
   ),
   weighting: about(
     'loss',
-    'weight over timesteps of the error of xStart, whatever space its error is minimised in; uncertainty is learned',
+    'weight over timesteps of the error of xStart, whatever space its error is minimised in; uncertainty and cluster-uncertainty are learned',
     oneOf(RUN_WEIGHTINGS).optional(),
   ),
   weightingNumbers: about(
@@ -195,7 +220,7 @@ export interface TimestepConfig {
   readonly slotRefresh?: number | undefined
   readonly slotRefreshRule?: SlotRefreshRule | undefined
   readonly importanceWeights?: boolean
-  readonly weighting?: (typeof RUN_WEIGHTINGS)[number] | undefined
+  readonly weighting?: RunWeighting | undefined
   readonly weightingNumbers?: readonly number[] | undefined
   readonly loss?: string | undefined
   readonly space?: string
@@ -211,6 +236,13 @@ export interface TimestepConfig {
 }
 
 type NoiseScheduleName = Exclude<Parameters<typeof NoiseSchedule.create>[0], undefined>['name']
+
+/** Samplers that learn a density over log snr. */
+const LEARNED_DENSITIES = ['adaptive-density', 'time-warping']
+
+function hasDensity(sampler: string): boolean {
+  return LEARNED_DENSITIES.includes(sampler)
+}
 
 /** Whether a sampler is a law with a density of its own. */
 export function isLaw(sampler: string): sampler is LawName {
@@ -240,19 +272,22 @@ export function settleTimesteps<Config extends TimestepConfig>(
     const what = `absent unless sampler is one of ${NUMBERED.join(', ')}`
     throw argumentError(call, 'samplerNumbers', what, samplerNumbers)
   }
-  if (uniformShare !== undefined && !isLaw(sampler) && sampler !== 'adaptive-density') {
-    const what = `absent unless sampler is one of ${LAW_NAMES.join(', ')}, adaptive-density`
+  if (uniformShare !== undefined && !isLaw(sampler) && !hasDensity(sampler)) {
+    const what = `absent unless sampler is one of ${LAW_NAMES.join(', ')}, ${LEARNED_DENSITIES.join(', ')}`
     throw argumentError(call, 'uniformShare', what, uniformShare)
   }
-  if (weighting === undefined || weighting === 'uncertainty') {
-    if (weightingNumbers) {
-      const what = weighting ? `absent with weighting ${weighting}` : 'absent without weighting'
-      throw argumentError(call, 'weightingNumbers', what, weightingNumbers)
-    }
+  if (weighting === undefined) {
+    if (weightingNumbers)
+      throw argumentError(call, 'weightingNumbers', 'absent without weighting', weightingNumbers)
     return settled as Config
   }
   const { sigmaData = 0.5 } = config
-  const defaults: Record<string, number> = { ...WEIGHTINGS[weighting].numbers(timestepCount) }
+  const defaults = weightingNumbersOf(weighting, timestepCount)
+  if (isLearned(weighting)) {
+    const list = listOf(call, 'weightingNumbers', weightingNumbers, defaults)
+    if (list.length > 0) settled.weightingNumbers = list
+    return settled as Config
+  }
   if ('sigmaData' in defaults) defaults.sigmaData = sigmaData
   if (weighting === 'soft-min-snr') defaults.gamma = 1 / sigmaData ** 2
   settled.weightingNumbers = listOf(call, 'weightingNumbers', weightingNumbers, defaults)
@@ -312,7 +347,7 @@ function weightingSpace(call: string, config: TimestepConfig): CommonSpace {
 
 /** Whether the density of the timesteps is known beforehand and the same at every step. */
 function isKnownLaw({ sampler, importanceWeights = false }: TimestepConfig): boolean {
-  return importanceWeights || !['slots', 'speed', 'clts', 'curriculum'].includes(sampler)
+  return importanceWeights || !['slots', 'speed', 'clts', 'time-warping', 'curriculum'].includes(sampler)
 }
 
 function listOf(
@@ -373,14 +408,15 @@ interface PlannedSampler {
 
 /** The sampler that a run's options ask for, weighting included, and its plan where it has slots. */
 export function timestepSampler(config: TimestepConfig): PlannedSampler {
-  const isTimeOnly =
-    config.weighting === undefined && !isLaw(config.sampler) && config.sampler !== 'adaptive-density' // and needs no schedule
+  const isTimeOnly = config.weighting === undefined && !isLaw(config.sampler) && !hasDensity(config.sampler) // and needs no schedule
   const alphaBar = isTimeOnly ? new Float64Array(trainedTimestepCount(config)) : runAlphaBar(config)
   const { law, ...drawn } = samplerAlone(config, alphaBar)
   const { weighting, weightingNumbers = [], sigmaData = 0.5, importanceWeights = false } = config
   if (weighting === undefined) return drawn
-  if (weighting === 'uncertainty') {
-    return { ...drawn, sampler: uncertaintySampler(drawn.sampler, { alphaBar, seed: config.seed }) }
+  if (isLearned(weighting)) {
+    const [clusterCount] = weightingNumbers
+    const options = { alphaBar, seed: config.seed, ...(clusterCount !== undefined && { clusterCount }) }
+    return { ...drawn, sampler: uncertaintySampler(drawn.sampler, options) }
   }
   const names = Object.keys(WEIGHTINGS[weighting].numbers(alphaBar.length))
   const factors = weightingFactors({
@@ -419,11 +455,16 @@ function samplerAlone(
       const sampler = refreshedSlotSampler({ ...options, rule, every })
       return { sampler, plan, slots: sampler.slots }
     }
-    case 'adaptive-density': {
+    case 'adaptive-density':
+    case 'time-warping': {
       const [binCount = 50, decay = 0.99] = config.samplerNumbers ?? []
       const share = config.uniformShare === undefined ? {} : { uniformShare: config.uniformShare }
+      const options = { alphaBar, binCount, decay, stream, seed, ...share }
       return {
-        sampler: adaptiveDensitySampler({ ...{ alphaBar, binCount, decay, stream, seed }, ...share }),
+        sampler:
+          word === 'time-warping'
+            ? timeWarpingSampler({ ...options, importanceWeights })
+            : adaptiveDensitySampler(options),
       }
     }
     case 'curriculum': {

@@ -50,6 +50,11 @@ export interface LossOptions {
   readonly space?: Space
   /** Standard deviation of the pixels, at least 1e-6, for space F; 0.5 by default. */
   readonly sigmaData?: number
+  /**
+   * Weight of 1 - cos(v, its target) beside the heads' errors, >= 0 and for networks with a v head (math.md, eq. 60a; Yao et al. 2024, FasterDiT,
+   * arXiv 2410.10356, which has it at 1); 0 by default.
+   */
+  readonly directionWeight?: number
 }
 
 /** The dynamic loss scale of fp16 (math.md, eq. 25a), in powers of two: the loss is multiplied by 2^log2 before its gradient is taken. */
@@ -143,7 +148,14 @@ export const VARIANCE_TYPES = ['fixedSmall', 'fixedLarge', 'learned', 'learnedRa
 export function trainerConfig(options: TrainerOptions, learnsVariance = false): TrainerConfig {
   const call = 'Trainer.create'
   checkKnownOptions(call, options, KNOWN)
-  checkKnownOptions(`${call} loss`, options.loss ?? {}, ['kind', 'compare', 'choose', 'space', 'sigmaData'])
+  checkKnownOptions(`${call} loss`, options.loss ?? {}, [
+    'kind',
+    'compare',
+    'choose',
+    'space',
+    'sigmaData',
+    'directionWeight',
+  ])
   checkKnownOptions(`${call} lossScale`, options.lossScale ?? {}, ['log2', 'growth', 'min', 'max'])
   const config: TrainerConfig = {
     seed: options.seed ?? 0,
@@ -153,6 +165,7 @@ export function trainerConfig(options: TrainerOptions, learnsVariance = false): 
       choose: options.loss?.choose ?? 'mean',
       space: options.loss?.space ?? 'own',
       sigmaData: options.loss?.sigmaData ?? 0.5,
+      directionWeight: options.loss?.directionWeight ?? 0,
     },
     variance: options.variance ?? (learnsVariance ? 'learnedRange' : 'fixedLarge'),
     boundWeight: options.boundWeight ?? 1,
@@ -184,6 +197,7 @@ export function trainerConfig(options: TrainerOptions, learnsVariance = false): 
   checkOneOf(call, 'loss.space', config.loss.space, SPACES)
   checkOneOf(call, 'loss.choose', config.loss.choose, [...CHOICES, ...ALL_HEADS])
   checkNumber(call, 'loss.sigmaData', config.loss.sigmaData, 1e-6)
+  checkNumber(call, 'loss.directionWeight', config.loss.directionWeight, 0)
   checkOneOf(call, 'variance', config.variance, VARIANCE_TYPES)
   checkNumber(call, 'boundWeight', config.boundWeight, 0)
   checkAdam(call, config)
@@ -218,12 +232,16 @@ export function checkAdam(call: string, config: Pick<TrainerConfig, 'beta1' | 'b
 
 /** Refuses losses that a network of this output cannot have. */
 function checkLossFits(call: string, config: TrainerConfig, layout: NativeLayout): void {
-  const { kind, choose, compare, space } = config.loss
+  const { kind, choose, compare, space, directionWeight } = config.loss
   const { heads, learnsVariance } = layout
   if (!(CHOICES as readonly string[]).includes(choose) && !heads.includes(choose as Head)) {
     throw argumentError(call, 'loss.choose', `a head that the network has (${heads.join(', ')})`, choose)
   }
   const isKl = kind === 'kl' || kind === 'rescaledKl'
+  if (directionWeight > 0 && (isKl || !heads.includes('v'))) {
+    const what = isKl ? `0 with loss.kind ${kind}` : `0 for a network without a v head (${heads.join(', ')})`
+    throw argumentError(call, 'loss.directionWeight', what, directionWeight)
+  }
   if (isKl && heads.length > 1) {
     const what = `mse or rescaledMse for a network of several heads (${heads.join(', ')})`
     throw argumentError(call, 'loss.kind', what, kind, {

@@ -197,6 +197,7 @@ LossConfig decode_loss_config(const Napi::Object& object, const OutputLayout& la
   config.compare = static_cast<Space>(position(object.Get("compare"), kSpaceNames));
   config.space = static_cast<Space>(position(object.Get("space"), kSpaceNames));
   config.sigma_data = number(object, "sigmaData");
+  config.direction_weight = number(object, "directionWeight");
   const auto choose = text(object, "choose");
   for (size_t i = 0; i < layout.heads.size(); ++i) {
     if (choose != kHeadNames[static_cast<size_t>(layout.heads[i])]) continue;

@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
+#include <algorithm>
+
 #include "schedule/gate.h"
 #include "schedule/reverse.h"
 
@@ -30,6 +32,15 @@ at::Tensor gate_error(const std::vector<at::Tensor>& residuals, const at::Tensor
     mixed = mixed.defined() ? mixed + part : part;
   }
   return at::square(mixed).flatten(1).mean(/*dim=*/1);
+}
+
+// 1 - cosine of the angle between a prediction and its target, all values of an example being one vector [N]. The floor
+// under their mean squares keeps the gradient bounded where a network begins, with predictions of 0.
+at::Tensor direction_error(const at::Tensor& prediction, const at::Tensor& target) {
+  constexpr double kFloor = 1e-4;
+  const auto mean = [](const at::Tensor& values) { return values.flatten(1).mean(/*dim=*/1); };
+  const auto lengths = at::sqrt((mean(at::square(prediction)) + kFloor) * (mean(at::square(target)) + kFloor));
+  return 1 - mean(prediction * target) / lengths;
 }
 
 }  // namespace
@@ -81,6 +92,11 @@ ThreeHeadLoss ThreeHeadLossFunction::operator()(const Predictions& predictions, 
   if (inputs.mixture.defined()) {
     const auto mixture = mixture_error(residuals, to_v, inputs.mixture.to(device), k);
     result.loss = result.loss + inputs.mixture_factor * mixture;
+  }
+  if (config_.direction_weight > 0) {
+    const auto v = std::find(layout_.heads.begin(), layout_.heads.end(), Head::V) - layout_.heads.begin();
+    const auto target = target_of(Head::V, x_start, eps, mixing);
+    result.loss = result.loss + config_.direction_weight * direction_error(predictions.heads.at(v), target);
   }
   if (predictions.gate.defined()) {
     const auto weights = gate_weights(schedule_, layout_, predictions.gate, k);

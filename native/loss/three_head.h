@@ -18,6 +18,7 @@ struct LossConfig {
   Choice choose = choose_min;
   int64_t single_head = 0;  // column of the head for choose_single
   double sigma_data = 0.5;
+  double direction_weight = 0;  // of 1 - cosine between v and its target, for layouts with a v head
 };
 
 // What the caller decides anew at each step; tensors in host memory, undefined where nothing is said.

@@ -88,7 +88,14 @@ describe('Diffusion arithmetic against the original', () => {
           }
 
           for (const [name, kind] of Object.entries(KINDS)) {
-            const loss = { compare: 'own', space: 'own', choose: head, sigmaData: 0.5, kind } as const
+            const loss = {
+              compare: 'own',
+              space: 'own',
+              choose: head,
+              sigmaData: 0.5,
+              directionWeight: 0,
+              kind,
+            } as const
             const config = { ...layout, loss, variance, boundWeight: 1 }
             const batch = { images: fixture('x_start'), noise: fixture('noise'), t }
             const losses = await addon.lossOfOutput(process.handle, config, output, batch)

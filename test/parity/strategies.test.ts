@@ -15,12 +15,13 @@ interface Case extends Required<Pick<LossOptions, 'choose' | 'compare' | 'space'
   readonly headWeight?: true
   readonly reference?: true
   readonly gate?: true
+  readonly direction?: number
 }
 
 const json = fixtureJson('strategies.json')
 const cases = (json.cases as Case[]).map((entry, i) => [i, entry] as const)
-const name = ({ choose, compare, space, factor, headWeight, reference, gate }: Case) =>
-  `${choose}, compared in ${compare}, minimised in ${space}${factor ? ', with a mixture' : ''}${headWeight ? ', with weights' : ''}${reference ? ', with references' : ''}${gate ? ', with a gate' : ''}`
+const name = ({ choose, compare, space, factor, headWeight, reference, gate, direction }: Case) =>
+  `${choose}, compared in ${compare}, minimised in ${space}${factor ? ', with a mixture' : ''}${headWeight ? ', with weights' : ''}${reference ? ', with references' : ''}${gate ? ', with a gate' : ''}${direction ? ', with the direction of v' : ''}`
 
 /** The loss of an output in float64, by native code. */
 async function lossOf(
@@ -43,7 +44,14 @@ function setting({ choose, compare, space, ...entry }: Case, fixture: (tensor: s
     imageChannels: 2,
     learnsVariance: false,
     ...(entry.gate && { gate: true }),
-    loss: { kind: 'mse', choose, compare, space, sigmaData: json.sigmaData },
+    loss: {
+      kind: 'mse',
+      choose,
+      compare,
+      space,
+      sigmaData: json.sigmaData,
+      directionWeight: entry.direction ?? 0,
+    },
     variance: 'fixedLarge',
     boundWeight: 1,
   }

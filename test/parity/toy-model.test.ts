@@ -218,7 +218,14 @@ describe('Diffusion of a model that is a formula, against the original', () => {
       const layout = { heads: [head], imageChannels: 3, learnsVariance: learns }
       const config = {
         ...layout,
-        loss: { compare: 'own', space: 'own', choose: head, sigmaData: 0.5, kind } as const,
+        loss: {
+          compare: 'own',
+          space: 'own',
+          choose: head,
+          sigmaData: 0.5,
+          directionWeight: 0,
+          kind,
+        } as const,
         variance,
         boundWeight: 1,
       }

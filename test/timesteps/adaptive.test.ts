@@ -7,6 +7,7 @@ import { lossBins, quadraticBins } from '../../lib/timesteps/loss-bins.ts'
 import { type RefreshedSlotOptions, refreshedSlotSampler } from '../../lib/timesteps/refreshed-slots.ts'
 import type { TimestepSampler } from '../../lib/timesteps/sampler.ts'
 import { goldenSampler, systematicSampler } from '../../lib/timesteps/stratified.ts'
+import { timeWarpingSampler } from '../../lib/timesteps/time-warping.ts'
 import { uncertaintySampler } from '../../lib/timesteps/uncertainty.ts'
 import { uniformSampler } from '../../lib/timesteps/uniform.ts'
 import { fulfilsTheContract } from './contract.ts'
@@ -161,6 +162,144 @@ describe('uncertaintySampler', () => {
     }
     expect(resumed.state!()).to.deep.equal(once.state!())
     expect(resumed.draw(8, 50)).to.deep.equal(once.draw(8, 50))
+  })
+})
+
+describe('uncertaintySampler in clusters', () => {
+  const alphaBar = linearAlphaBar(100)
+  const create = () =>
+    uncertaintySampler(uniformSampler({ timestepCount: 12 }), { alphaBar: short, clusterCount: 3 })
+  fulfilsTheContract(
+    (seed) =>
+      uncertaintySampler(uniformSampler({ timestepCount: 12, seed }), { alphaBar: short, clusterCount: 3 }),
+    { timestepCount: 12, steps: 200 },
+  )
+
+  it('learns the logarithm of the mean loss of each cluster of neighbouring timesteps', () => {
+    const sampler = uncertaintySampler(systematicSampler({ timestepCount: 100 }), {
+      alphaBar,
+      clusterCount: 4,
+    })
+    teach(sampler, (t) => (t < 50 ? 8 + (t % 2) : 0.25), 1500)
+    const u = sampler.uncertainty()
+    for (const t of [0, 24, 25, 49]) expect(u[t]!, `t = ${t}`).to.be.closeTo(Math.log(8.5), 0.05)
+    for (const t of [50, 99]) expect(u[t]!, `t = ${t}`).to.be.closeTo(Math.log(0.25), 0.05)
+    expect(u[24]).to.equal(u[0])
+    expect(u[25]).not.to.equal(u[24])
+  })
+
+  it('moves no cluster that was not drawn', () => {
+    const sampler = create()
+    const loss = Float32Array.of(5, 5)
+    sampler.observe!({ t: Int32Array.of(0, 3), loss, perHead: loss, heads: ['v'] })
+    const u = sampler.uncertainty()
+    expect(u[0]).to.be.closeTo(0.01, 1e-6)
+    expect([...u.slice(4)]).to.deep.equal(new Array(8).fill(0))
+  })
+
+  it('refuses more clusters than timesteps, and features beside them', () => {
+    const make = (options: object) => () =>
+      uncertaintySampler(uniformSampler({ timestepCount: 12 }), { alphaBar: short, ...options })
+    expect(make({ clusterCount: 13 })).to.throw(
+      RangeError,
+      'uncertaintySampler: expected clusterCount to be an integer in [1, 12], got 13',
+    )
+    expect(make({ clusterCount: 3, featureCount: 8 })).to.throw(
+      RangeError,
+      'uncertaintySampler: expected featureCount to be absent with clusterCount, got 8',
+    )
+  })
+})
+
+describe('timeWarpingSampler', () => {
+  const alphaBar = linearAlphaBar(200)
+  const snr = alphaBar.map((signal) => signal / (1 - signal))
+  /** Teaches errors of xStart that rise with the noise, seen as errors of a head. */
+  const warped = (head: 'xStart' | 'v' | 'eps', options: object = {}) => {
+    const sampler = timeWarpingSampler({ alphaBar, binCount: 20, decay: 0.95, ...options })
+    const factor = { xStart: () => 1, v: (t: number) => 1 + snr[t]!, eps: (t: number) => snr[t]! }[head]
+    for (let step = 0; step < 600; step++) {
+      const { t } = sampler.draw(8, step)
+      const perHead = Float32Array.from(t, (value) => factor(value) * error(value))
+      sampler.observe!({ t, loss: perHead, perHead, heads: [head] })
+    }
+    return sampler
+  }
+  const error = (t: number): number => 0.5 / (1 + snr[t]!)
+
+  for (const importanceWeights of [false, true]) {
+    describe(importanceWeights ? 'with importance weights' : 'without', () => {
+      fulfilsTheContract(
+        (seed) => timeWarpingSampler({ alphaBar: short, seed, binCount: 4, importanceWeights }),
+        {
+          timestepCount: 12,
+          steps: 2000,
+        },
+      )
+    })
+  }
+  describe('when it has learned', () => {
+    fulfilsTheContract((seed) => warped('v', { seed, uniformShare: 0.5, importanceWeights: true }), {
+      timestepCount: 200,
+      steps: 2000,
+    })
+  })
+
+  for (const head of ['xStart', 'v', 'eps'] as const) {
+    it(`draws so that the error of xStart rises evenly from draw to draw, whose errors are those of ${head}`, () => {
+      const p = warped(head).probabilities()
+      expect(p.reduce((a, b) => a + b, 0)).to.be.closeTo(1, 1e-12)
+      let drawn = 0
+      for (const [t, value] of p.entries()) {
+        drawn += value
+        // 0.99 of the rise, and 0.01 uniform; bins are a twentieth of the range of log snr.
+        const rise = (error(t) - error(0)) / (error(199) - error(0))
+        expect(drawn, `t = ${t}`).to.be.closeTo(0.99 * rise + (0.01 * (t + 1)) / 200, 0.1)
+      }
+    })
+  }
+
+  it('takes the best head of an example, and no error above 1', () => {
+    const sampler = timeWarpingSampler({ alphaBar: short, binCount: 12 })
+    const see = (t: number, ...perHead: [xStart: number, eps: number]): void => {
+      for (let k = 0; k < 5; k++)
+        sampler.observe!({
+          t: Int32Array.of(t),
+          loss: Float32Array.of(9),
+          perHead: Float32Array.from(perHead),
+          heads: ['xStart', 'eps'],
+        })
+    }
+    see(5, 0.5, 0.25) // where snr is 1
+    see(11, 1e9, 1e9)
+    const { counts, mean } = sampler.state!() as Record<string, number[]>
+    expect([...counts!].filter(Boolean)).to.deep.equal([5, 5])
+    expect([...mean!].filter(Boolean)).to.deep.equal([0.25, 1])
+  })
+
+  it('is uniform until two bins are known, and gives falling errors no slope', () => {
+    const sampler = timeWarpingSampler({ alphaBar: short, binCount: 12 })
+    const even = new Float64Array(12).fill(1 / 12)
+    const see = (t: number, loss: number): void => {
+      const perHead = new Float32Array(5).fill(loss)
+      sampler.observe!({ t: new Int32Array(5).fill(t), loss: perHead, perHead, heads: ['xStart'] })
+    }
+    expect(sampler.probabilities()).to.deep.equal(even)
+    see(2, 0.5)
+    expect(sampler.probabilities()).to.deep.equal(even)
+    see(9, 0.25)
+    const p = sampler.probabilities()
+    for (const t of [4, 6, 8, 11]) expect(p[t]).to.be.closeTo(0.01 / 12, 1e-12)
+    expect(p[0]! + p[1]! + p[2]!).to.be.above(0.98)
+  })
+
+  it('needs a head that says xStart', () => {
+    const sampler = timeWarpingSampler({ alphaBar: short })
+    const loss = Float32Array.of(1)
+    expect(() => sampler.observe!({ t: Int32Array.of(0), loss, perHead: loss, heads: ['xPrev'] })).to.throw(
+      RangeError,
+      'timeWarpingSampler.observe: expected heads to be one of xStart, v, eps, got ["xPrev"]',
+    )
   })
 })
 

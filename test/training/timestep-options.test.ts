@@ -31,6 +31,11 @@ describe('Timestep options of a run', () => {
       30, 15, 50_000,
     ])
     expect((await config({ sampler: 'cosine' })).samplerNumbers).to.deep.equal([1])
+    expect((await config({ sampler: 'constant-rate' })).samplerNumbers).to.deep.equal([28, 0.25]) // of the digits
+    expect((await config({ sampler: 'constant-rate', data: 'emoji', size: 48 })).samplerNumbers![0]).to.equal(
+      48,
+    )
+    expect((await config({ weighting: 'cluster-uncertainty' })).weightingNumbers).to.deep.equal([5])
     expect((await config({ weighting: 'edm', sigmaData: 0.25 })).weightingNumbers).to.deep.equal([0.25])
     const monotonic = await config({ weighting: 'edm-monotonic', sigmaData: 0.25 })
     expect(monotonic.weightingNumbers).to.deep.equal([-1.2, 1.2, 0.25])
@@ -103,8 +108,8 @@ describe('Timestep options of a run', () => {
     for (const [options, message] of [
       [{ sampler: 'golden', stream: 'iid' }, 'stream to be absent when sampler is golden, which is a stream, got "iid"'],
       [{ sampler: 'mode', samplerNumbers: [1, 2] }, 'samplerNumbers to be 1 numbers (kappa), got [1, 2]'],
-      [{ samplerNumbers: [1] }, 'samplerNumbers to be absent unless sampler is one of logit-normal, mode, beta, laplace, cauchy, edm, cosine, speed, clts, adaptive-density, curriculum, got [1]'],
-      [{ uniformShare: 0.5, sampler: 'slots' }, 'uniformShare to be absent unless sampler is one of logit-normal, mode, beta, laplace, cauchy, edm, cosine, speed, clts, adaptive-density, got 0.5'],
+      [{ samplerNumbers: [1] }, 'samplerNumbers to be absent unless sampler is one of logit-normal, mode, beta, laplace, cauchy, edm, cosine, constant-rate, speed, clts, adaptive-density, time-warping, curriculum, got [1]'],
+      [{ uniformShare: 0.5, sampler: 'slots' }, 'uniformShare to be absent unless sampler is one of logit-normal, mode, beta, laplace, cauchy, edm, cosine, constant-rate, speed, clts, adaptive-density, time-warping, got 0.5'],
       [{ weightingNumbers: [1] }, 'weightingNumbers to be absent without weighting, got [1]'],
       [{ weighting: 'debias', weightingNumbers: [1] }, 'weightingNumbers to be absent, got [1]'],
       [{ weighting: 'debias', heads: ['xStart', 'v'] }, 'space to be one of xStart, v, eps, F when weighting is given and several heads, or xPrev, are trained, got "own"; or give heads v'],
@@ -116,7 +121,9 @@ describe('Timestep options of a run', () => {
       [{ weighting: 'change-aware', weightingNumbers: [0.6] }, 'weightingNumbers to be 2 numbers (lambda, tau), got [0.6]'],
       [{ slotRefreshRule: 'loss', sampler: 'slots' }, 'slotRefreshRule to be absent without slotRefresh, got "loss"'],
       [{ slotRefresh: 9 }, 'slotRefresh to be absent unless sampler is slots, got 9'],
-      [{ weighting: 'uncertainty', weightingNumbers: [1] }, 'weightingNumbers to be absent with weighting uncertainty, got [1]'],
+      [{ weighting: 'uncertainty', weightingNumbers: [1] }, 'weightingNumbers to be absent, got [1]'],
+      [{ weighting: 'sigmoid', sampler: 'time-warping' }, 'weighting to be one that needs no density of the timesteps, because sampler is time-warping, got "sigmoid"; give importanceWeights, or a law that is the same at every step'],
+      [{ directionWeight: 1, heads: ['eps'] }, 'directionWeight to be absent for a network without a v head (eps), got 1'],
       [{ referenceBatch: 8, loss: 'kl' }, 'referenceBatch to be absent with loss kl, got 8; the bound has no target but the image'],
       [{ referenceBatch: 8, classes: 'data' }, 'referenceBatch to be absent for a conditional network, got 8; its images would need the condition of every example'],
       [{ slotRule: 'even' }, 'slotRule to be absent unless sampler is slots, got "even"'],

@@ -1,9 +1,11 @@
 import { expect } from 'chai'
+import { gaussianSpectrum } from '../../../lib/analysis/gaussian-model.ts'
 import { normalCdf } from '../../../lib/timesteps/distributions.ts'
 import { clippedSnr, logSnrDensity, logSnrEdges, type TimestepLaw } from '../../../lib/timesteps/law.ts'
 import { lawSampler } from '../../../lib/timesteps/law-sampler.ts'
 import { betaLaw } from '../../../lib/timesteps/laws/beta.ts'
 import { cltsLaw } from '../../../lib/timesteps/laws/clts.ts'
+import { constantRateLaw } from '../../../lib/timesteps/laws/constant-rate.ts'
 import { cauchyLaw, cosineLaw, edmLaw, laplaceLaw } from '../../../lib/timesteps/laws/log-snr.ts'
 import { logitNormalLaw } from '../../../lib/timesteps/laws/logit-normal.ts'
 import { modeLaw } from '../../../lib/timesteps/laws/mode.ts'
@@ -26,6 +28,7 @@ const laws: [name: string, law: TimestepLaw][] = [
   ['cauchy', cauchyLaw(linear, 0, 1)],
   ['edm', edmLaw(linear)],
   ['cosine', cosineLaw(linear)],
+  ['constant-rate', constantRateLaw(linear, gaussianSpectrum({ size: 32 }))],
   ['speed', speedLaw(linear)],
   ['clts', cltsLaw(1000)],
 ]
@@ -163,6 +166,44 @@ describe('A timestep law', () => {
     const m = law.partner!(0)
     expect((noise[m]! - noise[m - 2]!) / 2).to.be.below(1e-4)
     expect((noise[m - 1]! - noise[m - 3]!) / 2).to.be.at.least(1e-4)
+  })
+
+  it('constant-rate follows the variance of a component, whose logarithm is its distance', () => {
+    const edges = [...logSnrEdges('test', linear)]
+    const distance = (power: number): number[] =>
+      edges.map((logSnr) => Math.log((power * Math.exp(logSnr) + 1) / (Math.exp(logSnr) + 1)))
+    for (const power of [40, 0.01]) {
+      const at = distance(power)
+      const p = constantRateLaw(linear, [{ power, share: 1 }]).at(0)
+      for (const t of [3, 200, 500, 900])
+        expect(sum(p, 0, t) * (at[1000]! - at[0]!)).to.be.closeTo(at[t]! - at[0]!, 1e-9)
+    }
+    // Of two components the squares add up, each with its share.
+    const [many, few] = [distance(40), distance(0.01)]
+    const p = constantRateLaw(linear, [
+      { power: 40, share: 0.1 },
+      { power: 0.01, share: 0.9 },
+    ]).at(0)
+    const step = (t: number): number =>
+      Math.sqrt(0.1 * (many[t + 1]! - many[t]!) ** 2 + 0.9 * (few[t + 1]! - few[t]!) ** 2)
+    expect(p[300]! / p[700]!).to.be.closeTo(step(300) / step(700), 1e-9)
+  })
+
+  it('constant-rate stays away from both ends, and refuses images that are noise themselves', () => {
+    const p = constantRateLaw(linear, gaussianSpectrum({ size: 32 })).at(0)
+    const density = logSnrDensity(p, linear)
+    const top = density.indexOf(Math.max(...density))
+    expect(Math.log(linear[top]! / (1 - linear[top]!))).to.be.within(-2, 4)
+    expect(density[0]! / density[top]!).to.be.below(0.01)
+    expect(density[999]! / density[top]!).to.be.below(0.05)
+    expect(() => constantRateLaw(linear, [{ power: 1, share: 1 }])).to.throw(
+      RangeError,
+      'constantRateLaw: expected the law to be one that gives some timestep a chance, got "a total mass of 0"',
+    )
+    expect(() => constantRateLaw(linear, [{ power: 0, share: 1 }])).to.throw(
+      RangeError,
+      'constantRateLaw: expected spectrum[0].power to be a number',
+    )
   })
 
   it('clts goes from uniform to normal around 0.3 T', () => {

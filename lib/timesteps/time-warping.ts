@@ -1,0 +1,141 @@
+import { argumentError, checkInteger, checkKnownOptions, checkNumber, checkOneOf } from '../check.ts'
+import { isotonicFit } from '../statistics/isotonic.ts'
+import { clippedSnr, logSnrEdges } from './law.ts'
+import { withUniformShare } from './law-sampler.ts'
+import { lossBins } from './loss-bins.ts'
+import { checkDraw, type StepLosses, type TimestepSampler } from './sampler.ts'
+import { cumulate, invert, positionStream, STREAMS, type StreamName } from './stream.ts'
+import { COMMON_SPACES, type CommonSpace, spaceFactor } from './weighting.ts'
+
+/** Options of `timeWarpingSampler`. */
+export interface TimeWarpingOptions {
+  /** Cumulative signal of each timestep, shape [T]. */
+  readonly alphaBar: Float64Array
+  /** Bins of equal width on log snr; 50 by default. */
+  readonly binCount?: number
+  /** What a bin's average keeps at each of its errors, in [0, 1); 0.99 by default. */
+  readonly decay?: number
+  /** Share of uniform draws mixed in, in (0, 1], so that every timestep goes on being measured; 0.01 by default. */
+  readonly uniformShare?: number
+  /** How the draws of a batch depend on one another; `iid` by default. */
+  readonly stream?: StreamName
+  /** A whole number in [0, 2^53); 0 by default. */
+  readonly seed?: number
+  /** Weights 1 / (T p), so that what is minimised stays; false by default, as in the original. */
+  readonly importanceWeights?: boolean
+}
+
+/** `timeWarpingSampler` and its law. */
+export interface TimeWarpingSampler extends TimestepSampler {
+  /** Probability of each timestep now, shape [T]. */
+  probabilities(): Float64Array
+}
+
+/** Errors that a bin must have seen to take part in the fit. */
+const LEAST_COUNT = 5
+
+/**
+ * Draws timesteps so that the error of xStart rises evenly from draw to draw in the order of noise: in proportion to the slope of a rising,
+ * piecewise linear fit of it (math.md, eq. 97b; Dieleman et al. 2022, "CDCD", arXiv 2211.15089, section 4.2, there of the cross-entropy). Where most is lost
+ * with a little more noise, most is trained. Uniform until two bins have seen 5 errors.
+ *
+ * An example's error is the smallest of its heads', at most 1, which is the most that a prediction of 0 has.
+ */
+export function timeWarpingSampler(options: TimeWarpingOptions): TimeWarpingSampler {
+  const call = 'timeWarpingSampler'
+  checkKnownOptions(call, options, [
+    'alphaBar',
+    'binCount',
+    'decay',
+    'uniformShare',
+    'stream',
+    'seed',
+    'importanceWeights',
+  ])
+  const { alphaBar, binCount = 50, decay = 0.99, uniformShare = 0.01 } = options
+  const { stream = 'iid', seed = 0, importanceWeights = false } = options
+  checkInteger(call, 'binCount', binCount, 2)
+  checkNumber(call, 'decay', decay, 0, 1 - 1e-9)
+  checkNumber(call, 'uniformShare', uniformShare, 1e-9, 1)
+  checkOneOf(call, 'stream', stream, STREAMS)
+  checkInteger(call, 'seed', seed, 0)
+  const timestepCount = alphaBar.length
+  const noise = logSnrEdges(call, alphaBar).map((logSnr) => -logSnr) // ends of the timesteps' cells, rising
+  const snr = clippedSnr(call, alphaBar)
+  const middle = (t: number): number => (noise[t]! + noise[t + 1]!) / 2
+  const width = (noise[timestepCount]! - noise[0]!) / binCount
+  const place = (t: number): number => Math.min(Math.floor((middle(t) - noise[0]!) / width), binCount - 1)
+  const bins = lossBins(
+    call,
+    Int32Array.from(alphaBar, (_, t) => place(t)),
+    decay,
+  )
+  const sizes = new Float64Array(bins.binCount)
+  const centres = new Float64Array(bins.binCount)
+  for (const [t, k] of bins.binOf.entries()) centres[k]! += (middle(t) - centres[k]!) / ++sizes[k]!
+  const positions = positionStream(stream, seed)
+  const settled = 1 / (1 - decay)
+
+  const probabilities = (): Float64Array => {
+    const known = [...bins.counts.keys()].filter((k) => bins.counts[k]! >= LEAST_COUNT)
+    const fit = isotonicFit(
+      known.map((k) => bins.mean[k]!),
+      known.map((k) => Math.min(bins.counts[k]!, settled)),
+    )
+    const at = [noise[0]!, ...known.map((k) => centres[k]!)] // without noise there is no error
+    const errors = noise.map((position) => interpolated(at, [0, ...fit], position))
+    const total = errors.at(-1)! - errors[0]!
+    if (known.length < 2 || !(total > 0)) return new Float64Array(timestepCount).fill(1 / timestepCount)
+    return withUniformShare(
+      Float64Array.from(alphaBar, (_, t) => (errors[t + 1]! - errors[t]!) / total),
+      uniformShare,
+    )
+  }
+
+  return {
+    name: 'time-warping',
+    unbiased: importanceWeights,
+    probabilities,
+    draw(count, step) {
+      checkDraw(`${call}.draw`, count, step)
+      const p = probabilities()
+      const cumulative = cumulate(p)
+      const total = cumulative.at(-1)!
+      const t = Int32Array.from(positions(count, step), (u) => invert(cumulative, u * total))
+      const weight = new Float32Array(count).fill(1)
+      if (importanceWeights)
+        for (const [i, value] of t.entries()) weight[i] = total / (timestepCount * p[value]!)
+      return { t, weight }
+    },
+    observe: (losses) => bins.observe({ t: losses.t, loss: xStartErrors(`${call}.observe`, losses, snr) }),
+    state: bins.state,
+    restore: bins.restore,
+  }
+}
+
+/** Each example's smallest error of xStart among its heads, at most 1, shape [N]. */
+function xStartErrors(call: string, { t, perHead, heads }: StepLosses, snr: Float64Array): Float32Array {
+  const spaces = heads.map((head) => COMMON_SPACES.find((space) => space === head))
+  if (!spaces.some(Boolean)) throw argumentError(call, 'heads', 'one of xStart, v, eps', heads)
+  return Float32Array.from(t, (step, i) => {
+    const errors = spaces.map((space, head) =>
+      space === undefined
+        ? Number.POSITIVE_INFINITY
+        : inXStart(perHead[i * heads.length + head]!, space, snr[step]!),
+    )
+    return errors.some(Number.isNaN) ? Number.NaN : Math.min(1, ...errors)
+  })
+}
+
+function inXStart(error: number, space: CommonSpace, snr: number): number {
+  return error / spaceFactor(space, snr)
+}
+
+/** The piecewise linear function through some points at a position; that of the last point beyond it. */
+function interpolated(at: readonly number[], values: readonly number[], position: number): number {
+  const next = at.findIndex((value) => value > position)
+  if (next === -1) return values.at(-1)!
+  if (next === 0) return values[0]!
+  const share = (position - at[next - 1]!) / (at[next]! - at[next - 1]!)
+  return values[next - 1]! + share * (values[next]! - values[next - 1]!)
+}
