@@ -240,7 +240,7 @@ type NoiseScheduleName = Exclude<Parameters<typeof NoiseSchedule.create>[0], und
 /** Samplers that learn a density over log snr. */
 const LEARNED_DENSITIES = ['adaptive-density', 'time-warping']
 
-function hasDensity(sampler: string): boolean {
+function learnsDensity(sampler: string): boolean {
   return LEARNED_DENSITIES.includes(sampler)
 }
 
@@ -272,7 +272,7 @@ export function settleTimesteps<Config extends TimestepConfig>(
     const what = `absent unless sampler is one of ${NUMBERED.join(', ')}`
     throw argumentError(call, 'samplerNumbers', what, samplerNumbers)
   }
-  if (uniformShare !== undefined && !isLaw(sampler) && !hasDensity(sampler)) {
+  if (uniformShare !== undefined && !isLaw(sampler) && !learnsDensity(sampler)) {
     const what = `absent unless sampler is one of ${LAW_NAMES.join(', ')}, ${LEARNED_DENSITIES.join(', ')}`
     throw argumentError(call, 'uniformShare', what, uniformShare)
   }
@@ -408,7 +408,7 @@ interface PlannedSampler {
 
 /** The sampler that a run's options ask for, weighting included, and its plan where it has slots. */
 export function timestepSampler(config: TimestepConfig): PlannedSampler {
-  const isTimeOnly = config.weighting === undefined && !isLaw(config.sampler) && !hasDensity(config.sampler) // and needs no schedule
+  const isTimeOnly = config.weighting === undefined && !isLaw(config.sampler) && !learnsDensity(config.sampler) // and needs no schedule
   const alphaBar = isTimeOnly ? new Float64Array(trainedTimestepCount(config)) : runAlphaBar(config)
   const { law, ...drawn } = samplerAlone(config, alphaBar)
   const { weighting, weightingNumbers = [], sigmaData = 0.5, importanceWeights = false } = config

@@ -166,6 +166,7 @@ describe('A run that learns its timesteps', () => {
   const learners: [name: string, options: Partial<RunOptions>][] = [
     ['adaptive density', { sampler: 'adaptive-density', weighting: 'min-snr' }],
     ['learned uncertainty', { weighting: 'uncertainty', sampler: 'golden' }],
+    ['time warping and clusters of uncertainty', { sampler: 'time-warping', samplerNumbers: [4, 0.9], weighting: 'cluster-uncertainty', weightingNumbers: [3], directionWeight: 1 }],
     ['a curriculum', { sampler: 'curriculum', samplerNumbers: [4, 2] }],
     ['refreshed slots', { sampler: 'slots', slots: 2, slotRefresh: 2, slotRefreshRule: 'loss-moment', importanceWeights: true }],
   ] // biome-ignore format: one case a line
