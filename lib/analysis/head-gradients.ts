@@ -54,7 +54,7 @@ export async function headShares(
   }
 }
 
-/** Training without the variational bound, which has no space and belongs to no head. */
+/** Training without the variational bound, which has no space and belongs to no head, and without the direction of v, which is no head's error. */
 export function withoutBound(training: TrainerOptions): TrainerOptions {
-  return { ...training, loss: { ...training.loss, kind: 'mse' }, boundWeight: 0 }
+  return { ...training, loss: { ...training.loss, kind: 'mse', directionWeight: 0 }, boundWeight: 0 }
 }

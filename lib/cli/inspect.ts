@@ -123,7 +123,12 @@ function checkpointText(folder: string, state: CheckpointState): string {
     ...optionLines(network),
     `schedule: ${schedule.name}, ${schedule.timestepCount} timesteps${schedule.zeroTerminalSnr ? ', no signal at the last' : ''}`,
     'training:',
-    ...optionLines({ ...trainer, loss: Object.values(trainer.loss).join(', ') }),
+    ...optionLines({
+      ...trainer,
+      loss: Object.entries(trainer.loss)
+        .map(([key, value]) => `${key} ${value}`)
+        .join(', '),
+    }),
     'files:',
     ...files.map(({ name, bytes }) => `  ${name}  ${(bytes / 2 ** 20).toFixed(1)} MiB`),
   ].join('\n')

@@ -11,6 +11,8 @@ import { COMMON_SPACES, type CommonSpace, spaceFactor } from './weighting.ts'
 export interface TimeWarpingOptions {
   /** Cumulative signal of each timestep, shape [T]. */
   readonly alphaBar: Float64Array
+  /** Variance of the pixels, > 0, which no error exceeds; 0.25 by default. */
+  readonly dataVariance?: number
   /** Bins of equal width on log snr; 50 by default. */
   readonly binCount?: number
   /** What a bin's average keeps at each of its errors, in [0, 1); 0.99 by default. */
@@ -31,20 +33,22 @@ export interface TimeWarpingSampler extends TimestepSampler {
   probabilities(): Float64Array
 }
 
-/** Errors that a bin must have seen to take part in the fit. */
+/** Errors that a bin must have seen to take part in the fit, and the share of the timesteps that must be in such bins before there is one. */
 const LEAST_COUNT = 5
+const LEAST_SHARE = 0.9
 
 /**
  * Draws timesteps so that the error of xStart rises evenly from draw to draw in the order of noise: in proportion to the slope of a rising,
  * piecewise linear fit of it (math.md, eq. 97b; Dieleman et al. 2022, "CDCD", arXiv 2211.15089, section 4.2, there of the cross-entropy). Where most is lost
- * with a little more noise, most is trained. Uniform until two bins have seen 5 errors.
+ * with a little more noise, most is trained. Uniform until the bins that have seen 5 errors hold nine tenths of the timesteps.
  *
- * An example's error is the smallest of its heads', at most 1, which is the most that a prediction of 0 has.
+ * An example's error is the smallest of its heads', at most `dataVariance`, which is what the mean image has: eps at much noise says less than that.
  */
 export function timeWarpingSampler(options: TimeWarpingOptions): TimeWarpingSampler {
   const call = 'timeWarpingSampler'
   checkKnownOptions(call, options, [
     'alphaBar',
+    'dataVariance',
     'binCount',
     'decay',
     'uniformShare',
@@ -52,8 +56,10 @@ export function timeWarpingSampler(options: TimeWarpingOptions): TimeWarpingSamp
     'seed',
     'importanceWeights',
   ])
-  const { alphaBar, binCount = 50, decay = 0.99, uniformShare = 0.01 } = options
+  const { alphaBar, dataVariance = 0.25, binCount = 50, decay = 0.99, uniformShare = 0.01 } = options
   const { stream = 'iid', seed = 0, importanceWeights = false } = options
+  checkNumber(call, 'dataVariance', dataVariance)
+  if (dataVariance <= 0) throw argumentError(call, 'dataVariance', 'a number > 0', dataVariance)
   checkInteger(call, 'binCount', binCount, 2)
   checkNumber(call, 'decay', decay, 0, 1 - 1e-9)
   checkNumber(call, 'uniformShare', uniformShare, 1e-9, 1)
@@ -83,9 +89,11 @@ export function timeWarpingSampler(options: TimeWarpingOptions): TimeWarpingSamp
       known.map((k) => Math.min(bins.counts[k]!, settled)),
     )
     const at = [noise[0]!, ...known.map((k) => centres[k]!)] // without noise there is no error
-    const errors = noise.map((position) => interpolated(at, [0, ...fit], position))
+    const errors = interpolated(at, [0, ...fit], noise)
     const total = errors.at(-1)! - errors[0]!
-    if (known.length < 2 || !(total > 0)) return new Float64Array(timestepCount).fill(1 / timestepCount)
+    const seen = known.reduce((sum, k) => sum + sizes[k]!, 0)
+    if (seen < LEAST_SHARE * timestepCount || !(total > 0))
+      return new Float64Array(timestepCount).fill(1 / timestepCount)
     return withUniformShare(
       Float64Array.from(alphaBar, (_, t) => (errors[t + 1]! - errors[t]!) / total),
       uniformShare,
@@ -107,14 +115,20 @@ export function timeWarpingSampler(options: TimeWarpingOptions): TimeWarpingSamp
         for (const [i, value] of t.entries()) weight[i] = total / (timestepCount * p[value]!)
       return { t, weight }
     },
-    observe: (losses) => bins.observe({ t: losses.t, loss: xStartErrors(`${call}.observe`, losses, snr) }),
+    observe: (losses) =>
+      bins.observe({ t: losses.t, loss: xStartErrors(`${call}.observe`, losses, snr, dataVariance) }),
     state: bins.state,
     restore: bins.restore,
   }
 }
 
-/** Each example's smallest error of xStart among its heads, at most 1, shape [N]. */
-function xStartErrors(call: string, { t, perHead, heads }: StepLosses, snr: Float64Array): Float32Array {
+/** Each example's smallest error of xStart among its heads, at most `most`, shape [N]. */
+function xStartErrors(
+  call: string,
+  { t, perHead, heads }: StepLosses,
+  snr: Float64Array,
+  most: number,
+): Float32Array {
   const spaces = heads.map((head) => COMMON_SPACES.find((space) => space === head))
   if (!spaces.some(Boolean)) throw argumentError(call, 'heads', 'one of xStart, v, eps', heads)
   return Float32Array.from(t, (step, i) => {
@@ -123,7 +137,7 @@ function xStartErrors(call: string, { t, perHead, heads }: StepLosses, snr: Floa
         ? Number.POSITIVE_INFINITY
         : inXStart(perHead[i * heads.length + head]!, space, snr[step]!),
     )
-    return errors.some(Number.isNaN) ? Number.NaN : Math.min(1, ...errors)
+    return errors.some(Number.isNaN) ? Number.NaN : Math.min(most, ...errors)
   })
 }
 
@@ -131,11 +145,17 @@ function inXStart(error: number, space: CommonSpace, snr: number): number {
   return error / spaceFactor(space, snr)
 }
 
-/** The piecewise linear function through some points at a position; that of the last point beyond it. */
-function interpolated(at: readonly number[], values: readonly number[], position: number): number {
-  const next = at.findIndex((value) => value > position)
-  if (next === -1) return values.at(-1)!
-  if (next === 0) return values[0]!
-  const share = (position - at[next - 1]!) / (at[next]! - at[next - 1]!)
-  return values[next - 1]! + share * (values[next]! - values[next - 1]!)
+/** The piecewise linear function through some points, at rising positions; level beyond the last point. */
+function interpolated(
+  at: readonly number[],
+  values: readonly number[],
+  positions: Float64Array,
+): Float64Array {
+  let next = 1 // the first point beyond the position
+  return positions.map((position) => {
+    while (next < at.length && at[next]! <= position) next++
+    if (next === at.length) return values.at(-1)!
+    const share = (position - at[next - 1]!) / (at[next]! - at[next - 1]!)
+    return values[next - 1]! + share * (values[next]! - values[next - 1]!)
+  })
 }

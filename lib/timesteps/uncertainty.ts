@@ -8,11 +8,14 @@ import type { JsonValue, TimestepSampler } from './sampler.ts'
 /** Weightings that are learned from the losses, in whatever space. */
 export const LEARNED_WEIGHTING_NAMES = ['uncertainty', 'cluster-uncertainty'] as const
 
-/** Names and defaults of their numbers, in the order in which a run lists them. */
+/** Names and defaults of their numbers for T timesteps, in the order in which a run lists them. */
 export const LEARNED_WEIGHTINGS = {
-  uncertainty: {},
-  'cluster-uncertainty': { clusters: 5 },
-} as const satisfies Record<(typeof LEARNED_WEIGHTING_NAMES)[number], Record<string, number>>
+  uncertainty: () => ({}),
+  'cluster-uncertainty': (timestepCount: number) => ({ clusters: Math.min(5, timestepCount) }),
+} as const satisfies Record<
+  (typeof LEARNED_WEIGHTING_NAMES)[number],
+  (timestepCount: number) => Record<string, number>
+>
 
 /** Whether a weighting is learned, and so needs no space. */
 export function isLearned(weighting: string): weighting is (typeof LEARNED_WEIGHTING_NAMES)[number] {

@@ -295,10 +295,6 @@ export async function runConfig(asked: RunOptions, call = 'run'): Promise<RunCon
       hint: 'where no signal is left eps says nothing of the image; predict v',
     })
   }
-  if (config.directionWeight && config.heads && !config.heads.includes('v')) {
-    const what = `absent for a network without a v head (${config.heads.join(', ')})`
-    throw argumentError(call, 'directionWeight', what, config.directionWeight)
-  }
   if (config.lrSchedule !== 'constant') config.lrSteps ??= config.steps
   const scale = (['lossScaleLog2', 'lossScaleGrowth'] as const).find((key) => given[key] !== undefined)
   if (scale && given.precision !== 'fp16') {
@@ -309,6 +305,7 @@ export async function runConfig(asked: RunOptions, call = 'run'): Promise<RunCon
   }
   Object.assign(config, halfLifeRates(call, options, config.batchSize))
   Object.assign(config, mixOptions(call, { ...options, steps: config.steps }))
+  refuseDirection(call, config)
   const slots = await slotsOf({ ...given, sampler: config.sampler }, call)
   if (slots) {
     config.slots = slots.length
@@ -316,13 +313,29 @@ export async function runConfig(asked: RunOptions, call = 'run'): Promise<RunCon
     config.slotPlan ??= 'round-robin'
   }
   runWarnings(config, call)
-  if (config.sampler === 'constant-rate') config.samplerNumbers ??= [await imageHeight(given), 0.25]
+  if (config.sampler === 'constant-rate')
+    config.samplerNumbers ??= [await imageHeight(given), config.sigmaData ** 2]
   const settled = settleTimesteps(call, config, trainedTimestepCount(config))
   if (settled.samplerNumbers ?? settled.weightingNumbers) timestepSampler(settled) // which checks them
   const complete = { ...settled, run: run ?? join('runs', runName(given)) }
   // Colours and classes are known when the images are read; whatever they are, the network's widths must fit.
   unetConfig(networkOptions(complete, config.channels ?? 3, config.classes === 'none' ? 0 : 2), call)
   return complete
+}
+
+/** Refuses the direction of v where no v is trained; the trainer does, too, but only once the run has begun. */
+function refuseDirection(
+  call: string,
+  { directionWeight, loss = 'mse', choose, heads = [...HEADS] }: Given,
+): void {
+  if (!directionWeight) return
+  const isKl = loss === 'kl' || loss === 'rescaledKl'
+  const isOther = (HEADS as readonly string[]).includes(choose) && choose !== 'v'
+  if (!isKl && !isOther && heads.includes('v')) return
+  const what = isKl
+    ? `absent with loss ${loss}`
+    : `absent where v is not trained (heads ${heads.join(', ')}, choose ${choose})`
+  throw argumentError(call, 'directionWeight', what, directionWeight)
 }
 
 /** What of a run counts twice and may be meant, in words; throws where it cannot be. */

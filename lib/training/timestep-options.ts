@@ -132,7 +132,7 @@ type RunWeighting = (typeof RUN_WEIGHTINGS)[number]
 /** Names and defaults of the numbers of a weighting, in their order. */
 function weightingNumbersOf(weighting: RunWeighting, timestepCount: number): Record<string, number> {
   return isLearned(weighting)
-    ? LEARNED_WEIGHTINGS[weighting]
+    ? LEARNED_WEIGHTINGS[weighting](timestepCount)
     : { ...WEIGHTINGS[weighting].numbers(timestepCount) }
 }
 
@@ -157,7 +157,7 @@ export const TIMESTEP_SHAPE = {
   ),
   uniformShare: about(
     'timesteps',
-    'share of uniform draws mixed into a law; 0.001 with importanceWeights, 0.01 for adaptive-density and time-warping, else 0',
+    'share of uniform draws mixed into a law; 0.01 for constant-rate, adaptive-density and time-warping, 0.001 with importanceWeights, else 0',
     decimal(0, 1).optional(),
   ),
   slotRule: about(
@@ -276,6 +276,8 @@ export function settleTimesteps<Config extends TimestepConfig>(
     const what = `absent unless sampler is one of ${LAW_NAMES.join(', ')}, ${LEARNED_DENSITIES.join(', ')}`
     throw argumentError(call, 'uniformShare', what, uniformShare)
   }
+  if (sampler === 'constant-rate') settled.uniformShare ??= 0.01 // or the noisiest timesteps are never drawn
+  refuseTimeWarping(call, config)
   if (weighting === undefined) {
     if (weightingNumbers)
       throw argumentError(call, 'weightingNumbers', 'absent without weighting', weightingNumbers)
@@ -304,6 +306,19 @@ export function settleTimesteps<Config extends TimestepConfig>(
     )
   }
   return settled as Config
+}
+
+/** Its errors are those of xStart, against the images. */
+function refuseTimeWarping(call: string, { sampler, heads = HEADS, referenceBatch }: TimestepConfig): void {
+  if (sampler !== 'time-warping') return
+  if (!heads.some((head) => (HEADS as readonly string[]).includes(head))) {
+    throw argumentError(call, 'sampler', `another one for a network of ${heads.join(', ')}`, sampler)
+  }
+  if (referenceBatch !== undefined) {
+    throw argumentError(call, 'referenceBatch', `absent with sampler ${sampler}`, referenceBatch, {
+      hint: 'errors against the mean of many images fall with the noise',
+    })
+  }
 }
 
 /** The trainer refuses the same, but only once the run has begun. */
@@ -408,7 +423,8 @@ interface PlannedSampler {
 
 /** The sampler that a run's options ask for, weighting included, and its plan where it has slots. */
 export function timestepSampler(config: TimestepConfig): PlannedSampler {
-  const isTimeOnly = config.weighting === undefined && !isLaw(config.sampler) && !learnsDensity(config.sampler) // and needs no schedule
+  const isTimeOnly =
+    config.weighting === undefined && !isLaw(config.sampler) && !learnsDensity(config.sampler) // and needs no schedule
   const alphaBar = isTimeOnly ? new Float64Array(trainedTimestepCount(config)) : runAlphaBar(config)
   const { law, ...drawn } = samplerAlone(config, alphaBar)
   const { weighting, weightingNumbers = [], sigmaData = 0.5, importanceWeights = false } = config
@@ -460,10 +476,11 @@ function samplerAlone(
       const [binCount = 50, decay = 0.99] = config.samplerNumbers ?? []
       const share = config.uniformShare === undefined ? {} : { uniformShare: config.uniformShare }
       const options = { alphaBar, binCount, decay, stream, seed, ...share }
+      const { sigmaData = 0.5 } = config
       return {
         sampler:
           word === 'time-warping'
-            ? timeWarpingSampler({ ...options, importanceWeights })
+            ? timeWarpingSampler({ ...options, dataVariance: sigmaData ** 2, importanceWeights })
             : adaptiveDensitySampler(options),
       }
     }

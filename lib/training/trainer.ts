@@ -51,8 +51,8 @@ export interface LossOptions {
   /** Standard deviation of the pixels, at least 1e-6, for space F; 0.5 by default. */
   readonly sigmaData?: number
   /**
-   * Weight of 1 - cos(v, its target) beside the heads' errors, >= 0 and for networks with a v head (math.md, eq. 60a; Yao et al. 2024, FasterDiT,
-   * arXiv 2410.10356, which has it at 1); 0 by default.
+   * Weight of 1 - cos(v, its target) beside the heads' errors, >= 0 and for networks that train a v head (math.md, eq. 60a; after Yao et al. 2024,
+   * FasterDiT, arXiv 2410.10356, which has it at 1); 0 by default.
    */
   readonly directionWeight?: number
 }
@@ -238,8 +238,11 @@ function checkLossFits(call: string, config: TrainerConfig, layout: NativeLayout
     throw argumentError(call, 'loss.choose', `a head that the network has (${heads.join(', ')})`, choose)
   }
   const isKl = kind === 'kl' || kind === 'rescaledKl'
-  if (directionWeight > 0 && (isKl || !heads.includes('v'))) {
-    const what = isKl ? `0 with loss.kind ${kind}` : `0 for a network without a v head (${heads.join(', ')})`
+  const isOther = heads.includes(choose as Head) && choose !== 'v'
+  if (directionWeight > 0 && (isKl || isOther || !heads.includes('v'))) {
+    const what = isKl
+      ? `0 with loss.kind ${kind}`
+      : `0 where v is not trained (heads ${heads.join(', ')}, choose ${choose})`
     throw argumentError(call, 'loss.directionWeight', what, directionWeight)
   }
   if (isKl && heads.length > 1) {

@@ -225,7 +225,7 @@ describe('timeWarpingSampler', () => {
     }
     return sampler
   }
-  const error = (t: number): number => 0.5 / (1 + snr[t]!)
+  const error = (t: number): number => 0.2 / (1 + snr[t]!)
 
   for (const importanceWeights of [false, true]) {
     describe(importanceWeights ? 'with importance weights' : 'without', () => {
@@ -259,38 +259,53 @@ describe('timeWarpingSampler', () => {
     })
   }
 
-  it('takes the best head of an example, and no error above 1', () => {
-    const sampler = timeWarpingSampler({ alphaBar: short, binCount: 12 })
+  it('takes the best head of an example, and no error above the variance of the pixels', () => {
+    const sampler = timeWarpingSampler({ alphaBar: short, binCount: 12, dataVariance: 0.5 })
     const see = (t: number, ...perHead: [xStart: number, eps: number]): void => {
       for (let k = 0; k < 5; k++)
         sampler.observe!({
-          t: Int32Array.of(t),
-          loss: Float32Array.of(9),
-          perHead: Float32Array.from(perHead),
-          heads: ['xStart', 'eps'],
+          ...{ t: Int32Array.of(t), loss: Float32Array.of(9) },
+          ...{ perHead: Float32Array.from(perHead), heads: ['xStart', 'eps'] },
         })
     }
     see(5, 0.5, 0.25) // where snr is 1
     see(11, 1e9, 1e9)
     const { counts, mean } = sampler.state!() as Record<string, number[]>
     expect([...counts!].filter(Boolean)).to.deep.equal([5, 5])
-    expect([...mean!].filter(Boolean)).to.deep.equal([0.25, 1])
+    expect([...mean!].filter(Boolean)).to.deep.equal([0.25, 0.5])
   })
 
-  it('is uniform until two bins are known, and gives falling errors no slope', () => {
-    const sampler = timeWarpingSampler({ alphaBar: short, binCount: 12 })
+  it('draws no more at much noise because eps says nothing of xStart there', () => {
+    const full = linearAlphaBar()
+    const ratio = full.map((signal) => signal / (1 - signal))
+    const sampler = timeWarpingSampler({ alphaBar: full, binCount: 20, decay: 0.95 })
+    for (let step = 0; step < 1500; step++) {
+      const { t } = sampler.draw(8, step)
+      const perHead = Float32Array.from(t, (k) => (0.25 * ratio[k]!) / (1 + ratio[k]!) + 2e-3)
+      sampler.observe!({ t, loss: perHead, perHead, heads: ['eps'] })
+    }
+    const p = sampler.probabilities()
+    expect(p.slice(700).reduce((a, b) => a + b, 0)).to.be.below(0.05)
+  })
+
+  it('is uniform until nine tenths of the timesteps are known, and gives falling errors no slope', () => {
+    const sampler = timeWarpingSampler({ alphaBar: short, binCount: 12, dataVariance: 1 })
     const even = new Float64Array(12).fill(1 / 12)
-    const see = (t: number, loss: number): void => {
-      const perHead = new Float32Array(5).fill(loss)
+    const see = (t: number, error: number): void => {
+      const perHead = new Float32Array(5).fill(error)
       sampler.observe!({ t: new Int32Array(5).fill(t), loss: perHead, perHead, heads: ['xStart'] })
     }
-    expect(sampler.probabilities()).to.deep.equal(even)
-    see(2, 0.5)
-    expect(sampler.probabilities()).to.deep.equal(even)
-    see(9, 0.25)
-    const p = sampler.probabilities()
-    for (const t of [4, 6, 8, 11]) expect(p[t]).to.be.closeTo(0.01 / 12, 1e-12)
-    expect(p[0]! + p[1]! + p[2]!).to.be.above(0.98)
+    const errors = [0.1, 0.1, 0.4, 0.3, 0.2, 0.5, 0.5, 0.5, 0.5, 0.5, 0.7]
+    for (const [t, error] of errors.entries()) {
+      expect(sampler.probabilities()).to.deep.equal(even)
+      see(t, error)
+    }
+    const p = sampler.probabilities() // of eleven of twelve
+    for (const t of [3, 6, 7, 8, 11]) expect(p[t], `t = ${t}`).to.be.closeTo(0.01 / 12, 1e-7)
+    // Half of a cell lies on each side of its middle: from 0.1 to 0.3 and from 0.3 to 0.5.
+    expect(p[2]).to.be.closeTo(0.99 * (0.1 / 0.7) + 0.01 / 12, 1e-6)
+    expect(p[4]! + p[5]!).to.be.closeTo(0.99 * (0.2 / 0.7) + 0.02 / 12, 1e-6)
+    expect(p[0]).to.be.closeTo(0.99 * (0.1 / 0.7) + 0.01 / 12, 1e-6)
   })
 
   it('needs a head that says xStart', () => {

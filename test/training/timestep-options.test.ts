@@ -35,7 +35,14 @@ describe('Timestep options of a run', () => {
     expect((await config({ sampler: 'constant-rate', data: 'emoji', size: 48 })).samplerNumbers![0]).to.equal(
       48,
     )
+    expect((await config({ sampler: 'constant-rate', sigmaData: 0.3 })).samplerNumbers![1]).to.be.closeTo(
+      0.09,
+      1e-12,
+    )
     expect((await config({ weighting: 'cluster-uncertainty' })).weightingNumbers).to.deep.equal([5])
+    expect(
+      (await config({ weighting: 'cluster-uncertainty', respacing: '4' })).weightingNumbers,
+    ).to.deep.equal([4])
     expect((await config({ weighting: 'edm', sigmaData: 0.25 })).weightingNumbers).to.deep.equal([0.25])
     const monotonic = await config({ weighting: 'edm-monotonic', sigmaData: 0.25 })
     expect(monotonic.weightingNumbers).to.deep.equal([-1.2, 1.2, 0.25])
@@ -56,6 +63,27 @@ describe('Timestep options of a run', () => {
       importanceWeights: true,
     })
     expect(await runConfig(first as RunOptions)).to.deep.equal(first)
+  })
+
+  it('leave no timestep undrawn where there is no signal', async () => {
+    const options = { sampler: 'constant-rate', zeroTerminalSnr: true } as const
+    expect((await config(options)).uniformShare).to.equal(0.01)
+    const t = new Set<number>()
+    const { sampler } = timestepSampler(await config({ ...options, stream: 'systematic' }))
+    for (const value of sampler.draw(100_000, 0).t) t.add(value)
+    expect(t.size).to.equal(1000)
+  })
+
+  it('divide densities out of a learned law with importance weights', async () => {
+    const options = {
+      sampler: 'time-warping',
+      importanceWeights: true,
+      weighting: 'sigmoid',
+      space: 'F',
+    } as const
+    const { sampler } = timestepSampler(await config(options))
+    expect(sampler.name).to.equal('time-warping')
+    expect([...sampler.draw(8, 0).weight].every((value) => value > 0)).to.equal(true)
   })
 
   it('weigh with every weighting in the space of the loss, of the only head, or of the chosen head', async () => {
@@ -123,7 +151,12 @@ describe('Timestep options of a run', () => {
       [{ slotRefresh: 9 }, 'slotRefresh to be absent unless sampler is slots, got 9'],
       [{ weighting: 'uncertainty', weightingNumbers: [1] }, 'weightingNumbers to be absent, got [1]'],
       [{ weighting: 'sigmoid', sampler: 'time-warping' }, 'weighting to be one that needs no density of the timesteps, because sampler is time-warping, got "sigmoid"; give importanceWeights, or a law that is the same at every step'],
-      [{ directionWeight: 1, heads: ['eps'] }, 'directionWeight to be absent for a network without a v head (eps), got 1'],
+      [{ directionWeight: 1, heads: ['eps'] }, 'directionWeight to be absent where v is not trained (heads eps, choose mean), got 1'],
+      [{ directionWeight: 1, heads: undefined, choose: 'eps' }, 'directionWeight to be absent where v is not trained (heads xStart, v, eps, choose eps), got 1'],
+      [{ directionWeight: 1, heads: undefined, mix: 'merge' }, 'directionWeight to be absent where v is not trained (heads xStart, eps, choose given), got 1'],
+      [{ directionWeight: 1, loss: 'kl' }, 'directionWeight to be absent with loss kl, got 1'],
+      [{ sampler: 'time-warping', heads: ['xPrev'] }, 'sampler to be another one for a network of xPrev, got "time-warping"'],
+      [{ sampler: 'time-warping', referenceBatch: 8 }, 'referenceBatch to be absent with sampler time-warping, got 8; errors against the mean of many images fall with the noise'],
       [{ referenceBatch: 8, loss: 'kl' }, 'referenceBatch to be absent with loss kl, got 8; the bound has no target but the image'],
       [{ referenceBatch: 8, classes: 'data' }, 'referenceBatch to be absent for a conditional network, got 8; its images would need the condition of every example'],
       [{ slotRule: 'even' }, 'slotRule to be absent unless sampler is slots, got "even"'],
@@ -273,6 +306,16 @@ describe('Double counting', () => {
     expect(await warnings({ sampler: 'adaptive-density', weighting: 'uncertainty' })).to.deep.equal([
       'learned uncertainty, and draws by the size of the loss',
     ])
+    expect(await warnings({ sampler: 'adaptive-density', weighting: 'cluster-uncertainty' })).to.deep.equal([
+      'learned uncertainty, and draws by the size of the loss',
+    ])
+    expect(await warnings({ mix: 'uncertainty', weighting: 'cluster-uncertainty' })).to.deep.equal([
+      'a strategy that evens noise levels out, and a weighting that does',
+    ])
+    expect(await warnings({ sampler: 'time-warping', weighting: 'p2' })).to.deep.equal([law])
+    expect(
+      await warnings({ sampler: 'time-warping', weighting: 'p2', importanceWeights: true }),
+    ).to.deep.equal([])
     expect(await warnings({ sampler: 'slots' })).to.deep.equal([])
     expect(await warnings({ sampler: 'edm', weighting: 'edm' })).to.deep.equal([])
     expect(await warnings({ sampler: 'edm', weighting: 'p2' })).to.deep.equal([law])

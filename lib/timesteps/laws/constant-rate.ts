@@ -1,4 +1,4 @@
-import { checkNumber } from '../../check.ts'
+import { argumentError, checkNumber } from '../../check.ts'
 import { fixedLaw, logSnrEdges, type TimestepLaw } from '../law.ts'
 
 /** A power that components of images have, and the share of the components that have it. */
@@ -12,7 +12,7 @@ export interface PowerShare {
 /**
  * Timesteps in proportion to how far the distribution of x_t moves in them, as if on the schedule on which it moves at a constant rate (math.md, eq. 91c;
  * Okada et al. 2024, "Constant Rate Scheduling", arXiv 2411.12188). Its distances are measured on images; here they are the Fisher-Rao distances
- * of Gaussian images, which need no network. Nothing moves where the image is noise, or all but clean.
+ * of Gaussian images, which need no network. Nothing moves where the image is noise, or all but clean: mix a uniform share in, as runs do.
  *
  * @param alphaBar - cumulative signal of each timestep, shape [T]
  * @param spectrum - of the images, as `gaussianSpectrum` gives it
@@ -21,8 +21,10 @@ export interface PowerShare {
 export function constantRateLaw(alphaBar: Float64Array, spectrum: readonly PowerShare[]): TimestepLaw {
   const call = 'constantRateLaw'
   for (const [k, { power, share }] of spectrum.entries()) {
-    checkNumber(call, `spectrum[${k}].power`, power, Number.MIN_VALUE)
-    checkNumber(call, `spectrum[${k}].share`, share, Number.MIN_VALUE, 1)
+    for (const [name, value] of Object.entries({ power, share })) {
+      checkNumber(call, `spectrum[${k}].${name}`, value)
+      if (value <= 0) throw argumentError(call, `spectrum[${k}].${name}`, 'a number > 0', value)
+    }
   }
   // Logarithm of each component's variance alphaBar power + 1 - alphaBar at the ends of the timesteps' cells.
   const logVariances = [...logSnrEdges(call, alphaBar)].map((logSnr) => {

@@ -202,7 +202,7 @@ describe('A timestep law', () => {
     )
     expect(() => constantRateLaw(linear, [{ power: 0, share: 1 }])).to.throw(
       RangeError,
-      'constantRateLaw: expected spectrum[0].power to be a number',
+      'constantRateLaw: expected spectrum[0].power to be a number > 0, got 0',
     )
   })
 
