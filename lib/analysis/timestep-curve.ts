@@ -1,4 +1,5 @@
 import { argumentError, checkInteger } from '../check.ts'
+import { extent } from '../statistics/extent.ts'
 
 /**
  * Timesteps that show a whole loss curve with few measurements: every one below `dense`, where slots of equal loss are narrow, and above
@@ -70,8 +71,7 @@ export interface CurveSpread {
 export function curveSpread(curve: Float64Array): CurveSpread {
   const mean = curve.reduce((a, b) => a + b, 0) / curve.length
   const variance = curve.reduce((a, b) => a + (b - mean) ** 2, 0) / curve.length
-  const least = curve.reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY)
-  const most = curve.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY)
+  const [least, most] = extent(curve)
   return { mean, span: most / least, variation: Math.sqrt(variance) / mean }
 }
 

@@ -1,4 +1,5 @@
 import { argumentError } from '../check.ts'
+import { extent } from '../statistics/extent.ts'
 import type { HeatmapPlot } from './instrument-file.ts'
 
 const CELL = 52
@@ -20,8 +21,7 @@ export function heatmapSvg(plot: HeatmapPlot): string {
     throw argumentError('heatmapSvg', 'values', `${rows.length} x ${columns.length} numbers`, values)
   }
   const known = values.filter((value) => value !== null && Number.isFinite(value)) as number[]
-  const least = known.reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY)
-  const most = known.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY)
+  const [least, most] = extent(known)
   const extreme = Math.max(-least, most, Number.MIN_VALUE)
   const [min, max] = diverging ? [-extreme, extreme] : [least, most]
   const width = Math.max(LEFT + columns.length * CELL + 24, 520)

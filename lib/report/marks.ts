@@ -1,3 +1,4 @@
+import { extent } from '../statistics/extent.ts'
 import type { Scale } from './scale.ts'
 import type { Tick } from './ticks.ts'
 
@@ -46,7 +47,7 @@ export function drawBars(
   place: number,
   count: number,
 ): string {
-  const room = 0.8 * smallestStep([series]) * Math.abs(x.at(1) - x.at(0))
+  const room = 0.8 * smallestStep(Array.from(series.x)) * Math.abs(x.at(1) - x.at(0))
   const width = Math.max(1, room / count)
   const bars = Array.from(series.x, (value, i) => {
     if (!y.shows(series.y[i]!)) return ''
@@ -89,11 +90,11 @@ function visiblePoints(series: Series, x: Scale, y: Scale): ([number, number] | 
   return points
 }
 
-/** The smallest distance between neighbouring x, the width of a bar. */
-export function smallestStep(series: readonly Series[]): number {
-  const xs = [...new Set(series.flatMap((s) => Array.from(s.x)))].sort((a, b) => a - b)
-  const steps = xs.slice(1).map((x, i) => x - xs[i]!)
-  return steps.length > 0 ? steps.reduce((a, b) => Math.min(a, b)) : 1
+/** The smallest distance between different neighbours, the room of a group of bars; 1 of less than two. */
+export function smallestStep(places: readonly number[]): number {
+  const xs = [...new Set(places)].sort((a, b) => a - b)
+  const [least] = extent(xs.slice(1).map((x, i) => x - xs[i]!))
+  return xs.length > 1 ? least : 1
 }
 
 /** A coordinate, to a tenth of a pixel. */

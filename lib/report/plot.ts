@@ -52,7 +52,7 @@ export function plotSvg(plot: Plot): string {
   const bottom = height - 64
 
   const hasBars = series.some(({ kind }) => kind === 'bar')
-  const barSpace = hasBars ? smallestStep(series) / 2 : 0
+  const barSpace = hasBars ? smallestStep(series.flatMap(({ x }) => Array.from(x))) / 2 : 0
   const x = makeScale(
     'x',
     plot.x,

@@ -12,6 +12,7 @@ import { type UNetOptions, unetConfig } from '../model/unet.ts'
 import { checkOptions, decimal, device, flag, integer, numbers, oneOf, positive, text } from '../options.ts'
 import { ALL_HEADS, HEADS } from '../prediction/heads.ts'
 import { SCHEDULE_NAMES } from '../schedule/noise-schedule.ts'
+import { extent } from '../statistics/extent.ts'
 import { clippedSnr } from '../timesteps/law.ts'
 import { doubleCounting } from './double-counting.ts'
 import { initOptions } from './initial-weights.ts'
@@ -342,7 +343,7 @@ function refuseDirection(
 export function runWarnings(config: Given, call = 'run'): string[] {
   const { slotEdges = [] } = config
   const lengths = slotEdges.slice(1).map((end, k) => end - (slotEdges[k] as number))
-  const shortest = lengths.reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY)
+  const [shortest] = extent(lengths)
   return doubleCounting(call, {
     ...config,
     slotsByLoss: config.slotRefresh !== undefined || lengths.some((length) => length - shortest > 1),

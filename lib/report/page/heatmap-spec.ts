@@ -1,4 +1,5 @@
 import type { Mark, Spec } from 'vega'
+import { extent } from '../../statistics/extent.ts'
 import { type HeatmapFigure, seriesColour } from './figure.ts'
 import { text } from './line-marks.ts'
 
@@ -16,11 +17,10 @@ export function heatmapSpec(figure: HeatmapFigure, width: number): Spec | undefi
   const cellWidth = Math.min(96, (width - left) / columns.length)
   const cellHeight = Math.max(18, Math.min(34, cellWidth))
   const top = 26
-  const most = finite.reduce((a, b) => Math.max(a, Math.abs(b)), 0) || 1
-  const least = finite.reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY)
+  const [least, greatest] = extent(finite)
+  const most = Math.max(-least, greatest) || 1
   const shade = (value: number) => {
     if (diverging) return (MOST_SHADE * Math.abs(value)) / most
-    const greatest = finite.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY)
     return greatest === least
       ? MOST_SHADE / 2
       : 0.04 + ((MOST_SHADE - 0.04) * (value - least)) / (greatest - least)

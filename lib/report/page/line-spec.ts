@@ -1,5 +1,7 @@
 // A figure as a specification for vega: everything is placed here, vega scales and draws.
 import type { Mark, Spec } from 'vega'
+import { extent } from '../../statistics/extent.ts'
+import { smallestStep } from '../marks.ts'
 import { linearTicks, logTicks, type Tick } from '../ticks.ts'
 import { type FigureAxis, type FigureSeries, type LineFigure, seriesColour } from './figure.ts'
 import { bandMarks, CHARACTER, endLabels, seriesData, seriesMarks, text } from './line-marks.ts'
@@ -28,7 +30,7 @@ export function lineSpec(figure: LineFigure, { width, height }: LinePlace): Spec
   const shown = drawn.flat().filter((point): point is Point => point !== undefined)
   if (shown.length === 0) return undefined
   const hasBars = series.some(({ kind }) => kind === 'bars')
-  const barRoom = hasBars ? barSpace(drawn) : 0
+  const barRoom = hasBars ? smallestStep(drawn.flat().flatMap((point) => (point ? [point.x] : []))) : 0
   const x = domain(
     figure.x,
     shown.flatMap((p) => [p.x]),
@@ -97,8 +99,9 @@ function domain(
   { room, extra }: { room: number; extra: number },
 ): Domain {
   const isLog = axis.scale === 'log'
-  let low = axis.min ?? values.reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY) - extra
-  let high = axis.max ?? values.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY) + extra
+  const [least, greatest] = extent(values)
+  let low = axis.min ?? least - extra
+  let high = axis.max ?? greatest + extra
   if (isLog) {
     const factor = low === high ? 2 : (high / low) ** room
     return [axis.min ?? low / factor, axis.max ?? high * factor]
@@ -142,11 +145,4 @@ function axis(orient: 'left' | 'bottom', scale: 'x' | 'y', marks: readonly Tick[
     ...{ titleColor: 'var(--muted)', titleFontSize: 12, titleFontWeight: 400, titlePadding: 8 },
     encode: { labels: { update: { text: { signal: `${scale}Text[datum.value]` } } } },
   }
-}
-
-/** The smallest distance between neighbouring x: the room of a group of bars. */
-function barSpace(drawn: readonly (readonly (Point | undefined)[])[]): number {
-  const xs = [...new Set(drawn.flat().flatMap((point) => (point ? [point.x] : [])))].sort((a, b) => a - b)
-  const steps = xs.slice(1).map((x, i) => x - xs[i]!)
-  return steps.length > 0 ? steps.reduce((a, b) => Math.min(a, b)) : 1
 }

@@ -1,4 +1,5 @@
 import { argumentError, checkInteger, checkNumber } from '../../check.ts'
+import { extent } from '../../statistics/extent.ts'
 import { gradient } from '../gradient.ts'
 import { clippedSnr } from '../law.ts'
 
@@ -15,8 +16,7 @@ export function changeAware(call: string, alphaBar: Float64Array, lambda: number
   if (lambda <= 0 || lambda >= 1) throw argumentError(call, 'lambda', 'a number in (0, 1)', lambda)
   checkInteger(call, 'tau', tau, 0, snr.length)
   const growth = gradient(alphaBar.map((signal) => 1 - signal))
-  const least = growth.reduce((a, b) => Math.min(a, b))
-  const most = growth.reduce((a, b) => Math.max(a, b))
+  const [least, most] = extent(growth)
   const isEven = most - least <= 1e-9 * most // what is left is rounding
   if (isEven && tau > 0) {
     throw argumentError(
