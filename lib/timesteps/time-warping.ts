@@ -5,7 +5,7 @@ import { withUniformShare } from './law-sampler.ts'
 import { lossBins } from './loss-bins.ts'
 import { checkDraw, type StepLosses, type TimestepSampler } from './sampler.ts'
 import { cumulate, invert, positionStream, STREAMS, type StreamName } from './stream.ts'
-import { COMMON_SPACES, type CommonSpace, spaceFactor } from './weighting.ts'
+import { COMMON_SPACES, spaceFactor } from './weighting.ts'
 
 /** Options of `timeWarpingSampler`. */
 export interface TimeWarpingOptions {
@@ -135,14 +135,10 @@ function xStartErrors(
     const errors = spaces.map((space, head) =>
       space === undefined
         ? Number.POSITIVE_INFINITY
-        : inXStart(perHead[i * heads.length + head]!, space, snr[step]!),
+        : perHead[i * heads.length + head]! / spaceFactor(space, snr[step]!),
     )
     return errors.some(Number.isNaN) ? Number.NaN : Math.min(most, ...errors)
   })
-}
-
-function inXStart(error: number, space: CommonSpace, snr: number): number {
-  return error / spaceFactor(space, snr)
 }
 
 /** The piecewise linear function through some points, at rising positions; level beyond the last point. */
