@@ -123,15 +123,17 @@ function checkpointText(folder: string, state: CheckpointState): string {
     ...optionLines(network),
     `schedule: ${schedule.name}, ${schedule.timestepCount} timesteps${schedule.zeroTerminalSnr ? ', no signal at the last' : ''}`,
     'training:',
-    ...optionLines({
-      ...trainer,
-      loss: Object.entries(trainer.loss)
-        .map(([key, value]) => `${key} ${value}`)
-        .join(', '),
-    }),
+    ...optionLines({ ...trainer, loss: inWords(trainer.loss), lossScale: inWords(trainer.lossScale) }),
     'files:',
     ...files.map(({ name, bytes }) => `  ${name}  ${(bytes / 2 ** 20).toFixed(1)} MiB`),
   ].join('\n')
+}
+
+/** `kind mse, choose mean`. */
+function inWords(options: object): string {
+  return Object.entries(options)
+    .map(([key, value]) => `${key} ${value}`)
+    .join(', ')
 }
 
 function shortened(value: string): string {
