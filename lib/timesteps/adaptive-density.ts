@@ -1,8 +1,9 @@
 import { checkInteger, checkKnownOptions, checkNumber, checkOneOf } from '../check.ts'
 import { logSnrEdges } from './law.ts'
 import { lossBins } from './loss-bins.ts'
+import { drawWeighted, probabilitiesOf } from './masses.ts'
 import { checkDraw, type TimestepSampler } from './sampler.ts'
-import { cumulate, invert, positionStream, STREAMS, type StreamName } from './stream.ts'
+import { positionStream, STREAMS, type StreamName } from './stream.ts'
 
 /** Options of `adaptiveDensitySampler`. */
 export interface AdaptiveDensityOptions {
@@ -54,9 +55,7 @@ export function adaptiveDensitySampler(options: AdaptiveDensityOptions): Adaptiv
   const probabilities = (): Float64Array => {
     const means = nearestKnown(bins.mean, bins.counts, 5)
     const masses = Float64Array.from(bins.binOf, (k) => means?.[k] ?? 1)
-    const total = masses.reduce((a, b) => a + b, 0)
-    if (!(total > 0 && Number.isFinite(total))) return masses.fill(1 / timestepCount)
-    return masses.map((mass) => (mass / total) * (1 - uniformShare) + uniformShare / timestepCount)
+    return probabilitiesOf(masses, uniformShare)
   }
 
   return {
@@ -65,11 +64,7 @@ export function adaptiveDensitySampler(options: AdaptiveDensityOptions): Adaptiv
     probabilities,
     draw(count, step) {
       checkDraw(`${call}.draw`, count, step)
-      const p = probabilities()
-      const cumulative = cumulate(p)
-      const total = cumulative.at(-1)!
-      const t = Int32Array.from(positions(count, step), (u) => invert(cumulative, u * total))
-      return { t, weight: Float32Array.from(t, (value) => total / (timestepCount * p[value]!)) }
+      return drawWeighted(probabilities(), positions(count, step))
     },
     observe: bins.observe,
     state: bins.state,

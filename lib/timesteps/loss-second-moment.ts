@@ -6,8 +6,9 @@ import {
   checkOneOf,
   checkTimesteps,
 } from '../check.ts'
+import { drawWeighted, probabilitiesOf } from './masses.ts'
 import { checkDraw, type JsonValue, type TimestepSampler } from './sampler.ts'
-import { cumulate, invert, positionStream, STREAMS, type StreamName } from './stream.ts'
+import { positionStream, STREAMS, type StreamName } from './stream.ts'
 import { checkUniformOptions, type UniformSamplerOptions } from './uniform.ts'
 
 /** Options of `lossSecondMomentSampler`. */
@@ -49,12 +50,11 @@ export function lossSecondMomentSampler(options: LossSecondMomentOptions): LossS
   let missing = timestepCount // timesteps whose history is not full
 
   const probabilities = (): Float64Array => {
-    const uniform = new Float64Array(timestepCount).fill(1 / timestepCount)
-    if (missing > 0) return uniform
-    const moments = Float64Array.from(history, (losses) => Math.sqrt(meanSquare(losses)))
-    const total = moments.reduce((a, b) => a + b, 0)
-    if (!(total > 0 && Number.isFinite(total))) return uniform
-    return moments.map((moment) => (moment / total) * (1 - uniformShare) + uniformShare / timestepCount)
+    if (missing > 0) return new Float64Array(timestepCount).fill(1 / timestepCount)
+    return probabilitiesOf(
+      Float64Array.from(history, (losses) => Math.sqrt(meanSquare(losses))),
+      uniformShare,
+    )
   }
 
   return {
@@ -66,11 +66,7 @@ export function lossSecondMomentSampler(options: LossSecondMomentOptions): LossS
     probabilities,
     draw(count, step) {
       checkDraw(`${call}.draw`, count, step)
-      const p = probabilities()
-      const cumulative = cumulate(p)
-      const sum = cumulative.at(-1)!
-      const t = Int32Array.from(positions(count, step), (u) => invert(cumulative, u * sum))
-      return { t, weight: Float32Array.from(t, (index) => sum / (timestepCount * p[index]!)) }
+      return drawWeighted(probabilities(), positions(count, step))
     },
     observe({ t, loss }) {
       checkTimesteps(`${call}.observe`, t, timestepCount, loss.length)

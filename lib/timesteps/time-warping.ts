@@ -1,10 +1,10 @@
 import { argumentError, checkInteger, checkKnownOptions, checkNumber, checkOneOf } from '../check.ts'
 import { isotonicFit } from '../statistics/isotonic.ts'
 import { clippedSnr, logSnrEdges } from './law.ts'
-import { withUniformShare } from './law-sampler.ts'
 import { lossBins } from './loss-bins.ts'
+import { drawWeighted, probabilitiesOf } from './masses.ts'
 import { checkDraw, type StepLosses, type TimestepSampler } from './sampler.ts'
-import { cumulate, invert, positionStream, STREAMS, type StreamName } from './stream.ts'
+import { positionStream, STREAMS, type StreamName } from './stream.ts'
 import { COMMON_SPACES, spaceFactor } from './weighting.ts'
 
 /** Options of `timeWarpingSampler`. */
@@ -90,12 +90,10 @@ export function timeWarpingSampler(options: TimeWarpingOptions): TimeWarpingSamp
     )
     const at = [noise[0]!, ...known.map((k) => centres[k]!)] // without noise there is no error
     const errors = interpolated(at, [0, ...fit], noise)
-    const total = errors.at(-1)! - errors[0]!
     const seen = known.reduce((sum, k) => sum + sizes[k]!, 0)
-    if (seen < LEAST_SHARE * timestepCount || !(total > 0))
-      return new Float64Array(timestepCount).fill(1 / timestepCount)
-    return withUniformShare(
-      Float64Array.from(alphaBar, (_, t) => (errors[t + 1]! - errors[t]!) / total),
+    const isKnown = seen >= LEAST_SHARE * timestepCount
+    return probabilitiesOf(
+      Float64Array.from(alphaBar, (_, t) => (isKnown ? errors[t + 1]! - errors[t]! : 0)),
       uniformShare,
     )
   }
@@ -106,14 +104,8 @@ export function timeWarpingSampler(options: TimeWarpingOptions): TimeWarpingSamp
     probabilities,
     draw(count, step) {
       checkDraw(`${call}.draw`, count, step)
-      const p = probabilities()
-      const cumulative = cumulate(p)
-      const total = cumulative.at(-1)!
-      const t = Int32Array.from(positions(count, step), (u) => invert(cumulative, u * total))
-      const weight = new Float32Array(count).fill(1)
-      if (importanceWeights)
-        for (const [i, value] of t.entries()) weight[i] = total / (timestepCount * p[value]!)
-      return { t, weight }
+      const { t, weight } = drawWeighted(probabilities(), positions(count, step))
+      return { t, weight: importanceWeights ? weight : weight.fill(1) }
     },
     observe: (losses) =>
       bins.observe({ t: losses.t, loss: xStartErrors(`${call}.observe`, losses, snr, dataVariance) }),

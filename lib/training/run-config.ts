@@ -29,7 +29,7 @@ import {
   timestepSampler,
   trainedTimestepCount,
 } from './timestep-options.ts'
-import { CHOICES, LOSS_KINDS, PRECISIONS, SPACES, VARIANCE_TYPES } from './trainer.ts'
+import { CHOICES, LOSS_KINDS, PRECISIONS, SPACES, VARIANCE_TYPES, withoutDirection } from './trainer.ts'
 
 const about = <T extends z.ZodType>(group: string, description: string, schema: T): T =>
   schema.meta({ description, group }) as T
@@ -331,12 +331,8 @@ function refuseDirection(
 ): void {
   if (!directionWeight) return
   const isKl = loss === 'kl' || loss === 'rescaledKl'
-  const isOther = (HEADS as readonly string[]).includes(choose) && choose !== 'v'
-  if (!isKl && !isOther && heads.includes('v')) return
-  const what = isKl
-    ? `absent with loss ${loss}`
-    : `absent where v is not trained (heads ${heads.join(', ')}, choose ${choose})`
-  throw argumentError(call, 'directionWeight', what, directionWeight)
+  const without = withoutDirection(heads, choose, isKl && `loss ${loss}`)
+  if (without) throw argumentError(call, 'directionWeight', `absent ${without}`, directionWeight)
 }
 
 /** What of a run counts twice and may be meant, in words; throws where it cannot be. */

@@ -50,6 +50,8 @@ import { RUN_RECIPES } from './run-recipes.ts'
 interface LawEntry {
   /** Names and defaults of its numbers, in the order in which `samplerNumbers` lists them. */
   readonly numbers: (timestepCount: number) => Record<string, number>
+  /** Share of uniform draws where none is given; none by default. */
+  readonly uniformShare?: number
   readonly create: (list: readonly number[], timestepCount: number, alphaBar: Float64Array) => TimestepLaw
 }
 
@@ -79,6 +81,7 @@ const LAWS = {
   },
   'constant-rate': {
     numbers: () => ({ size: 32, dataVariance: 0.25 }),
+    uniformShare: 0.01, // or the noisiest timesteps are never drawn
     create: ([size, dataVariance], _count, alphaBar) =>
       constantRateLaw(
         alphaBar,
@@ -276,7 +279,8 @@ export function settleTimesteps<Config extends TimestepConfig>(
     const what = `absent unless sampler is one of ${LAW_NAMES.join(', ')}, ${LEARNED_DENSITIES.join(', ')}`
     throw argumentError(call, 'uniformShare', what, uniformShare)
   }
-  if (sampler === 'constant-rate') settled.uniformShare ??= 0.01 // or the noisiest timesteps are never drawn
+  const own = isLaw(sampler) ? (LAWS[sampler] as LawEntry).uniformShare : undefined
+  if (own !== undefined) settled.uniformShare ??= own
   refuseTimeWarping(call, config)
   if (weighting === undefined) {
     if (weightingNumbers)

@@ -230,6 +230,18 @@ export function checkAdam(call: string, config: Pick<TrainerConfig, 'beta1' | 'b
   if (config.tiny === 0) throw argumentError(call, 'tiny', 'above 0', config.tiny)
 }
 
+/** @internal Where there is no direction of v to train, in words: by the bound alone, named by `kl`, and where no v is trained. */
+export function withoutDirection(
+  heads: readonly string[],
+  choose: string,
+  kl: string | false,
+): string | undefined {
+  if (kl) return `with ${kl}`
+  const isOther = (ALL_HEADS as readonly string[]).includes(choose) && choose !== 'v'
+  if (!isOther && heads.includes('v')) return undefined
+  return `where v is not trained (heads ${heads.join(', ')}, choose ${choose})`
+}
+
 /** Refuses losses that a network of this output cannot have. */
 function checkLossFits(call: string, config: TrainerConfig, layout: NativeLayout): void {
   const { kind, choose, compare, space, directionWeight } = config.loss
@@ -238,13 +250,8 @@ function checkLossFits(call: string, config: TrainerConfig, layout: NativeLayout
     throw argumentError(call, 'loss.choose', `a head that the network has (${heads.join(', ')})`, choose)
   }
   const isKl = kind === 'kl' || kind === 'rescaledKl'
-  const isOther = heads.includes(choose as Head) && choose !== 'v'
-  if (directionWeight > 0 && (isKl || isOther || !heads.includes('v'))) {
-    const what = isKl
-      ? `0 with loss.kind ${kind}`
-      : `0 where v is not trained (heads ${heads.join(', ')}, choose ${choose})`
-    throw argumentError(call, 'loss.directionWeight', what, directionWeight)
-  }
+  const without = directionWeight > 0 && withoutDirection(heads, choose, isKl && `loss.kind ${kind}`)
+  if (without) throw argumentError(call, 'loss.directionWeight', `0 ${without}`, directionWeight)
   if (isKl && heads.length > 1) {
     const what = `mse or rescaledMse for a network of several heads (${heads.join(', ')})`
     throw argumentError(call, 'loss.kind', what, kind, {

@@ -5,6 +5,7 @@ import { NoiseSchedule } from '../../lib/schedule/noise-schedule.ts'
 import type { HostTensor } from '../../lib/tensor.ts'
 import { expectClose } from '../support/close.ts'
 import { fixtureTensors, float32, int32 } from '../support/fixtures.ts'
+import { ownLoss } from '../support/own-loss.ts'
 
 const TOLERANCE = { absolute: 1e-5, relative: 1e-5 }
 const MEANS = { EPSILON: 'eps', START_X: 'xStart', PREVIOUS_X: 'xPrev' } as const
@@ -88,14 +89,7 @@ describe('Diffusion arithmetic against the original', () => {
           }
 
           for (const [name, kind] of Object.entries(KINDS)) {
-            const loss = {
-              compare: 'own',
-              space: 'own',
-              choose: head,
-              sigmaData: 0.5,
-              directionWeight: 0,
-              kind,
-            } as const
+            const loss = ownLoss(head, kind)
             const config = { ...layout, loss, variance, boundWeight: 1 }
             const batch = { images: fixture('x_start'), noise: fixture('noise'), t }
             const losses = await addon.lossOfOutput(process.handle, config, output, batch)

@@ -6,6 +6,7 @@ import { type LossKind, native, type TensorHandle, type VarianceType } from '../
 import type { Head } from '../../lib/prediction/heads.ts'
 import { NoiseSchedule } from '../../lib/schedule/noise-schedule.ts'
 import { expectClose } from '../support/close.ts'
+import { ownLoss } from '../support/own-loss.ts'
 
 const SHAPE = [3, 3, 4, 4] as const
 const EACH = 48
@@ -218,14 +219,7 @@ describe('Diffusion of a model that is a formula, against the original', () => {
       const layout = { heads: [head], imageChannels: 3, learnsVariance: learns }
       const config = {
         ...layout,
-        loss: {
-          compare: 'own',
-          space: 'own',
-          choose: head,
-          sigmaData: 0.5,
-          directionWeight: 0,
-          kind,
-        } as const,
+        loss: ownLoss(head, kind),
         variance,
         boundWeight: 1,
       }
