@@ -1,7 +1,13 @@
 import type { Instrument, LinePlot, PlotSeries } from '../report/instrument-file.ts'
 import type { JsonValue } from '../timesteps/sampler.ts'
 import { number } from './probe-instrument.ts'
-import { INTERVENTIONS, type Intervention, type Replacement, type ReplacementResult } from './replacement.ts'
+import {
+  INTERVENTIONS,
+  type Intervention,
+  type Replacement,
+  type ReplacementBaseline,
+  type ReplacementResult,
+} from './replacement.ts'
 import { WINDOW_MEASURES, type WindowMeasure } from './replacement-windows.ts'
 
 const TITLES: Record<Intervention, string> = {
@@ -19,16 +25,18 @@ const MEASURES: Record<WindowMeasure | 'range', string> = {
 /** Replacement as plots, a table and numbers, for `writeInstrument`. */
 export function replacementInstrument(found: Replacement, command?: string): Instrument {
   const { baselines, results, imageCount, steps, eta, noiseSize } = found
-  const plots = baselines.flatMap(({ start }) =>
-    INTERVENTIONS.flatMap((intervention) =>
+  const plots = baselines.flatMap((baseline) => [
+    ...INTERVENTIONS.flatMap((intervention) =>
       ([...WINDOW_MEASURES, 'range'] as const).flatMap((measure) => {
+        const { start } = baseline
         const isOf = (one: ReplacementResult) =>
           one.start === start && one.intervention === intervention && one.measure === measure
         const windows = results.filter(isOf)
         return windows.length === 0 ? [] : [changePlot(start, intervention, measure, windows)]
       }),
     ),
-  )
+    weightsPlot(baseline),
+  ])
   return {
     kind: 'replace',
     title: 'Where in sampling the prediction matters',
@@ -71,6 +79,20 @@ export function replacementInstrument(found: Replacement, command?: string): Ins
       },
     ],
     data: JSON.parse(JSON.stringify(found)) as JsonValue,
+  }
+}
+
+/** What a change of each prediction does to the result by algebra alone. */
+function weightsPlot({ start, t, weights }: ReplacementBaseline): LinePlot {
+  const x = t.map((timestep) => timestep + 1)
+  const series = Object.entries(weights).map(([name, values]) => ({
+    ...{ name, x, y: values.map(Math.abs), kind: 'points' as const },
+  }))
+  return {
+    title: `Weight of each prediction in the result, from t = ${start}`,
+    x: { label: 't + 1', scale: 'log' },
+    y: { label: 'absolute weight in the open-loop sum', scale: 'log' },
+    series,
   }
 }
 

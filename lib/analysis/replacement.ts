@@ -66,6 +66,11 @@ export interface ReplacementBaseline {
   readonly error: MeanInterval
   /** Sliced Wasserstein distance of the results to the images. */
   readonly slicedWasserstein: number
+  /**
+   * What a change of the prediction at each visited timestep does to the result while every other prediction stays (math.md, eq. 123 to 126).
+   * At the last step, the first of them, xStart is the result itself. Without eps where there is noise.
+   */
+  readonly weights: { readonly xStart: number[]; readonly eps?: number[] }
   /** Largest difference between x at step 0 and the sum that DDIM is, over the largest x. */
   readonly identityError: number
 }
@@ -273,6 +278,10 @@ class Bench {
     return {
       error: meanInterval(this.#errors(this.#walk.final)),
       slicedWasserstein: await this.#distance(this.#walk.final),
+      weights: {
+        xStart: this.#resultWeights('xStart'),
+        ...(this.#options.eta === 0 && { eps: this.#resultWeights('eps') }),
+      },
       identityError: difference / largest,
     }
   }
@@ -312,22 +321,29 @@ class Bench {
     }
   }
 
-  /** The result if every other prediction stayed the baseline's; the last step keeps its eps, so that it passes changes on. */
-  #openLoop(intervention: Intervention, { from, to }: StepWindow): Float64Array {
+  /** [K] of each prediction in the result; the last step keeps its eps, so that it passes changes on. */
+  #resultWeights(variable: 'xStart' | 'eps'): number[] {
     const { snr, alphaBar } = this.#denoiser.process.tables
-    const result = Float64Array.from(this.#walk.final)
-    const variable = intervention === 'eps' ? 'eps' : 'xStart'
+    const [signalPart, noisePart] = [Math.sqrt(alphaBar[0]!), Math.sqrt(1 - alphaBar[0]!)]
+    // The last step: xStart is the result, and eps enters with all the noise that is left.
+    if (variable === 'eps') {
+      const weights = openLoopWeights('eps', snr)
+      return Array.from(weights, (weight, k) => (k > 0 ? -weight : -noisePart / signalPart))
+    }
     // In the unit of the result: x at step 0 less its noise, over sqrt(alphaBar).
-    const weights =
-      variable === 'eps'
-        ? openLoopWeights('eps', snr).map((weight) => -weight)
-        : this.#weights.xStart.map((weight) => weight / Math.sqrt(alphaBar[0]!))
+    return Array.from(this.#weights.xStart, (weight, k) => (k > 0 ? weight / signalPart : 1))
+  }
+
+  /** The result if every other prediction stayed the baseline's. */
+  #openLoop(intervention: Intervention, { from, to }: StepWindow): Float64Array {
+    const { alphaBar } = this.#denoiser.process.tables
+    const result = Float64Array.from(this.#walk.final)
+    const weights = this.#resultWeights(intervention === 'eps' ? 'eps' : 'xStart')
     for (let k = from; k >= to; k--) {
       const predicted = this.#walk.xStart[k]!
       const x = this.#walk.x[k]!
       const [signalPart, noisePart] = [Math.sqrt(alphaBar[k]!), Math.sqrt(1 - alphaBar[k]!)]
-      // The last step: xStart is the result, and eps enters with all the noise that is left.
-      const weight = k > 0 ? weights[k]! : variable === 'eps' ? -noisePart / signalPart : 1
+      const weight = weights[k]!
       for (let i = 0; i < result.length; i++) {
         const change =
           intervention === 'noise'

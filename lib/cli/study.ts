@@ -3,6 +3,7 @@ import type { z } from 'zod'
 import { argumentError } from '../check.ts'
 import { NativeError } from '../errors.ts'
 import { flag, integer, numbers, text } from '../options.ts'
+import { writeReport } from '../report/report.ts'
 import { runCell } from '../study/cell.ts'
 import { STOPPED, studyLink } from '../study/cell-process.ts'
 import { runStudy, type StudyProgress } from '../study/study.ts'
@@ -73,7 +74,8 @@ export async function studyOf(
       onProgress: (state) => progress.update(state.images, state.totalImages, details(state), state.leftMs),
     })
     progress.end()
-    console.log(`${result.table}\n\n${result.out}/study.md; as a page: trislot report ${result.out}`)
+    const page = result.wasStopped ? undefined : await writeReport([result.out])
+    console.log(`${result.table}\n\n${[`${result.out}/study.md`, page ?? []].flat().join('\n')}`)
     for (const { cell, message } of result.failures) progress.line(`failed: ${cell}: ${message}`)
     if (result.wasStopped) {
       progress.line('stopped; the same command goes on')
@@ -101,10 +103,13 @@ async function cellOf(
   try {
     return await interruptible(progress, 'stopping after this step, then saving', async (_, ctrlC) => {
       let told = 0
+      const warn = (text: string): void => {
+        if (text.startsWith('warning: ')) link.tell({ kind: 'line', text })
+      }
       const result = await runCell(study, arm, Number(seed), {
         signal: AbortSignal.any([ctrlC, link.signal]),
         ...(threads !== undefined && { threads }),
-        log: process.connected ? () => {} : progress.line,
+        log: process.connected ? warn : progress.line,
         onProgress(done, total, imagesPerSecond) {
           if (!process.connected) progress.update(done, total, `${imagesPerSecond.toPrecision(3)} images/s`)
           if (performance.now() - told < 1000 && done < total) return

@@ -3,6 +3,7 @@ import { readdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { argumentError } from '../check.ts'
 import { makeFolder } from '../folder.ts'
+import { sourceVersion } from '../setup/paths.ts'
 import type { JsonValue } from '../timesteps/sampler.ts'
 import { heatmapSvg } from './heatmap.ts'
 import { plotSvg, type Series, svgToPng } from './plot.ts'
@@ -78,7 +79,7 @@ export interface Instrument {
 }
 
 /**
- * Writes `<folder>/instruments/<name>.json`, and for each plot `<name>-<k>.svg` and `.png` (no PNG where the package sharp is
+ * Writes `<folder>/instruments/<name>.json` with the library's version, and for each plot `<name>-<k>.svg` and `.png` (no PNG where the package sharp is
  * missing); those of an earlier one of that name are replaced.
  *
  * @returns the paths, the JSON first
@@ -98,7 +99,7 @@ export async function writeInstrument(
     if (/^\d+\.(svg|png)$/.test(rest)) await rm(join(target, file)) // of an earlier measurement of that name
   }
   const files = [join(target, `${name}.json`)]
-  await writeFile(files[0] as string, `${JSON.stringify(instrument)}\n`)
+  await writeFile(files[0] as string, `${JSON.stringify({ version: sourceVersion(), ...instrument })}\n`)
   for (const [k, plot] of instrument.plots.entries()) {
     const svg = plot.kind === 'heatmap' ? heatmapSvg(plot) : lineSvg(plot)
     const path = join(target, `${name}-${k + 1}`)

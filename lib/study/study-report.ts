@@ -1,7 +1,8 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { plotSvg, type Series } from '../report/plot.ts'
+import { plotSvg, type Series, svgToPng } from '../report/plot.ts'
 import { packageVersion } from '../setup/paths.ts'
+import type { Alternation } from '../statistics/alternation.ts'
 import { changeText } from '../statistics/change-text.ts'
 import { writeDurably } from '../training/checkpoint.ts'
 import type { CellResult } from './cell.ts'
@@ -12,11 +13,12 @@ import {
   type TimestepComparison,
 } from './comparison.ts'
 import { type CellFailure, isDiverged } from './failures.ts'
-import { curveValues, metricTimesteps, parseMetric } from './metric.ts'
+import { curveValues, measuredFor, metricTimesteps, parseMetric } from './metric.ts'
 import type { Study } from './study-file.ts'
 
 /**
- * Writes `study.json` (every figure), `study.md` (tables) and plots of what is finished.
+ * Writes `study.json` (every figure), `study.md` (tables) and plots, as SVG and, where the package sharp is there, PNG, of what is
+ * finished.
  *
  * @returns the tables as text
  */
@@ -47,17 +49,22 @@ export async function writeStudyReport(
     ...(failures.length > 0 && { failures }),
     declared: described,
     arms,
+    alternation: alternations(study, results),
+    scatter: scatters(study, results),
   }
   await writeDurably(join(out, 'study.json'), `${JSON.stringify(file, undefined, 1)}\n`)
   const failed = failures.map(
     ({ arm, seed, message }) => `Failed: ${arm}/seed-${seed}: ${message.split('\n')[0]}`,
   )
-  const text = [studyTables(study, arms), ...alternationTable(study, results), ...failed].join('\n\n')
+  const text = [studyTables(study, arms), ...alternationTable(file.alternation), ...failed].join('\n\n')
   const made = madeBy.map(({ version: maker, cells }) => `${cells} by ${maker}`).join(', ')
   const heading = [`# ${title}`, ...(about ? [about] : []), ...(made ? [`Cells: ${made}.`] : [])].join('\n\n')
   await writeFile(join(out, 'study.md'), `${heading}\n\n${text}\n`)
-  for (const [plot, svg] of Object.entries(studyPlots(study, results, arms)))
-    await writeFile(join(out, plot), svg)
+  for (const [plot, svg] of Object.entries(studyPlots(study, results, arms, file.scatter))) {
+    await writeFile(join(out, `${plot}.svg`), svg)
+    const png = await svgToPng(svg).catch(() => undefined) // sharp is optional
+    if (png) await writeFile(join(out, `${plot}.png`), png)
+  }
   return text
 }
 
@@ -103,19 +110,31 @@ export function studyTables(study: Pick<Study, 'compare'>, arms: readonly ArmCom
   return blocks.length > 0 ? blocks.join('\n\n') : 'no cell is finished yet'
 }
 
-/** How step losses alternate, by arm: means over seeds; empty unless every step was logged. */
-function alternationTable(study: Study, results: readonly CellResult[]): string[] {
-  const rows = study.arms.flatMap(({ name }) => {
-    const cells = results.filter(({ arm }) => arm === name).flatMap((cell) => cell.alternation ?? [])
-    if (cells.length === 0) return []
-    const mean = (of: (cell: (typeof cells)[number]) => number) =>
-      cells.reduce((sum, cell) => sum + of(cell), 0) / cells.length
-    const found = [
-      mean(({ coefficientOfVariation }) => coefficientOfVariation),
-      mean(({ autocorrelation }) => autocorrelation),
-      mean(({ consecutiveRatio }) => consecutiveRatio),
+/** How the step losses of an arm go up and down, seed by seed. */
+interface ArmAlternation {
+  readonly arm: string
+  readonly seeds: readonly (Alternation & { readonly seed: number })[]
+}
+
+/** Of the arms that logged every step. */
+function alternations(study: Study, results: readonly CellResult[]): ArmAlternation[] {
+  return study.arms.flatMap(({ name }) => {
+    const seeds = results.flatMap(({ arm, seed, alternation }) =>
+      arm === name && alternation ? [{ seed, ...alternation }] : [],
+    )
+    return seeds.length > 0 ? [{ arm: name, seeds }] : []
+  })
+}
+
+/** Means over seeds; empty unless every step was logged. */
+function alternationTable(found: readonly ArmAlternation[]): string[] {
+  const rows = found.map(({ arm, seeds }) => {
+    const mean = (key: 'coefficientOfVariation' | 'autocorrelation' | 'consecutiveRatio') =>
+      (seeds.reduce((sum, cell) => sum + cell[key], 0) / seeds.length).toFixed(3)
+    return [
+      ...[arm, String(seeds.length), mean('coefficientOfVariation')],
+      ...[mean('autocorrelation'), mean('consecutiveRatio')],
     ]
-    return [[name, String(cells.length), ...found.map((value) => value.toFixed(3))]]
   })
   const titles = [
     'arm',
@@ -125,6 +144,29 @@ function alternationTable(study: Study, results: readonly CellResult[]): string[
     'ratio of consecutive',
   ]
   return rows.length > 0 ? [table(titles, rows)] : []
+}
+
+/** How the loss of one image scatters at each timestep: deviation over mean of F, xStart clipped, means over seeds. */
+interface ArmScatter {
+  readonly arm: string
+  readonly logSnr: readonly number[]
+  readonly deviationOverMean: readonly number[]
+}
+
+function scatters(study: Study, results: readonly CellResult[]): ArmScatter[] {
+  return study.arms.flatMap(({ name }) => {
+    const cells = results.filter(({ arm }) => arm === name)
+    const rows = cells.flatMap((cell) => {
+      const errors = measuredFor(cell, {}, cell.heldOut)
+      return errors ? [errors.perTimestep] : []
+    })
+    const [first] = cells
+    if (!first || rows.length === 0) return []
+    const deviationOverMean = first.heldOut.logSnr.map(
+      (_, k) => rows.reduce((sum, row) => sum + row.deviation[k]! / row['F.clipped'][k]!, 0) / rows.length,
+    )
+    return [{ arm: name, logSnr: first.heldOut.logSnr, deviationOverMean }]
+  })
 }
 
 function reachText({ reach }: ArmComparison): string {
@@ -177,11 +219,12 @@ function table(titles: readonly string[], rows: readonly (readonly string[])[]):
   return [line(titles), rule, ...rows.map(line)].join('\n')
 }
 
-/** Plots by file name: learning curves, loss over noise by arm, and the same as shares of the control's. */
+/** Plots by file name: learning curves, loss over noise by arm, its scatter over images, and differences from the control. */
 function studyPlots(
   study: Study,
   results: readonly CellResult[],
   arms: readonly ArmComparison[],
+  scatter: readonly ArmScatter[],
 ): Record<string, string> {
   const plots: Record<string, string> = {}
   const present = study.arms.map(({ name }) => name).filter((name) => results.some(({ arm }) => arm === name))
@@ -194,7 +237,7 @@ function studyPlots(
       return { name: arm, x: means.map(({ images }) => images), y: means.map(({ value }) => value) }
     })
     if (curves.some(({ x }) => x.length > 0)) {
-      plots['learning-curves.svg'] = plotSvg({
+      plots['learning-curves'] = plotSvg({
         ...{ title: study.title, subtitle: `held-out ${metric.name}, mean over seeds`, series: curves },
         ...{ x: { label: 'images seen', scale: 'log' }, y: { label: metric.name, scale: 'log' }, ...size },
       })
@@ -205,9 +248,23 @@ function studyPlots(
   const finite = (arm: string) => (results.find((cell) => cell.arm === arm) as CellResult).heldOut.logSnr
   const series = present.map((arm) => ({ name: arm, x: finite(arm), y: losses.get(arm) as number[] }))
   if (!isDrawable(series)) return plots
-  plots['timesteps.svg'] = plotSvg({
+  plots.timesteps = plotSvg({
     ...{ title: study.title, subtitle: 'held-out F loss, xStart clipped, mean over seeds', series, x },
     ...{ y: { label: 'F.clipped', scale: 'log' }, ...size },
+  })
+  plots['timesteps-scatter'] = plotSvg({
+    ...{
+      title: study.title,
+      subtitle: 'scatter over images of the held-out F loss, xStart clipped',
+      x,
+      ...size,
+    },
+    y: { label: 'deviation / mean', scale: 'log' },
+    series: scatter.map(({ arm, logSnr, deviationOverMean }) => ({
+      name: arm,
+      x: logSnr,
+      y: deviationOverMean,
+    })),
   })
   const compared = arms.filter(({ isControl }) => !isControl)
   const name = compared.flatMap(({ metrics }) => metrics).find(({ timesteps }) => timesteps)?.metric
@@ -224,7 +281,7 @@ function studyPlots(
       : []
   })
   if (isDrawable(relative)) {
-    plots['timesteps-relative.svg'] = plotSvg({
+    plots['timesteps-relative'] = plotSvg({
       ...{ title: study.title, subtitle: `${name} against ${study.compare.control}`, series: relative, x },
       ...{ y: { label: 'difference', unit: '%' }, ...size },
     })

@@ -104,6 +104,7 @@ const LAW_NAMES = Object.keys(LAWS) as LawName[]
 
 /** Numbers of the samplers that learn. */
 const LEARNED = {
+  'loss-second-moment': { history: 10 },
   'adaptive-density': { bins: 50, decay: 0.99 },
   'time-warping': { bins: 50, decay: 0.99 },
   curriculum: { clusters: 20, patience: 200 },
@@ -464,8 +465,10 @@ function samplerAlone(
     return { law, sampler: lawSampler({ ...{ law, stream, seed, importanceWeights }, ...share }) }
   }
   switch (word) {
-    case 'loss-second-moment':
-      return { sampler: lossSecondMomentSampler({ ...shared, stream }) }
+    case 'loss-second-moment': {
+      const [historyLength = 10] = config.samplerNumbers ?? []
+      return { sampler: lossSecondMomentSampler({ ...shared, historyLength, stream }) }
+    }
     case 'slots': {
       const slots = slotsFromEdges(slotEdges ?? [])
       const plan = parsePlan(slotPlan, slots, { seed })

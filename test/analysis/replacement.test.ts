@@ -156,13 +156,30 @@ describe('replacement', () => {
       ...{ ...options, interventions: ['xStart', 'noise'], measures: ['steps', 'weight'] },
     })
     const instrument = replacementInstrument(found)
-    expect(instrument.plots).to.have.length(8)
-    expect(instrument.plots.slice(0, 3).map(({ title }) => title)).to.deep.equal([
-      'Truth for xStart from t = 999, windows of equal steps',
-      'Truth for xStart from t = 999, windows of equal weight',
+    expect(instrument.plots).to.have.length(10)
+    expect(instrument.plots.slice(2, 5).map(({ title }) => title)).to.deep.equal([
       'Noise on xStart from t = 999, windows of equal steps',
+      'Noise on xStart from t = 999, windows of equal weight',
+      'Weight of each prediction in the result, from t = 999',
     ])
     expect(JSON.parse(JSON.stringify(instrument))).to.deep.equal(instrument)
+  })
+
+  it('says the weight of each prediction, which add up to what lies between the ends', async () => {
+    const unet = await UNet.create(TINY, { seed: 1 })
+    const { baselines } = await replacement(unet, linear, { ...options, interventions: [] })
+    for (const { start, t, weights } of baselines) {
+      const { alphaBar } = linear.tables
+      const [last, first] = [alphaBar[0]!, alphaBar[start]!]
+      const sum = (values: readonly number[]) => values.reduce((a, b) => a + b, 0)
+      const root = (ab: number) => Math.sqrt(ab / (1 - ab))
+      expect([t[0], t.at(-1), weights.xStart.length]).to.deep.equal([0, start, options.steps])
+      expect(weights.xStart[0]).to.equal(1)
+      expect(sum(weights.xStart.slice(1))).to.be.closeTo((root(last) - root(first)) / root(last), 1e-9)
+      expect(sum(weights.eps ?? [])).to.be.closeTo(-1 / root(first), 1e-9 / root(first))
+    }
+    const noisy = await replacement(unet, linear, { ...options, eta: 1, interventions: [] })
+    expect(noisy.baselines[0]?.weights).to.have.all.keys('xStart')
   })
 
   it('is all algebra with noise, too, where the prediction of xStart never answers', async () => {
@@ -191,6 +208,7 @@ describe('replacement', () => {
     ])
     expect(replacementInstrument(found).plots.map(({ title }) => title)).to.deep.equal([
       'Noise on xStart from t = 300, ranges given',
+      'Weight of each prediction in the result, from t = 300',
     ])
     const refused = async (more: object) =>
       ((await replacement(unet, linear, { ...given, ...more }).catch((e: Error) => e)) as Error).message

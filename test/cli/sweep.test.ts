@@ -57,6 +57,9 @@ describe('trislot sweep', function () {
     const study = JSON.parse(readFileSync(join(out, 'study.json'), 'utf8'))
     expect(study.arms.map(({ arm }: { arm: string }) => arm)).to.deep.equal(arms)
     expect(readFileSync(join(out, 'study.md'), 'utf8')).to.contain('lag-1 autocorrelation')
+    expect(readFileSync(join(out, 'report.html'), 'utf8')).to.contain(
+      'Scatter of the held-out error over images',
+    )
   })
 
   it('refuses words that it does not know before anything is trained', async () => {

@@ -69,6 +69,9 @@ describe('the page in Chromium', () => {
         ['Error of each head', 6],
         ['Gradient norm', 2],
         ['Loss over the timesteps as training goes on', 4],
+        ['Error of xStart over the timesteps as training goes on', 4],
+        ['Error of v over the timesteps as training goes on', 4],
+        ['Error of eps over the timesteps as training goes on', 4],
         ['Error of each head over the timesteps', 3],
         ['Which head is chosen, over training', 3],
         ['Which head is chosen, by timestep', 3],
@@ -149,7 +152,7 @@ describe('the page in Chromium', () => {
       expect(await facts()).to.include('No step is logged yet.')
       await makeRun(folder)
       await until(async () => (await facts()).includes('300 of 300'), 'the first steps')
-      expect(await page.$$eval('svg.plot', (found) => found.length)).to.equal(7)
+      expect(await page.$$eval('svg.plot', (found) => found.length)).to.equal(10)
       await page.$eval('details', (details) => (details.open = true))
       const line = JSON.stringify(madeRow(310))
       await appendFile(join(folder, 'stats.jsonl'), line.slice(0, 40))

@@ -4,6 +4,7 @@ import { basename, join } from 'node:path'
 import { expect } from 'chai'
 import { heatmapSvg } from '../../lib/report/heatmap.ts'
 import { type Instrument, lineSvg, writeInstrument } from '../../lib/report/instrument-file.ts'
+import { sourceVersion } from '../../lib/setup/paths.ts'
 
 const heatmap = {
   title: 'A < B',
@@ -43,7 +44,10 @@ describe('writeInstrument', () => {
       'probe-step-1-2.svg',
       'probe-step-1-2.png',
     ])
-    expect(JSON.parse(await readFile(files[0]!, 'utf8'))).to.deep.equal(instrument)
+    expect(JSON.parse(await readFile(files[0]!, 'utf8'))).to.deep.equal({
+      version: sourceVersion(),
+      ...instrument,
+    })
     expect(files[0]).to.equal(join(folder, 'instruments', 'probe-step-1.json'))
   })
 

@@ -3,6 +3,7 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect } from 'chai'
 import { sourceVersion } from '../../lib/setup/paths.ts'
+import type { Alternation } from '../../lib/statistics/alternation.ts'
 import { type CellResult, readFinishedCell, runCell } from '../../lib/study/cell.ts'
 import { importCells } from '../../lib/study/cells-file.ts'
 import type { CellFailure } from '../../lib/study/failures.ts'
@@ -158,8 +159,16 @@ describe('runStudy', function () {
     expect(first.relative.mean).to.be.closeTo((shares[0]! + shares[1]!) / 2, 1e-12)
     expect(readFileSync(inOut('study.md'), 'utf8')).to.match(/^# small\n\nCells: 4 by 0\.\d.+\.\n\n\| arm/)
     expect(readFileSync(inOut('learning-curves.svg'), 'utf8')).to.contain('images seen')
-    for (const plot of ['timesteps.svg', 'timesteps-relative.svg'])
-      expect(existsSync(inOut(plot))).to.equal(true)
+    for (const plot of ['timesteps', 'timesteps-relative', 'timesteps-scatter'])
+      for (const kind of ['svg', 'png']) expect(existsSync(inOut(`${plot}.${kind}`)), plot).to.equal(true)
+    const alternation = result('min/seed-1').alternation as Alternation
+    expect(study.alternation[0].arm).to.equal('min')
+    expect(study.alternation[0].seeds[1]).to.deep.equal({ seed: 1, ...alternation })
+    const scattered = [0, 1].map((seed) => {
+      const { perTimestep } = result(`min/seed-${seed}`).heldOut.ema ?? expect.fail()
+      return perTimestep.deviation[2]! / perTimestep['F.clipped'][2]!
+    })
+    expect(study.scatter[0].deviationOverMean[2]).to.be.closeTo((scattered[0]! + scattered[1]!) / 2, 1e-12)
   })
 
   it('takes results of another machine, and trains what they lack', async () => {
@@ -316,6 +325,19 @@ describe('runStudy', function () {
     expect(readFileSync(join(out, 'study.md'), 'utf8')).to.match(/^Failed: min\/seed-0: .*expected lr to be/m)
     await runStudy(options, { jobs: 1, arms: ['min'] })
     expect(JSON.parse(readFileSync(join(out, 'study.json'), 'utf8')).failures).to.equal(undefined)
+  })
+
+  it('says what a cell warns of', async () => {
+    const lines: string[] = []
+    const options = { ...given, out: join(small.folder, 'warned'), seeds: [0], images: 8, stopAt: [] }
+    const evaluate = { images: 4, timesteps: 2 }
+    const arms = { evened: { choose: null, mix: 'normalised' } }
+    const log = (line: string) => lines.push(line)
+    const { failures } = await runStudy({ ...options, arms, evaluate, compare: {} }, { log })
+    expect(failures).to.deep.equal([])
+    const warnings = lines.filter((line) => line.includes('warning'))
+    expect(warnings).to.have.length(1)
+    expect(warnings[0]).to.match(/^evened\/seed-0: warning: .*evens noise levels out/)
   })
 
   it('counts a cell whose loss was not finite as astray, and checks networks before it trains', async () => {

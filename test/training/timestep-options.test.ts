@@ -136,7 +136,7 @@ describe('Timestep options of a run', () => {
     for (const [options, message] of [
       [{ sampler: 'golden', stream: 'iid' }, 'stream to be absent when sampler is golden, which is a stream, got "iid"'],
       [{ sampler: 'mode', samplerNumbers: [1, 2] }, 'samplerNumbers to be 1 numbers (kappa), got [1, 2]'],
-      [{ samplerNumbers: [1] }, 'samplerNumbers to be absent unless sampler is one of logit-normal, mode, beta, laplace, cauchy, edm, cosine, constant-rate, speed, clts, adaptive-density, time-warping, curriculum, got [1]'],
+      [{ samplerNumbers: [1] }, 'samplerNumbers to be absent unless sampler is one of logit-normal, mode, beta, laplace, cauchy, edm, cosine, constant-rate, speed, clts, loss-second-moment, adaptive-density, time-warping, curriculum, got [1]'],
       [{ uniformShare: 0.5, sampler: 'slots' }, 'uniformShare to be absent unless sampler is one of logit-normal, mode, beta, laplace, cauchy, edm, cosine, constant-rate, speed, clts, adaptive-density, time-warping, got 0.5'],
       [{ weightingNumbers: [1] }, 'weightingNumbers to be absent without weighting, got [1]'],
       [{ weighting: 'debias', weightingNumbers: [1] }, 'weightingNumbers to be absent, got [1]'],

@@ -139,32 +139,43 @@ export function timestepFigures(run: RunFolder): LineFigure[] {
   if (rows.length === 0) return []
   const centres = binCentres(rows[0]!, timestepCount(run))
   const stages = stagesOf(rows)
-  const figures: LineFigure[] = [
-    {
-      title: 'Loss over the timesteps as training goes on',
-      x: timestepAxis(run),
-      y: { label: 'loss before its weight', scale: 'log' },
-      series: stages.map((stage, i) => ({
-        ...{ name: stepsOf(stage), color: 0, opacity: 0.3 + (0.7 * (i + 1)) / stages.length },
-        ...{ x: centres, y: binMeans(stage, ({ loss }) => loss) },
-      })),
-      ...slotBands(run),
-      note: 'Mean over tenths of the timesteps; darker lines are later in training. Timestep 0 has least noise.',
-    },
-  ]
+  const note =
+    'Mean over tenths of the timesteps; darker lines are later in training. Timestep 0 has least noise.'
+  const staged = (title: string, label: string, color: number, field: BinField): LineFigure => ({
+    title: `${title} over the timesteps as training goes on`,
+    x: timestepAxis(run),
+    y: { label, scale: 'log' },
+    series: stages.map((stage, i) => ({
+      ...{ name: stepsOf(stage), color, opacity: 0.3 + (0.7 * (i + 1)) / stages.length },
+      ...{ x: centres, y: binMeans(stage, field) },
+    })),
+    ...slotBands(run),
+    note,
+  })
+  const figures = [staged('Loss', 'loss before its weight', 0, ({ loss }) => loss)]
   const late = lateRows(rows)
   const heads = ALL_HEADS.filter((head) => late.some(({ byBin }) => byBin?.perHead?.[head]))
   if (heads.length > 1)
-    figures.push({
-      title: 'Error of each head over the timesteps',
-      x: timestepAxis(run),
-      y: { label: `in the head’s own unit, ${stepsOf(late)}`, scale: 'log' },
-      series: heads.map((head) => ({
-        ...{ name: head, color: HEAD_COLOUR[head], x: centres },
-        y: binMeans(late, ({ perHead }) => perHead?.[head]),
-      })),
-      ...slotBands(run),
-    })
+    figures.push(
+      ...heads.map((head) =>
+        staged(
+          `Error of ${head}`,
+          'in the head’s own unit',
+          HEAD_COLOUR[head],
+          ({ perHead }) => perHead?.[head],
+        ),
+      ),
+      {
+        title: 'Error of each head over the timesteps',
+        x: timestepAxis(run),
+        y: { label: `in the head’s own unit, ${stepsOf(late)}`, scale: 'log' },
+        series: heads.map((head) => ({
+          ...{ name: head, color: HEAD_COLOUR[head], x: centres },
+          y: binMeans(late, ({ perHead }) => perHead?.[head]),
+        })),
+        ...slotBands(run),
+      },
+    )
   return figures
 }
 
@@ -223,12 +234,10 @@ export function binCentres({ byBin }: Row, count: number): number[] {
 }
 
 type Bins = NonNullable<Row['byBin']>
+type BinField = (bins: Bins) => readonly (number | null)[] | undefined
 
 /** Means of a field over rows, each counting its examples. */
-export function binMeans(
-  rows: readonly Row[],
-  field: (bins: Bins) => readonly (number | null)[] | undefined,
-): (number | null)[] {
+export function binMeans(rows: readonly Row[], field: BinField): (number | null)[] {
   const bins = rows[0]?.byBin?.count.length ?? 0
   return Array.from({ length: bins }, (_, bin) => {
     let [total, count] = [0, 0]

@@ -24,6 +24,8 @@ export interface StudyFolder {
   readonly cells: readonly StudyCell[]
   /** Arms of study.json, each with its metrics; undefined until it is written. */
   readonly arms?: readonly Fields[]
+  /** How the loss of one image scatters, by arm; empty until study.json is written. */
+  readonly scatter: readonly Fields[]
 }
 
 /** Files that make a folder a study. */
@@ -58,6 +60,7 @@ export async function readStudyFolder(folder: string): Promise<StudyFolder> {
     metrics: Array.isArray(compare.metrics) ? compare.metrics.map(String) : [],
     cells: cells.flat(),
     ...(Array.isArray(statistics.arms) && { arms: statistics.arms.filter(isFields) }),
+    scatter: Array.isArray(statistics.scatter) ? statistics.scatter.filter(isFields) : [],
   }
 }
 

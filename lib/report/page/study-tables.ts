@@ -83,6 +83,24 @@ export function differencesByNoise(arms: readonly Fields[], control: string): Li
       ]
 }
 
+/** How the loss of one image scatters at each noise level; none where study.json does not say it. */
+export function scatterFigures(scatter: readonly Fields[]): LineFigure[] {
+  const numbers = (value: unknown) => (Array.isArray(value) ? value.map(Number) : [])
+  const series = scatter.map(({ arm, logSnr, deviationOverMean }) => ({
+    ...{ name: String(arm), x: numbers(logSnr), y: numbers(deviationOverMean) },
+  }))
+  return series.some(({ x }) => x.length > 1)
+    ? [
+        {
+          title: 'Scatter of the held-out error over images',
+          x: { label: 'log snr (much noise left, little right)' },
+          y: { label: 'deviation / mean in F space, xStart clipped', scale: 'log' },
+          series,
+        },
+      ]
+    : []
+}
+
 /** How step losses alternate, by arm, where every step was logged; undefined where none was. */
 export function alternationTable(cells: readonly StudyCell[]): Table | undefined {
   const found = cells.flatMap(({ arm, result }) =>

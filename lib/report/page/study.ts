@@ -8,7 +8,7 @@ import { meanInterval } from './interval.ts'
 import { figures, section, table } from './parts.ts'
 import { isFields, type Table } from './run-folder.ts'
 import type { StudyCell, StudyFolder } from './study-folder.ts'
-import { alternationTable, differencesByNoise, studyTables } from './study-tables.ts'
+import { alternationTable, differencesByNoise, scatterFigures, studyTables } from './study-tables.ts'
 
 /** What a cell's held-out errors are measured in: of these, the study's first metric that says so. */
 const ERRORS = {
@@ -62,6 +62,7 @@ export async function studyParts(study: StudyFolder): Promise<(Html | undefined)
         await figures([
           ...heldOutFigures(measured, error),
           ...differencesByNoise(study.arms ?? [], study.control ?? 'the control'),
+          ...scatterFigures(study.scatter),
         ]),
         study.arms ? undefined : table(heldOutTable(measured, control, error)),
       ]),
