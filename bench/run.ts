@@ -283,8 +283,13 @@ async function interleave(workers: readonly Worker[], rounds = options.rounds): 
 
 /** What three heads cost over one, both ours. */
 async function threeHeads(ours: WorkerCommand, precision: Precision): Promise<void> {
-  const network = options.networks.find(({ name }) => name === '32x32') ?? options.networks[0]
-  if (!network || !options.works.includes('train')) return
+  if (!options.works.includes('train')) return
+  const small = options.networks.filter(({ name }) => ['28x28', '32x32'].includes(name))
+  for (const network of small.length > 0 ? small : options.networks.slice(0, 1))
+    await threeHeadsOf(network, ours, precision)
+}
+
+async function threeHeadsOf(network: BenchNetwork, ours: WorkerCommand, precision: Precision): Promise<void> {
   const item = { network, batch: options.batches?.[0] ?? 8, work: 'train', precision } as const
   const workers = [new Worker(ours), new Worker(ours)] as const
   await workers[0].build(job(item, precision, {}))

@@ -7,6 +7,8 @@ import {
   Denoiser,
   type Device,
   type DeviceTensor,
+  HeadStatistics,
+  logSnrOf,
   memoryCount,
   NoiseSchedule,
   resetPeakMemory,
@@ -39,11 +41,15 @@ async function trainer(job: Job): Promise<Stepper> {
   const shape = [job.batch, job.network.imageChannels, job.size, job.size] as const
   const data = new Uint8Array(shape.reduce((a, b) => a * b, 1)).map((_, i) => (i * 37) % 256)
   const sampler = uniformSampler({ timestepCount: TIMESTEPS })
+  const { heads } = unet.layout
+  const statistics = new HeadStatistics({ heads, logSnr: logSnrOf(schedule.tables.snr) }) // as every run of several heads keeps
   return {
     parameterCount: unet.parameterCount,
     async step() {
       const { t } = sampler.draw(job.batch, trainer.step)
-      return (await trainer.trainStep({ images: { data, shape }, t, lr: 1e-4 })).loss
+      const losses = await trainer.trainStep({ images: { data, shape }, t, lr: 1e-4 })
+      statistics.observe({ ...losses, t })
+      return losses.loss
     },
     dispose() {
       for (const owner of [trainer, schedule, unet]) owner.dispose()

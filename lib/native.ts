@@ -65,6 +65,7 @@ export interface NativeUNetConfig {
   readonly newAttentionOrder: boolean
   readonly normGroups: number
   readonly lowRes: boolean
+  readonly gateChannels?: number
   readonly targetAngles?: number
   readonly angleSpan?: number
 }

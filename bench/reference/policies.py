@@ -78,6 +78,13 @@ def best_weights(c, ridge=1e-3, limits=(-0.2, 1.2)):
     return min(candidates, key=lambda one: one @ m @ one)
 
 
+def memory(count, half_life=500):
+    """Weight of each of a bin's observations, in order (70): the c-th halves the weight of those before it in h(c) images."""
+    h = np.minimum(half_life, np.maximum(20, np.arange(1, count + 1) / 4))
+    kept = 2.0 ** (-1 / h)
+    return np.array([kept[i + 1 :].prod() for i in range(count)])
+
+
 class Bin:
     """What a bin has seen before a step: lists in order."""
 
@@ -89,7 +96,7 @@ class Bin:
         return np.tensordot(decay, values, axes=1) / decay.sum()
 
     def covariance(self):
-        return self.average(self.products, 500)
+        return np.tensordot(memory(self.count), self.products, axes=1) / memory(self.count).sum()
 
     def blue(self):
         return best_weights(self.covariance()) if self.count >= 20 else None
@@ -108,7 +115,7 @@ def best_heads(t, products, bins, steps):
         for b in touched:
             if len(seen[b]) < 20:
                 continue
-            decay = 2.0 ** (-np.arange(len(seen[b]))[::-1] / 500)
+            decay = memory(len(seen[b]))
             p = np.array(seen[b])
             errors = np.einsum('i,ihh->h', decay, p) / decay.sum()
             candidate = int(errors.argmin())

@@ -35,7 +35,7 @@ const SHAPE = {
   beta2HalfLife: about('of beta2 in images', positive().default(20_000)),
   seeds: about('seeds', numbers('a list of seeds').default([0, 1, 2, 3, 4])),
   heldOut: about('held-out images that are measured', integer(1).default(512)),
-  samples: about('images that are drawn of every cell and compared; 0 draws none', integer(0).default(0)),
+  samples: about('images that are drawn of every cell and compared; 0 draws none', integer(0).default(512)),
   sampleSteps: about('steps of their sampler', numbers('a list of step counts').default([10])),
   out: about('folder of the sweep', text().default('studies/sweep')),
   jobs: about('cells that are trained at a time; as many as there are cores by default', integer(1, 1024).optional()),

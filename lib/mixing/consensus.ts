@@ -9,7 +9,7 @@ import type { HeadPolicy } from './policy.ts'
 export interface ConsensusOptions {
   /** Factor on the mixture's error beside the mean of the heads'; 1 by default. */
   readonly kappa?: number
-  /** Images that a noise level must have seen before the mixture has its best weights, `signalWeights` until then; 200 by default. */
+  /** Images that a noise level must have seen before the mixture has its best weights, `signalWeights` until then; 50 by default. */
   readonly warmup?: number
   /** How many times its own error a head counts at most (math.md, eq. 74), 0 for no bound; 5 by default. */
   readonly cap?: number
@@ -20,7 +20,7 @@ export interface ConsensusOptions {
  * eq. 76): the mixture asks the heads for errors that are not the same.
  */
 export function consensusPolicy(context: MixContext, options: ConsensusOptions = {}): HeadPolicy {
-  const { kappa = 1, warmup = 200, cap = 5 } = options
+  const { kappa = 1, warmup = 50, cap = 5 } = options
   const { heads, statistics, logSnr } = context
   const headWeight = cappedWeight(context, cap)
   const prior = (t: number): number[] => {

@@ -11,7 +11,10 @@ export interface HeadStatisticsOptions {
   readonly logSnr: Float64Array
   /** Greatest number of bins; 20 by default. */
   readonly binCount?: number
-  /** Images of a bin after which an observation counts half; 500 by default, Infinity keeps all equally. */
+  /**
+   * Images of a bin after which an observation counts half: a quarter of those that the bin has seen, at least 20 and at most this; 500 by
+   * default, Infinity keeps all equally.
+   */
   readonly halfLife?: number
   /** Standard errors by which another head must be better to become the best one; 2 by default. */
   readonly hysteresis?: number
@@ -33,7 +36,7 @@ type Sums = Record<(typeof FIELDS)[number], Float64Array>
 export class HeadStatistics {
   readonly heads: readonly Head[]
   readonly bins: LogSnrBins
-  /** Images of a bin after which an observation counts half. */
+  /** Most images of a bin after which an observation counts half. */
   readonly halfLife: number
   /** Standard errors by which another head must be better to become the best one. */
   readonly hysteresis: number
@@ -87,14 +90,14 @@ export class HeadStatistics {
   #add(bin: number, products: Float32Array, means: Float32Array): void {
     const sums = this.#sums
     const size = this.heads.length
-    const keep = 2 ** (-1 / this.halfLife)
+    sums.count[bin]! += 1
+    const keep = this.#keep(sums.count[bin] as number)
     const error = (h: number): number => products[h * size + h] as number
     let winner = 0
     for (let h = 1; h < size; h++) if (error(h) < error(winner)) winner = h
     const put = (name: keyof Sums, at: number, value: number, by = keep): void => {
       sums[name][at] = by * (sums[name][at] as number) + value
     }
-    sums.count[bin]! += 1
     put('weight', bin, 1)
     put('weightSquares', bin, 1, keep * keep)
     put('minimum', bin, error(winner))
@@ -107,6 +110,12 @@ export class HeadStatistics {
         put('brightness', at, (means[h] as number) * (means[g] as number))
       }
     }
+  }
+
+  /** What averages of a bin keep of themselves at its `count`-th observation: a network is soon another one early in training. */
+  #keep(count: number): number {
+    if (this.halfLife === Number.POSITIVE_INFINITY) return 1
+    return 2 ** (-1 / Math.min(this.halfLife, Math.max(LEAST_COUNT, count / 4)))
   }
 
   #choose(bin: number): void {

@@ -81,13 +81,13 @@ const STRATEGIES = {
   table: {
     about: 'the best head of each noise level, from running statistics',
     ...{ choose: 'given', compare: 'own', space: 'F' },
-    arguments: { best: argument(0.8, 0, 1), warmup: argument(200), ...CAP },
+    arguments: { best: argument(0.8, 0, 1), warmup: argument(50), ...CAP },
     policy: tablePolicy,
   },
   consensus: {
     about: 'all heads, and their best linear mixture at each noise level',
     ...{ choose: 'mean', compare: 'own', space: 'F', spaces: COMMON },
-    arguments: { kappa: argument(1), warmup: argument(200), ...CAP },
+    arguments: { kappa: argument(1), warmup: argument(50), ...CAP },
     policy: consensusPolicy,
   },
   uncertainty: {

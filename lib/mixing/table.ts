@@ -8,7 +8,7 @@ import type { HeadPolicy } from './policy.ts'
 export interface TableOptions {
   /** Share of the best head; the others divide the rest; 0.8 by default. */
   readonly best?: number
-  /** Images that a noise level must have seen before it prefers a head; all count equally until then; 200 by default. */
+  /** Images that a noise level must have seen before it prefers a head; all count equally until then; 50 by default. */
   readonly warmup?: number
   /** How many times its own error a head counts at most (math.md, eq. 74), 0 for no bound; 5 by default. */
   readonly cap?: number
@@ -19,7 +19,7 @@ export interface TableOptions {
  * never looks at the example, so that no head becomes a hypothesis of its own.
  */
 export function tablePolicy(context: MixContext, options: TableOptions = {}): HeadPolicy {
-  const { best = 0.8, warmup = 200, cap = 5 } = options
+  const { best = 0.8, warmup = 50, cap = 5 } = options
   const { heads, statistics } = context
   const headWeight = cappedWeight(context, cap)
   const other = (1 - best) / (heads.length - 1)

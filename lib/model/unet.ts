@@ -309,7 +309,10 @@ function nativeFromConfig(config: UNetConfig): NativeUNetConfig {
   const { imageChannels, heads, learnsVariance, gate, nullClass, ...rest } = config
   const outChannels = imageChannels * (heads.length + (learnsVariance ? 1 : 0)) + (gate ? heads.length : 0)
   const classCount = config.classCount + (nullClass ? 1 : 0)
-  return { ...rest, classCount, inChannels: imageChannels, outChannels }
+  return {
+    ...{ ...rest, classCount, inChannels: imageChannels, outChannels },
+    ...(gate && { gateChannels: heads.length }),
+  }
 }
 
 /** What the network sees: images, timesteps, and conditions where it has them. */

@@ -1,5 +1,6 @@
 import { readFile, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { measureHeadStatistics } from '../analysis/head-statistics.ts'
 import { argumentError, isObject, show } from '../check.ts'
 import { batches } from '../data/batches.ts'
 import { holdOut, type ImageDataset } from '../data/dataset.ts'
@@ -7,7 +8,7 @@ import { openDataset } from '../data/open.ts'
 import { withLowRes } from '../data/super-resolution.ts'
 import { checkDevice, type Kernels, runtimeInfo, setKernels, setThreads } from '../device.ts'
 import { makeFolder } from '../folder.ts'
-import { headRow } from '../mixing/head-row.ts'
+import { type HeadRow, headRow } from '../mixing/head-row.ts'
 import { UNet } from '../model/unet.ts'
 import { writeRunPlots } from '../report/run-plots.ts'
 import { openCombine } from '../sampling/combine.ts'
@@ -40,6 +41,9 @@ import { lockRun } from './run-lock.ts'
 import { JsonLines, type StatsRow, statsRow } from './run-stats.ts'
 import { runSchedule, timestepSampler } from './timestep-options.ts'
 import { Trainer, type TrainerOptions } from './trainer.ts'
+
+/** Held-out images of which a run with previews measures the errors of several heads. */
+const HELD_OUT_IMAGES = 32
 
 /** A step of a run. */
 export interface RunReport extends StepReport {
@@ -87,8 +91,8 @@ export interface RunImages {
 }
 
 /**
- * Trains into a folder: `config.json`, `stats.jsonl`, `heads.jsonl` and, with previews, `gradients.jsonl` where there are several heads
- * (`HeadRow`, `GradientRow`), plots, `previews/` and `checkpoints/`. The same call continues a run
+ * Trains into a folder: `config.json`, `stats.jsonl`, where there are several heads `heads.jsonl` and, with previews, `gradients.jsonl` and
+ * (with `heldOut`) `held-out-heads.jsonl` (`HeadRow`, `GradientRow`), plots, `previews/` and `checkpoints/`. The same call continues a run
  * that was stopped or killed, bit for bit as if it had never been; with more `steps` it goes on further, unless a recipe or a course of the learning rate follows `steps` (then give
  * the options of its `config.json`, and `steps`).
  *
@@ -212,6 +216,10 @@ async function trainInto(
     mixing && measuresGradients(trainer) && config.previewEvery > 0
       ? await JsonLines.open<GradientRow>(join(folder, 'gradients.jsonl'), trainer.step)
       : undefined
+  const heldOutHeads =
+    mixing && heldOut && config.previewEvery > 0
+      ? await JsonLines.open<HeadRow>(join(folder, 'held-out-heads.jsonl'), trainer.step)
+      : undefined
   const headLines = mixing && (await JsonLines.open(join(folder, 'heads.jsonl'), trainer.step)).lines
   const from = resumed ? `, from step ${trainer.step}` : ''
   for (const warning of runWarnings(config)) log(`warning: ${warning}`)
@@ -231,6 +239,7 @@ async function trainInto(
     await stats.sync()
     await headLines?.sync()
     await gradients?.lines.sync()
+    await heldOutHeads?.lines.sync()
     checkpoint = await saveCheckpoint(trainer, folder, {
       sampler,
       ...(mixing && { mixing: mixing.policy }),
@@ -244,7 +253,10 @@ async function trainInto(
     await onSave?.(checkpoint, trainer.step)
   }
   const preview = async (): Promise<void> => {
-    const shown = lowResFactor === undefined ? undefined : await previewImages(heldOut ?? dataset, config)
+    const shown =
+      lowResFactor === undefined
+        ? undefined
+        : await firstImages(heldOut ?? dataset, config.previewCount, config)
     const drawing = {
       schedule,
       count: config.previewCount,
@@ -267,6 +279,14 @@ async function trainInto(
     if (mixing && gradients && gradients.rows.at(-1)?.step !== trainer.step) {
       const options = { policy: mixing.policy, seed, withLabels: isConditional, signal }
       await gradients.lines.write(await gradientRow(trainer, dataset, options))
+    }
+    if (heldOut && heldOutHeads && heldOutHeads.rows.at(-1)?.step !== trainer.step) {
+      const measured = await measureHeadStatistics(average ?? unet, schedule, {
+        ...{ images: await firstImages(heldOut, Math.min(HELD_OUT_IMAGES, heldOut.length), config) },
+        ...{ timestepsPerBin: 1, batchSize, seed, training: trainer.config },
+        ...(signal && { signal }),
+      })
+      await heldOutHeads.lines.write(headRow(measured, trainer.step))
     }
   }
 
@@ -326,6 +346,7 @@ async function trainInto(
     await timing.close()
     await headLines?.close()
     await gradients?.lines.close()
+    await heldOutHeads?.lines.close()
     average?.dispose()
     trainer.dispose()
     unet.dispose()
@@ -333,9 +354,9 @@ async function trainInto(
   }
 }
 
-/** The images whose low-resolution twins previews start from; the same at every step. */
-async function previewImages(dataset: ImageDataset, config: RunConfig): Promise<ImageBatch> {
-  const { previewCount: batchSize, seed, classes } = config
+/** Images for what is shown while a run trains, the same at every step. */
+async function firstImages(dataset: ImageDataset, batchSize: number, config: RunConfig): Promise<ImageBatch> {
+  const { seed, classes } = config
   const source = batches(dataset, { batchSize, seed: seed + 1, withLabels: classes !== 'none', prefetch: 0 })
   return (await source.next()).value
 }

@@ -167,6 +167,7 @@ UNetConfig decode_unet_config(const Napi::Object& object) {
   config.use_new_attention_order = flag(object, "newAttentionOrder");
   config.norm_groups = integer(object, "normGroups");
   config.low_res = flag(object, "lowRes");
+  if (object.Get("gateChannels").IsNumber()) config.gate_channels = integer(object, "gateChannels");
   if (object.Get("targetAngles").IsNumber()) {
     config.target_angles = integer(object, "targetAngles");
     config.angle_span = number(object, "angleSpan");

@@ -26,6 +26,7 @@ struct UNetConfig {
   bool use_new_attention_order = false;
   int64_t norm_groups = 32;
   bool low_res = false;       // super-resolution: a second image is given as a condition
+  int64_t gate_channels = 0;  // the last of out_channels: their gradient ends at the last convolution
   int64_t target_angles = 0;  // learned angles, even in t, by which the target is turned away from v; 0: none
   double angle_span = 1000;   // timesteps that they span
 };

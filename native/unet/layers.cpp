@@ -56,11 +56,17 @@ Conv::Conv(ParameterList& list, const std::string& name, int64_t dims, int64_t i
   bias = list.add(name + ".bias", {out}, init, fan_in);
 }
 
-at::Tensor Conv::operator()(const at::Tensor& x) const {
+at::Tensor Conv::operator()(const at::Tensor& x) const { return convolved(x, weight, bias); }
+
+at::Tensor Conv::channels(const at::Tensor& x, int64_t begin, int64_t count) const {
+  return convolved(x, weight.narrow(0, begin, count), bias.narrow(0, begin, count));
+}
+
+at::Tensor Conv::convolved(const at::Tensor& x, const at::Tensor& w, const at::Tensor& b) const {
   std::vector<int64_t> strides(dims, stride), paddings(dims, padding), ones(dims, 1), zeros(dims, 0);
   // Three-dimensional networks resize only the two inner dimensions.
   if (dims == 3 && stride > 1) strides[0] = 1;
-  return at::convolution(x, weight.to(x.scalar_type()), bias.to(x.scalar_type()), strides, paddings, ones,
+  return at::convolution(x, w.to(x.scalar_type()), b.to(x.scalar_type()), strides, paddings, ones,
                          /*transposed=*/false, zeros, /*groups=*/1);
 }
 

@@ -55,9 +55,15 @@ struct Conv {
        int64_t stride = 1, bool zero = false);
   at::Tensor operator()(const at::Tensor& x) const;
 
+  // Some of the output channels alone.
+  at::Tensor channels(const at::Tensor& x, int64_t begin, int64_t count) const;
+
   at::Tensor weight, bias;
   int64_t dims = 2, stride = 1, padding = 0;
   mutable fast::PreparedWeight prepared;  // of the fast kernels, while nothing is trained
+
+ private:
+  at::Tensor convolved(const at::Tensor& x, const at::Tensor& w, const at::Tensor& b) const;
 };
 
 struct Linear {

@@ -1,6 +1,7 @@
 #include "unet/unet.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 
 #include <string>
 #include <utility>
@@ -66,9 +67,21 @@ at::Tensor UNet::forward(const UNetInput& input, const ForwardContext& context) 
     skips.pop_back();
   }
   h = h.to(at::kFloat);
-  const auto output =
-      has_fast_kernels(h) ? fast::norm_conv(out_norm_, out_conv_, h).contiguous() : out_conv_(at::silu(out_norm_(h)));
+  const auto output = this->output(h);
   return target_angle_.defined() ? turned_back(output, input) : output;
+}
+
+// A gate learns which head to trust, and leaves the heads and all that is before them alone.
+at::Tensor UNet::output(const at::Tensor& h) const {
+  const auto gate = config_.gate_channels;
+  if (gate > 0 && c10::GradMode::is_enabled()) {
+    const auto features = at::silu(out_norm_(h));
+    const auto rest = config_.out_channels - gate;
+    return at::cat({out_conv_.channels(features, 0, rest), out_conv_.channels(features.detach(), rest, gate)},
+                   /*dim=*/1);
+  }
+  return has_fast_kernels(h) ? fast::norm_conv(out_norm_, out_conv_, h).contiguous()
+                             : out_conv_(at::silu(out_norm_(h)));
 }
 
 // (v, x_t) turned by an angle d gives y = v cos d - x_t sin d, which the first channels predict: v = (y + x_t sin d) /

@@ -37,6 +37,7 @@ class UNet {
   UNet(const UNetConfig& config, ParameterList list);
   UNet(const UNetConfig& config, ParameterList& list, BlockBuilder build);
 
+  at::Tensor output(const at::Tensor& h) const;
   at::Tensor turned_back(const at::Tensor& output, const UNetInput& input) const;
 
   TrimsMemory trims_memory_;

@@ -29,7 +29,7 @@ describe('trislot sweep', function () {
         '--half-lives',
         'images',
       ],
-      ...['--seeds', '3', '--held-out', '4', '--out', out, '--jobs', '2'],
+      ...['--seeds', '3', '--held-out', '4', '--samples', '0', '--out', out, '--jobs', '2'],
     )
     expect(code, err).to.equal(0)
     const arms = [

@@ -32,8 +32,16 @@ describe('HeadStatistics', () => {
     expect(statistics.errors(0)[0]).to.be.closeTo(2, 1e-5)
   })
 
+  it('forgets the beginning in a quarter of what it has seen', () => {
+    const statistics = statisticsOf()
+    statistics.observe(losses(times(40, 0), [100, 1, 1]))
+    statistics.observe(losses(times(400, 0), [1, 1, 1]))
+    // Weights fall as (40 / 440) to the power of 4 ln 2, instead of to 0.6 with a half-life of 500.
+    expect(statistics.errors(0)[0]).to.be.within(1.01, 1.2)
+  })
+
   it('changes its best head only when another is better by two standard errors', () => {
-    const statistics = statisticsOf({ halfLife: 1e9 })
+    const statistics = statisticsOf({ halfLife: Number.POSITIVE_INFINITY })
     const noisy = (better: number): number[] =>
       Array.from({ length: 20 }, (_, i) => better + (i % 2 === 0 ? 1 : -1))
     for (const e of noisy(2)) statistics.observe(losses([0], [e + 0.1, 2, 9]))

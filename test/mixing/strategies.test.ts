@@ -73,7 +73,7 @@ describe('parseMix', () => {
     )
     expect(() => parseMix('toString')).to.throw('expected mix to be one of paper')
     expect(() => parseMix('table:bst=1')).to.throw(
-      'parseMix: expected mix table to be followed by numbers such as best=0.8,warmup=200,cap=5, got "bst=1"',
+      'parseMix: expected mix table to be followed by numbers such as best=0.8,warmup=50,cap=5, got "bst=1"',
     )
     expect(() => parseMix('paper-pixel:x=1')).to.throw(
       'parseMix: expected mix paper-pixel to be followed by nothing, got "x=1"',

@@ -2,16 +2,30 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect } from 'chai'
+import { readTensors } from '../../lib/checkpoint-file.ts'
 import { native } from '../../lib/native.ts'
 import { Denoiser } from '../../lib/sampling/denoiser.ts'
 import { sample } from '../../lib/sampling/sample.ts'
 import { loadForSampling, saveCheckpoint } from '../../lib/training/checkpoint.ts'
-import { nativeTrainerConfig } from '../../lib/training/trainer.ts'
+import { nativeTrainerConfig, type Trainer } from '../../lib/training/trainer.ts'
 import { expectClose } from '../support/close.ts'
 import { rejection } from '../support/rejection.ts'
 import { tinyBatch, tinyTimesteps, tinyTrainer } from '../support/tiny.ts'
 
 const T = Int32Array.of(100, 300, 500, 700)
+
+async function weightsOf(trainer: Trainer) {
+  const run = await mkdtemp(join(tmpdir(), 'trislot-gate-'))
+  try {
+    await trainer.saveTensors(run)
+    return (await readTensors(join(run, 'model.safetensors'))).tensors
+  } finally {
+    await rm(run, { recursive: true })
+  }
+}
+
+const sameNumbers = (a: ArrayLike<number | bigint>, b: ArrayLike<number | bigint> | undefined) =>
+  b !== undefined && Array.from(a).every((value, i) => value === b[i])
 
 describe('The gate of heads', () => {
   it('begins as the combination by signal', async () => {
@@ -65,14 +79,18 @@ describe('The gate of heads', () => {
     }
     expect(norms[0]).to.equal(0)
     expect(norms[1]).to.be.greaterThan(0)
-    // With shares of 0 only the gate moves the last convolution: the rows of the heads stay at their first values.
+    // With shares of 0 only the gate learns: its own rows of the last convolution, and nothing before them.
     const { unet, trainer } = await tinyTrainer({ loss: { choose: 'given' } }, { gate: true })
+    const before = await weightsOf(trainer)
     const input = {
       x: { data: new Float32Array(64).fill(0.5), shape: [1, 1, 8, 8] },
       t: { data: Float32Array.of(300), shape: [1] },
     }
     const share = new Float32Array(12)
     for (let i = 0; i < 5; i++) await trainer.trainStep({ images: tinyBatch(), t: T, share, lr: 1e-2 })
+    const after = await weightsOf(trainer)
+    const moved = [...after].filter(([name, { data }]) => !sameNumbers(data, before.get(name)?.data))
+    expect(moved.map(([name]) => name)).to.have.members(['out.2.weight', 'out.2.bias'])
     const out = (await unet.forward(input)).data as Float32Array
     expect(out.slice(0, 192).every((value) => value === 0)).to.equal(true)
     expect(out.slice(192).some((value) => value !== 0)).to.equal(true)

@@ -91,10 +91,16 @@ describe('run with mix', () => {
     expect((await rejection(readFile(join(single.folder, 'heads.jsonl')))).code).to.equal('ENOENT')
   })
 
-  it('measures at each preview what each head gives to the trunk, the same after a resume', async () => {
-    const more = { previewEvery: 5, previewCount: 2, timestepCount: 20, sampler: 'uniform' } as const
-    const rows = async (folder: string): Promise<GradientRow[]> =>
-      (await readFile(join(folder, 'gradients.jsonl'), 'utf8'))
+  it('measures at each preview what each head gives to the trunk and its held-out errors, the same after a resume', async () => {
+    const more = {
+      previewEvery: 5,
+      previewCount: 2,
+      timestepCount: 20,
+      sampler: 'uniform',
+      heldOut: 6,
+    } as const
+    const rows = async <Row = GradientRow>(folder: string, name = 'gradients'): Promise<Row[]> =>
+      (await readFile(join(folder, `${name}.jsonl`), 'utf8'))
         .trim()
         .split('\n')
         .map((line) => JSON.parse(line))
@@ -106,6 +112,13 @@ describe('run with mix', () => {
     expect(a.map(({ step }) => step)).to.deep.equal([5, 10, 12])
     expect(b.map(({ step }) => step)).to.deep.equal([5, 7, 10, 12])
     expect(b.filter(({ step }) => step !== 7)).to.deep.equal(a)
+    // Their held-out errors, of the average of the weights: 6 images at each timestep that is measured.
+    const held = await rows<HeadRow>(straight.folder, 'held-out-heads')
+    expect(held.map(({ step }) => step)).to.deep.equal([5, 10, 12])
+    const again = await rows<HeadRow>(parts.folder, 'held-out-heads')
+    expect(again.filter(({ step }) => step !== 7)).to.deep.equal(held)
+    for (const { count } of held.at(-1)?.bins ?? []) expect(count % 6).to.equal(0)
+    expect(held[2]?.bins[0]?.error).to.not.deep.equal(held[0]?.bins[0]?.error)
     const levels = a.flatMap((row) => row.levels)
     expect(levels.length).to.be.above(3)
     for (const { t, share } of levels) {

@@ -1,4 +1,4 @@
-// Figures from heads.jsonl and gradients.jsonl: what the errors of the heads have to do with each other at each noise level.
+// Figures from heads.jsonl, held-out-heads.jsonl and gradients.jsonl: what the errors of the heads have to do with each other at each noise level.
 import { ALL_HEADS, type Head } from '../../prediction/heads.ts'
 import type { FigureSeries, LineFigure } from './figure.ts'
 import { HEAD_COLOUR } from './run-figures.ts'
@@ -20,40 +20,26 @@ interface Bin {
 
 const NOISE = { label: 'log snr (much noise left, little right)' } as const
 
-/** Win rates, errors with what choosing and mixing could reach, correlations, gaps in brightness; empty without heads.jsonl. */
-export function headFigures({ heads: lines }: Pick<RunFolder, 'heads'>): LineFigure[] {
-  const stages = lines
-    .map((line) => ({ step: Number(line.step), bins: binsOf(line) }))
-    .filter(({ bins }) => bins.length > 0)
+/** Win rates, errors with what choosing and mixing could reach, correlations, gaps in brightness; empty without lines. */
+export function headFigures({
+  heads: lines,
+  heldOutHeads = [],
+}: Pick<RunFolder, 'heads'> & Partial<Pick<RunFolder, 'heldOutHeads'>>): LineFigure[] {
+  const stages = stagesOf(lines)
   const last = stages.at(-1)
   if (!last) return []
   const { bins, step } = last
-  const x = bins.map(({ logSnr }) => logSnr)
-  const heads = ALL_HEADS.filter((head) => bins.some(({ error }) => typeof error[head] === 'number'))
-  const curve = (name: string, color: number, of: (bin: Bin) => unknown): FigureSeries => ({
-    name,
-    color,
-    x,
-    y: bins.map(of).map(finite),
-  })
+  const heads = headsOf(bins)
   const perHead = (of: (bin: Bin) => Fields) =>
-    heads.map((head) => curve(head, HEAD_COLOUR[head], (bin) => of(bin)[head]))
+    heads.map((head) => curve(bins, head, HEAD_COLOUR[head], (bin) => of(bin)[head]))
   const pairs = Object.keys(bins[0]!.correlation)
-  const perPair = (of: (bin: Bin) => Fields) =>
-    pairs.map((pair, k) => curve(pair.replace('-', ' and '), 3 + k, (bin) => of(bin)[pair]))
+  const perPair = (of: (bin: Bin) => Fields): FigureSeries[] =>
+    pairs.map((pair, k) => curve(bins, pair.replace('-', ' and '), 3 + k, (bin) => of(bin)[pair]))
   const share = { min: 0, max: 1 }
+  const heldOut = stagesOf(heldOutHeads).at(-1)
   return [
-    {
-      title: 'Errors of the heads, and what choosing or mixing can reach',
-      x: NOISE,
-      y: { label: 'mean squared error in v space, in training', scale: 'log' },
-      series: [
-        ...perHead(({ error }) => error),
-        curve('best mixture', 4, ({ blueError }) => blueError),
-        curve('minimum (needs truth)', 6, ({ minimum }) => minimum),
-      ],
-      note: 'The minimum takes the best head of each image, which only the truth tells: what a loss of minima logs and no sampler has. The best mixture weighs the heads by their errors’ covariance.',
-    },
+    ...(heldOut ? [errorsFigure('Held-out errors', `held out, at step ${heldOut.step}`, heldOut.bins)] : []),
+    errorsFigure('Errors', `in training, at step ${step}`, bins),
     {
       title: 'Which head has the smallest error, over training',
       x: { label: 'step' },
@@ -118,6 +104,37 @@ export function gradientFigures({ gradients }: Pick<RunFolder, 'gradients'>): Li
       })),
     },
   ]
+}
+
+/** Errors of the heads, and what choosing one at each noise level, mixing them, or knowing the truth would reach. */
+function errorsFigure(title: string, where: string, bins: readonly Bin[]): LineFigure {
+  return {
+    title: `${title} of the heads, and what choosing or mixing can reach`,
+    x: NOISE,
+    y: { label: `mean squared error in v space, ${where}`, scale: 'log' },
+    series: [
+      ...headsOf(bins).map((head) => curve(bins, head, HEAD_COLOUR[head], ({ error }) => error[head])),
+      curve(bins, 'best head', 3, ({ table }) => table),
+      curve(bins, 'best mixture', 4, ({ blueError }) => blueError),
+      curve(bins, 'minimum (needs truth)', 6, ({ minimum }) => minimum),
+    ],
+    note: 'The minimum takes the best head of each image, which only the truth tells: what a loss of minima logs and no sampler has. A sampler can have the best head of each noise level, or the best mixture, which weighs the heads by their errors’ covariance.',
+  }
+}
+
+function curve(bins: readonly Bin[], name: string, color: number, of: (bin: Bin) => unknown): FigureSeries {
+  return { name, color, x: bins.map(({ logSnr }) => logSnr), y: bins.map(of).map(finite) }
+}
+
+function headsOf(bins: readonly Bin[]): Head[] {
+  return ALL_HEADS.filter((head) => bins.some(({ error }) => typeof error[head] === 'number'))
+}
+
+/** Lines with noise levels. */
+function stagesOf(lines: readonly Fields[]): { readonly step: number; readonly bins: readonly Bin[] }[] {
+  return lines
+    .map((line) => ({ step: Number(line.step), bins: binsOf(line) }))
+    .filter(({ bins }) => bins.length > 0)
 }
 
 function levelsOf({ levels }: Fields): { logSnr: number; share: Fields }[] {

@@ -63,6 +63,8 @@ export interface RunFolder {
   readonly instruments: readonly InstrumentPage[]
   /** Lines of heads.jsonl, which head policies write. */
   readonly heads: readonly Fields[]
+  /** Lines of held-out-heads.jsonl. */
+  readonly heldOutHeads: readonly Fields[]
   /** Lines of gradients.jsonl. */
   readonly gradients: readonly Fields[]
   /** From the newest checkpoint. */
@@ -72,19 +74,30 @@ export interface RunFolder {
 
 /** Reads a run's folder; a folder that does not exist yet is one with nothing in it. */
 export async function readRunFolder(folder: string): Promise<RunFolder> {
-  const [config, rows, timing, heads, gradients, previews, instruments, checkpoint] = await Promise.all([
-    readJson(join(folder, 'config.json')),
-    readLines(join(folder, 'stats.jsonl')),
-    readLines(join(folder, 'timing.jsonl')),
-    readLines(join(folder, 'heads.jsonl')),
-    readLines(join(folder, 'gradients.jsonl')),
-    findPreviews(join(folder, 'previews')),
-    readInstruments(join(folder, 'instruments')),
-    readNewestCheckpoint(join(folder, 'checkpoints')),
-  ])
+  const [config, rows, timing, heads, heldOutHeads, gradients, previews, instruments, checkpoint] =
+    await Promise.all([
+      readJson(join(folder, 'config.json')),
+      readLines(join(folder, 'stats.jsonl')),
+      readLines(join(folder, 'timing.jsonl')),
+      readLines(join(folder, 'heads.jsonl')),
+      readLines(join(folder, 'held-out-heads.jsonl')),
+      readLines(join(folder, 'gradients.jsonl')),
+      findPreviews(join(folder, 'previews')),
+      readInstruments(join(folder, 'instruments')),
+      readNewestCheckpoint(join(folder, 'checkpoints')),
+    ])
   return {
     ...{ folder, name: basename(resolve(folder)), config: isFields(config) ? config : {} },
-    ...{ rows: rows as unknown as Row[], timing, heads, gradients, previews, instruments, ...checkpoint },
+    ...{
+      rows: rows as unknown as Row[],
+      timing,
+      heads,
+      heldOutHeads,
+      gradients,
+      previews,
+      instruments,
+      ...checkpoint,
+    },
   }
 }
 

@@ -53,6 +53,7 @@ describe('headFigures', () => {
       ['xStart', [0.1, 0.1]],
       ['v', [0.2, 0.2]],
       ['eps', [0.3, 0.3]],
+      ['best head', [0.1, 0.1]],
       ['best mixture', [null, null]],
       ['minimum (needs truth)', [0.05, 0.05]],
     ])
@@ -64,6 +65,13 @@ describe('headFigures', () => {
         ['v and eps', 0.7],
       ])
     expect(over!.x.label).to.equal('step')
+  })
+
+  it('draws held-out errors first, where a run has measured them', () => {
+    const figures = headFigures({ heads, heldOutHeads: heads.slice(0, 1) })
+    expect(figures[0]?.title).to.equal('Held-out errors of the heads, and what choosing or mixing can reach')
+    expect(figures[0]?.y.label).to.equal('mean squared error in v space, held out, at step 10')
+    expect(figures.slice(1)).to.deep.equal(headFigures({ heads }))
   })
 
   it('weighs win rates over training by the timesteps of the noise levels', () => {
