@@ -1,7 +1,7 @@
 import { argumentError, show } from '../check.ts'
 import { HeadStatistics } from '../mixing/head-statistics.ts'
 import { readHeadStatistics } from '../mixing/head-statistics-file.ts'
-import { logSnrOf } from '../mixing/log-snr-bins.ts'
+import { alphaBarOf, logSnrOf } from '../mixing/log-snr-bins.ts'
 import { ALL_HEADS, type Head } from '../prediction/heads.ts'
 import { type HeadWeights, signalWeights } from '../prediction/signal-weights.ts'
 import type { NoiseSchedule } from '../schedule/noise-schedule.ts'
@@ -22,7 +22,7 @@ export function combineBySignal(schedule: TrainedProcess, heads: readonly Head[]
 
 /**
  * What statistics say at the log snr of a timestep of the trained process, possibly fractional; `signalWeights` where they have seen
- * too few images, or where no signal is left and eps is of no use, though a bin reaches that far.
+ * too few images, or where as good as no signal is left (snr 1e-6) and eps is of no use, though a bin reaches that far.
  */
 function byStatistics(
   schedule: TrainedProcess,
@@ -31,8 +31,8 @@ function byStatistics(
 ): Combine {
   return (t) => {
     const alphaBar = schedule.alphaBarAt(t)
-    const [logSnr] = logSnrOf(Float64Array.of(alphaBar / (1 - alphaBar)))
-    return (alphaBar > 0 && said(logSnr as number)) || signalWeights(alphaBar, heads)
+    const logSnr = logSnrOf(Float64Array.of(alphaBar / (1 - alphaBar)))[0] as number
+    return (alphaBarOf(logSnr) > 0 && said(logSnr)) || signalWeights(alphaBar, heads)
   }
 }
 
