@@ -6,7 +6,7 @@ import { checkDraw, type JsonValue, type TimestepSampler } from './sampler.ts'
 import { checkOpen, type SlotSamplerOptions, slotDraw, slotSampler, slotWeights } from './slots.ts'
 
 /** What slots get equal parts of. */
-export const SLOT_REFRESH_RULES = ['loss', 'excess', 'loss-moment'] as const
+export const SLOT_REFRESH_RULES = ['loss', 'excess', 'loss-moment', 'gradient-moment'] as const
 /** One of `SLOT_REFRESH_RULES`. */
 export type SlotRefreshRule = (typeof SLOT_REFRESH_RULES)[number]
 
@@ -14,7 +14,8 @@ export type SlotRefreshRule = (typeof SLOT_REFRESH_RULES)[number]
 export interface RefreshedSlotOptions extends SlotSamplerOptions {
   /**
    * `loss`: the loss, as in the paper. `excess`: the loss above the smallest that it has been, which leaves out what cannot be learned.
-   * `loss-moment`: the square of the loss, a stand-in for the second moment of the gradient, which a step does not report.
+   * `loss-moment`: the square of the loss. `gradient-moment`: the second moment of the gradient, which a step does not report: whoever trains
+   * measures it when the sampler says `isDue` (`run` does).
    */
   readonly rule: SlotRefreshRule
   /** Steps between two cuts. */
@@ -29,10 +30,18 @@ export interface RefreshedSlotOptions extends SlotSamplerOptions {
 export interface RefreshedSlotSampler extends TimestepSampler {
   /** The slots now. */
   slots(): readonly Slot[]
+  /** With the rule `gradient-moment`: `recut` is wanted before the next draw. */
+  readonly isDue: boolean
+  /**
+   * Cuts as many slots of equal parts of a curve over the timesteps; where it is 0 everywhere they stay.
+   *
+   * @param curve - [T], at least 0
+   */
+  recut(curve: Float64Array): void
 }
 
 /**
- * Slots that are cut anew from the losses of the training itself every so many steps, as many as before (math.md, eq. 23 with averages of
+ * Slots that are cut anew from the losses, or the gradients, of the training itself every so many steps, as many as before (math.md, eq. 23 with averages of
  * eq. 96). They stay until every bin has a loss, and while there is nothing to divide. Slots must cover [0, T).
  */
 export function refreshedSlotSampler(options: RefreshedSlotOptions): RefreshedSlotSampler {
@@ -56,6 +65,7 @@ export function refreshedSlotSampler(options: RefreshedSlotOptions): RefreshedSl
   let slots = rest.slots
   let factors = factorsOf(slots)
   let seen = 0
+  let cutAt = 0 // of the losses seen, when `recut` was last called
 
   const curve = (): Float64Array => {
     const { mean, meanSquare, best, binOf } = bins
@@ -67,11 +77,20 @@ export function refreshedSlotSampler(options: RefreshedSlotOptions): RefreshedSl
     slots = to
     factors = factorsOf(slots)
   }
+  const isRefresh = (): boolean => seen > 0 && seen % every === 0
+  const recut = (perTimestep: Float64Array): void => {
+    cutAt = seen
+    if (perTimestep.some((value) => value > 0)) cut(partitionByLoss(perTimestep, slots.length))
+  }
 
   return {
     name: 'refreshed-slots',
     unbiased: importanceWeights,
     slots: () => slots,
+    get isDue() {
+      return rule === 'gradient-moment' && isRefresh() && cutAt !== seen
+    },
+    recut,
     draw(count, step) {
       checkDraw(`${call}.draw`, count, step)
       return draws(count, step, slots, checkOpen(`${call}.draw`, plan, step), factors)
@@ -79,9 +98,8 @@ export function refreshedSlotSampler(options: RefreshedSlotOptions): RefreshedSl
     observe(losses) {
       bins.observe(losses)
       seen++
-      if (seen % every !== 0 || bins.counts.some((count) => count === 0)) return
-      const perTimestep = curve()
-      if (perTimestep.some((value) => value > 0)) cut(partitionByLoss(perTimestep, slots.length))
+      if (rule === 'gradient-moment' || !isRefresh() || bins.counts.some((count) => count === 0)) return
+      recut(curve())
     },
     state: () => ({ seen: [seen], ends: slots.map(({ end }) => end), bins: bins.state() }),
     restore(state) {
@@ -90,6 +108,7 @@ export function refreshedSlotSampler(options: RefreshedSlotOptions): RefreshedSl
         throw argumentError(`${call}.restore`, 'state.ends', `slots of ${timestepCount} timesteps`, ends)
       bins.restore((state as { bins: JsonValue }).bins)
       seen = numbersOf(`${call}.restore`, state, 'seen', 1)[0]!
+      cutAt = seen
       cut(ends.map((end, k) => ({ begin: k === 0 ? 0 : ends[k - 1]!, end })))
     },
   }

@@ -21,6 +21,7 @@ import {
   saveCheckpoint,
   writeDurably,
 } from './checkpoint.ts'
+import { gradientCurve } from './gradient-curve.ts'
 import { type GradientRow, gradientRow, measuresGradients } from './gradient-shares.ts'
 import { loadInitialWeights } from './initial-weights.ts'
 import { learningRate } from './learning-rate.ts'
@@ -190,7 +191,7 @@ async function trainInto(
   const mixing = runMixing(config, heads, schedule)
   const sources = { statistics: mixing?.statistics, path: 'a run of one head' }
   const combine = await openCombine(config.combine, schedule, heads, sources)
-  const { sampler, plan, slots } = timestepSampler(config)
+  const { sampler, plan, slots, refreshed } = timestepSampler(config)
   const lr = learningRate({
     kind: config.lrSchedule,
     base: config.lr,
@@ -312,6 +313,8 @@ async function trainInto(
     for await (const report of train(loop)) {
       const done = report.step + 1
       bins.add(report)
+      if (refreshed?.isDue)
+        refreshed.recut(await gradientCurve(trainer, dataset, { seed, withLabels: isConditional }))
       const speed = (1000 * batchSize) / (report.waitMs + report.stepMs)
       imagesPerSecond = imagesPerSecond === 0 ? speed : 0.9 * imagesPerSecond + 0.1 * speed
       if (done === 1 || done % config.logEvery === 0) {

@@ -20,6 +20,7 @@ import { modeLaw } from '../timesteps/laws/mode.ts'
 import { speedLaw } from '../timesteps/laws/speed.ts'
 import { lossSecondMomentSampler } from '../timesteps/loss-second-moment.ts'
 import {
+  type RefreshedSlotSampler,
   refreshedSlotSampler,
   SLOT_REFRESH_RULES,
   type SlotRefreshRule,
@@ -176,7 +177,7 @@ export const TIMESTEP_SHAPE = {
   ),
   slotRefreshRule: about(
     'timesteps',
-    'what slots that are cut anew get equal parts of: the loss (default), what it is above its best, or its square',
+    'what slots that are cut anew get equal parts of: the loss (default), what it is above its best, its square, or the second moment of the gradient, which is measured then',
     oneOf(SLOT_REFRESH_RULES).optional(),
   ),
   weighting: about(
@@ -424,6 +425,8 @@ interface PlannedSampler {
   readonly plan?: SlotPlan
   /** The slots now, where they are cut anew in training. */
   readonly slots?: () => readonly Slot[]
+  /** Who cuts them. */
+  readonly refreshed?: Pick<RefreshedSlotSampler, 'isDue' | 'recut'>
 }
 
 /** The sampler that a run's options ask for, weighting included, and its plan where it has slots. */
@@ -476,7 +479,7 @@ function samplerAlone(
       const { slotRefresh: every, slotRefreshRule: rule = 'loss' } = config
       if (every === undefined) return { sampler: slotSampler(options), plan }
       const sampler = refreshedSlotSampler({ ...options, rule, every })
-      return { sampler, plan, slots: sampler.slots }
+      return { sampler, plan, slots: sampler.slots, refreshed: sampler }
     }
     case 'adaptive-density':
     case 'time-warping': {

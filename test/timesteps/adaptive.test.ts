@@ -5,7 +5,7 @@ import { adaptiveDensitySampler } from '../../lib/timesteps/adaptive-density.ts'
 import { curriculumSampler } from '../../lib/timesteps/curriculum.ts'
 import { lossBins, quadraticBins } from '../../lib/timesteps/loss-bins.ts'
 import { type RefreshedSlotOptions, refreshedSlotSampler } from '../../lib/timesteps/refreshed-slots.ts'
-import type { TimestepSampler } from '../../lib/timesteps/sampler.ts'
+import type { JsonValue, TimestepSampler } from '../../lib/timesteps/sampler.ts'
 import { goldenSampler, systematicSampler } from '../../lib/timesteps/stratified.ts'
 import { timeWarpingSampler } from '../../lib/timesteps/time-warping.ts'
 import { uncertaintySampler } from '../../lib/timesteps/uncertainty.ts'
@@ -394,6 +394,22 @@ describe('refreshedSlotSampler', () => {
     const moment = refreshedSlotSampler({ ...options, rule: 'loss-moment' })
     teach(moment, (t) => (t < 9 ? 3 : 1), 100, 16)
     expect(ends(moment)).to.deep.equal([5, 14, 57, 100])
+  })
+
+  it('asks for a curve of gradients at every cut, and takes no other', () => {
+    const sampler = refreshedSlotSampler({ ...options, rule: 'gradient-moment' })
+    teach(sampler, (t) => (t < 9 ? 9 : 1), 49, 16)
+    expect(sampler.isDue).to.equal(false)
+    teach(sampler, (t) => (t < 9 ? 9 : 1), 1, 16)
+    expect([sampler.isDue, ends(sampler)]).to.deep.equal([true, [25, 50, 75, 100]])
+    const copy = refreshedSlotSampler({ ...options, rule: 'gradient-moment' })
+    sampler.recut(new Float64Array(100).fill(1, 0, 20))
+    expect([sampler.isDue, ends(sampler)]).to.deep.equal([false, [5, 10, 15, 100]])
+    copy.restore?.(sampler.state?.() as JsonValue)
+    expect([copy.isDue, ends(copy)]).to.deep.equal([false, [5, 10, 15, 100]])
+    sampler.recut(new Float64Array(100))
+    expect(ends(sampler)).to.deep.equal([5, 10, 15, 100])
+    expect(refreshedSlotSampler(options).isDue).to.equal(false)
   })
 
   it('weighs refreshed slots by their new lengths', () => {

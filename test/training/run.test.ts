@@ -141,6 +141,32 @@ describe('run', () => {
     expect(timestepCount({ config: { timestepCount: 1000, respacing: '10,15' }, rows: [] })).to.equal(25)
   })
 
+  it('cuts slots anew by the gradients of the moment, the same after a resume', async () => {
+    const { sampler: _, ...rest } = options('by-gradients', 12)
+    const given = {
+      ...rest,
+      sampler: 'slots',
+      slots: 2,
+      slotRefresh: 4,
+      slotRefreshRule: 'gradient-moment',
+      logEvery: 1,
+      timestepCount: 20,
+    } as const
+    const edges = async (folder: string): Promise<number[][]> =>
+      (await readFile(join(folder, 'stats.jsonl'), 'utf8'))
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line).slotEdges)
+    const straight = await edges((await run(given)).folder)
+    expect(straight.slice(0, 3)).to.deep.equal([1, 2, 3].map(() => [0, 10, 20]))
+    expect(straight[3]).to.not.deep.equal(straight[2])
+    expect(straight[7]?.at(-1)).to.equal(20)
+    // Stopped where a cut was due, and between two.
+    const parts = { ...given, run: `${given.run}-parts` }
+    for (const steps of [4, 6]) await run({ ...parts, steps })
+    expect(await edges((await run(parts)).folder)).to.deep.equal(straight)
+  })
+
   it('stops after the step under way when it is told to, saves it, and goes on from there', async () => {
     const stop = new AbortController()
     const first = await run(options('stopped', 8), {
