@@ -95,6 +95,8 @@ export interface CellResult {
   readonly heldOut: {
     readonly t: readonly number[]
     readonly logSnr: readonly number[]
+    /** Those of `t` that are in no mean; absent where there are none. */
+    readonly alsoAt?: readonly number[]
     readonly heads: readonly Head[]
     readonly combine: string
     readonly ema?: HeldOutResult
@@ -258,6 +260,13 @@ export async function runCell(
   }
 }
 
+/** Errors of one set of weights, and the timesteps among them that are in no mean. */
+interface MeasuredErrors {
+  readonly measured: HeldOutError
+  readonly result: HeldOutResult
+  readonly alsoAt: readonly number[]
+}
+
 /** Measures checkpoints of one cell on the study's images, which are read once. */
 class Evaluator {
   readonly #settings: EvaluationSettings
@@ -286,10 +295,11 @@ class Evaluator {
 
   async heldOut(checkpoint: string, signal?: AbortSignal): Promise<CellResult['heldOut']> {
     const { images, combine = this.#config.combine } = this.#settings
-    const { raw, ema, measured } = await this.#measure(checkpoint, images, signal)
+    const { raw, ema, measured, alsoAt } = await this.#measure(checkpoint, images, signal)
     const { t, snr, heads } = measured
     const logSnr = Array.from(snr, (value) => Math.log(value))
-    return { t: Array.from(t), logSnr, heads, combine, ...(ema && { ema }), ...(raw && { raw }) }
+    const apart = alsoAt.length > 0 && { alsoAt }
+    return { t: Array.from(t), logSnr, ...apart, heads, combine, ...(ema && { ema }), ...(raw && { raw }) }
   }
 
   /** Draws samples and compares them, with the study's own classifier where the images have classes. */
@@ -324,13 +334,14 @@ class Evaluator {
     const images = await this.#heldOutImages(imageCount)
     const { step, imagesSeen } = await readCheckpoint(checkpoint)
     const found: Partial<Record<'ema' | 'raw', HeldOutResult>> = {}
-    let measured: HeldOutError | undefined
+    let first: MeasuredErrors | undefined
     for (const which of this.weights) {
       const errors = await this.#errors(checkpoint, which, images, signal)
       found[which] = errors.result
-      measured ??= errors.measured
+      first ??= errors
     }
-    return { step, imagesSeen, ...found, measured: measured as HeldOutError }
+    const { measured, alsoAt } = first as MeasuredErrors
+    return { step, imagesSeen, ...found, measured, alsoAt }
   }
 
   async #errors(
@@ -338,8 +349,16 @@ class Evaluator {
     weights: 'ema' | 'raw',
     images: ImageBatch,
     signal?: AbortSignal,
-  ): Promise<{ measured: HeldOutError; result: HeldOutResult }> {
-    const { timesteps, spacing, seed, batchSize, sigmaData, combine: words } = this.#settings
+  ): Promise<MeasuredErrors> {
+    const {
+      timesteps,
+      spacing,
+      alsoAt: apart = [],
+      seed,
+      batchSize,
+      sigmaData,
+      combine: words,
+    } = this.#settings
     const { unet, schedule, state } = await loadForSampling(checkpoint, {
       weights,
       device: this.#config.device,
@@ -350,10 +369,12 @@ class Evaluator {
         statistics: headStatisticsOf(state),
         path: checkpoint,
       })
-      const t =
+      const averaged =
         typeof timesteps === 'number'
           ? comparedTimesteps(schedule, timesteps, spacing)
           : Int32Array.from(timesteps)
+      const alsoAt = [...new Set(apart)].filter((t) => !averaged.includes(t)).sort((a, b) => a - b)
+      const t = alsoAt.length > 0 ? Int32Array.from([...averaged, ...alsoAt]).sort() : averaged
       const { rescalesTimesteps } = state.trainer
       const measured = await heldOutError(unet, schedule, {
         ...{ images, timesteps: t, combine, seed, batchSize, rescalesTimesteps, signal },
@@ -369,17 +390,19 @@ class Evaluator {
         deviation: deviations(measured, clipped),
       }
       const own = Object.fromEntries(heads.map((head) => [head, both({ combine: head })]))
+      const over = (values: ArrayLike<number>) =>
+        mean(Array.from(values).filter((_, k) => averaged.includes(t[k] as number)))
       const result: HeldOutResult = {
-        F: mean(perTimestep.F),
-        v: mean(perTimestep.v),
-        'F.clipped': mean(clipped),
-        'v.clipped': mean(Array.from(clippedError(measured, 'v'))),
-        'F.geometric': Math.exp(mean(perTimestep.F.map(Math.log))),
+        F: over(perTimestep.F),
+        v: over(perTimestep.v),
+        'F.clipped': over(clipped),
+        'v.clipped': over(clippedError(measured, 'v')),
+        'F.geometric': Math.exp(over(perTimestep.F.map(Math.log))),
         perTimestep,
         heads: own,
         products: productsOfHalves(measured),
       }
-      return { measured, result }
+      return { measured, result, alsoAt }
     } finally {
       unet.dispose()
       schedule.dispose()

@@ -83,11 +83,15 @@ function measuredValue(result: CellResult, metric: Metric): number | undefined {
     return metric.sample && result.samples?.rows.find(isMeant)?.[metric.sample]
   }
   if (curve) return measuredFor(result, metric, result.heldOut)?.[curve]
-  const values = metricTimesteps(result, metric)
+  const { t, alsoAt = [] } = result.heldOut
+  const values = metricTimesteps(result, metric)?.filter((_, k) => !alsoAt.includes(t[k] as number))
   return values && values.reduce((sum, value) => sum + value, 0) / values.length
 }
 
-/** [K] a held-out error at each timestep, whose mean (geometric for `F.geometric`) `metricValue` is; undefined for other metrics. */
+/**
+ * [K] a held-out error at each timestep, whose mean (geometric for `F.geometric`) `metricValue` is, without those of `alsoAt`; undefined for
+ * other metrics.
+ */
 export function metricTimesteps(result: CellResult, metric: Metric): readonly number[] | undefined {
   const { kind, curve, space = 'F', combination } = metric
   if (kind !== 'heldOut') return undefined

@@ -22,13 +22,13 @@ export async function checkEvaluation(
   if (heads.includes('xPrev')) {
     throw argumentError(call, 'heads', `among ${HEADS.join(', ')}, whose errors are comparable`, heads)
   }
-  const { timesteps, samples, bitsPerDim, combinations = [] } = evaluate
+  const { timesteps, alsoAt, samples, bitsPerDim, combinations = [] } = evaluate
   const timestepCount = trainedTimestepCount(config)
   if (typeof timesteps === 'number') checkInteger(call, 'evaluate.timesteps', timesteps, 2, timestepCount)
-  else {
-    checkInteger(call, 'evaluate.timesteps.length', timesteps.length, 1)
-    for (const [i, t] of timesteps.entries())
-      checkInteger(call, `evaluate.timesteps[${i}]`, t, 0, timestepCount - 1)
+  else checkInteger(call, 'evaluate.timesteps.length', timesteps.length, 1)
+  for (const [name, list] of Object.entries({ timesteps, alsoAt })) {
+    for (const [i, t] of Array.isArray(list) ? list.entries() : [])
+      checkInteger(call, `evaluate.${name}[${i}]`, t, 0, timestepCount - 1)
   }
   for (const [i, steps] of samples?.steps.entries() ?? [])
     checkInteger(call, `evaluate.samples.steps[${i}]`, steps, 1, timestepCount)

@@ -29,6 +29,7 @@ const EVALUATE_SHAPE = {
     .union([integer(2), numbers('timesteps')], 'a number of timesteps or a list of them')
     .default(17),
   spacing: oneOf(['quantiles', 'logSnr']).default('quantiles'),
+  alsoAt: numbers('timesteps').optional(),
   sigmaData: decimal(1e-6).default(0.5),
   seed: integer(0).default(0),
   batchSize: integer(1).default(64),

@@ -21,7 +21,8 @@ at::Tensor rows(const std::vector<double>& table, size_t columns, const std::vec
   return values.to(device);
 }
 
-// Error of v [N] of the heads as the gate mixes them, whose gradient reaches the gate alone (UNet::output). weights: [N, heads, ...]
+// Error of v [N] of the heads as the gate mixes them, whose gradient reaches the gate alone (UNet::output).
+// weights: [N, heads, ...]
 at::Tensor gate_error(const std::vector<at::Tensor>& residuals, const at::Tensor& to_v, const at::Tensor& weights) {
   std::vector<int64_t> shape(weights.dim(), 1);
   shape[0] = weights.size(0);

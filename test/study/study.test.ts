@@ -33,7 +33,7 @@ describe('runStudy', function () {
       arms: { min: {}, mean: { choose: 'mean', batchSize: 8, evaluate: { combine: 'v' } } },
       seeds: [0, 1],
       evaluate: {
-        ...{ images: 6, curveImages: 4, timesteps: 3, samples: { count: 4, steps: [2] } },
+        ...{ images: 6, curveImages: 4, timesteps: 3, alsoAt: [1, 0], samples: { count: 4, steps: [2] } },
         ...{ bitsPerDim: { images: 3, steps: 2 }, combinations: ['mean'] },
       },
       compare: { metrics: ['F.clipped', 'F@blue', 'slicedWasserstein@2', 'slicedWasserstein@2@mean', 'bitsPerDim@mean'] }, // biome-ignore format: short
@@ -112,7 +112,7 @@ describe('runStudy', function () {
       expect(curve.map(({ imagesSeen }) => imagesSeen)).to.deep.equal(
         cell.startsWith('min') ? [20, 60, 120] : [24, 64, 120],
       )
-      expect(heldOut.t).to.deep.equal([0, 2, 3])
+      expect([heldOut.t, heldOut.alsoAt]).to.deep.equal([[0, 1, 2, 3], [1]]) // 0 is among the three already
       expect(heldOut.ema?.products[0]?.[0]).to.have.length(9)
       expect(heldOut.combine).to.equal(cell.startsWith('min') ? 'signal' : 'v')
       expect(settings.images).to.equal(6)
@@ -131,7 +131,9 @@ describe('runStudy', function () {
       const { v, heads } = heldOut.raw ?? expect.fail()
       if (heldOut.combine === 'v') {
         const own = heads.v?.v as number[]
-        expect(own.reduce((a, b) => a + b, 0) / 3).to.be.closeTo(v, 1e-9)
+        expect((own[0]! + own[2]! + own[3]!) / 3).to.be.closeTo(v, 1e-9)
+        const mean = metricValue(result(cell), parseMetric('x', 'v.raw@v'))
+        expect(mean).to.be.closeTo(v, 1e-6)
       }
     }
     const configs = ['min/seed-0', 'min/seed-1'].map((cell) => JSON.parse(readFileSync(inOut(cell, 'config.json'), 'utf8'))) // biome-ignore format: short
