@@ -91,12 +91,11 @@ class Bin:
     def __init__(self, products, per_head):
         self.products, self.per_head, self.count = products.astype(np.float64), per_head.astype(np.float64), len(products)
 
-    def average(self, values, half_life):
-        decay = 2.0 ** (-np.arange(self.count)[::-1] / half_life)
-        return np.tensordot(decay, values, axes=1) / decay.sum()
+    def average(self, values, weight):
+        return np.tensordot(weight, values, axes=1) / weight.sum()
 
     def covariance(self):
-        return np.tensordot(memory(self.count), self.products, axes=1) / memory(self.count).sum()
+        return self.average(self.products, memory(self.count))
 
     def blue(self):
         return best_weights(self.covariance()) if self.count >= 20 else None
@@ -170,7 +169,7 @@ def main():
             share.append([0.8 if h == preferred else 0.1 for h in range(H)] if known else [1 / H] * H)
             mixture.append(list(bin.blue()) if bin.count >= 40 else list(signal[at]))
             weight = (2.0 ** (-np.arange(bin.count) / 100)).sum()
-            normalised.append(list(1 / bin.average(bin.per_head, 100)) if weight >= 20 else [1] * H)
+            normalised.append(list(1 / bin.average(bin.per_head, 2.0 ** (-np.arange(bin.count)[::-1] / 100))) if weight >= 20 else [1] * H)
         between = []
         for place in PLACES:
             after = next((k for k, centre in enumerate(centres) if centre <= place), len(centres) - 1)

@@ -74,8 +74,8 @@ export async function studyOf(
       onProgress: (state) => progress.update(state.images, state.totalImages, details(state), state.leftMs),
     })
     progress.end()
-    const page = result.wasStopped ? undefined : await writeReport([result.out])
-    console.log(`${result.table}\n\n${[`${result.out}/study.md`, page ?? []].flat().join('\n')}`)
+    console.log(`${result.table}\n\n${result.out}/study.md`)
+    if (!result.wasStopped) console.log(await writeReport([result.out]))
     for (const { cell, message } of result.failures) progress.line(`failed: ${cell}: ${message}`)
     if (result.wasStopped) {
       progress.line('stopped; the same command goes on')

@@ -6,7 +6,7 @@ import { makeFolder } from '../folder.ts'
 import { sourceVersion } from '../setup/paths.ts'
 import type { JsonValue } from '../timesteps/sampler.ts'
 import { heatmapSvg } from './heatmap.ts'
-import { plotSvg, type Series, svgToPng } from './plot.ts'
+import { plotSvg, type Series, writePlot } from './plot.ts'
 
 /** An axis of a `LinePlot`. */
 export interface PlotAxis {
@@ -102,13 +102,7 @@ export async function writeInstrument(
   await writeFile(files[0] as string, `${JSON.stringify({ version: sourceVersion(), ...instrument })}\n`)
   for (const [k, plot] of instrument.plots.entries()) {
     const svg = plot.kind === 'heatmap' ? heatmapSvg(plot) : lineSvg(plot)
-    const path = join(target, `${name}-${k + 1}`)
-    await writeFile(`${path}.svg`, svg)
-    files.push(`${path}.svg`)
-    const png = await svgToPng(svg).catch(() => undefined) // sharp is optional
-    if (!png) continue
-    await writeFile(`${path}.png`, png)
-    files.push(`${path}.png`)
+    files.push(...(await writePlot(join(target, `${name}-${k + 1}`), svg)))
   }
   return files
 }

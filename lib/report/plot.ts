@@ -1,3 +1,4 @@
+import { writeFile } from 'node:fs/promises'
 import { loadSharp } from '../data/decode.ts'
 import { barTicks, type ColouredSeries, draw, drawBars, px, type Series, smallestStep } from './marks.ts'
 import { type Axis, makeScale } from './scale.ts'
@@ -119,6 +120,19 @@ export async function svgToPng(svg: string, scale = 1): Promise<Uint8Array> {
   return sharp(Buffer.from(svg), { density: 72 * scale })
     .png()
     .toBuffer()
+}
+
+/**
+ * @internal Writes a plot as `<path>.svg` and, where the package sharp is there, `<path>.png`.
+ *
+ * @returns the paths
+ */
+export async function writePlot(path: string, svg: string): Promise<string[]> {
+  await writeFile(`${path}.svg`, svg)
+  const png = await svgToPng(svg).catch(() => undefined) // sharp is optional
+  if (!png) return [`${path}.svg`]
+  await writeFile(`${path}.png`, png)
+  return [`${path}.svg`, `${path}.png`]
 }
 
 const LEGEND_LINE = 26

@@ -1,6 +1,6 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { plotSvg, type Series, svgToPng } from '../report/plot.ts'
+import { plotSvg, type Series, writePlot } from '../report/plot.ts'
 import { packageVersion } from '../setup/paths.ts'
 import type { Alternation } from '../statistics/alternation.ts'
 import { changeText } from '../statistics/change-text.ts'
@@ -60,11 +60,8 @@ export async function writeStudyReport(
   const made = madeBy.map(({ version: maker, cells }) => `${cells} by ${maker}`).join(', ')
   const heading = [`# ${title}`, ...(about ? [about] : []), ...(made ? [`Cells: ${made}.`] : [])].join('\n\n')
   await writeFile(join(out, 'study.md'), `${heading}\n\n${text}\n`)
-  for (const [plot, svg] of Object.entries(studyPlots(study, results, arms, file.scatter))) {
-    await writeFile(join(out, `${plot}.svg`), svg)
-    const png = await svgToPng(svg).catch(() => undefined) // sharp is optional
-    if (png) await writeFile(join(out, `${plot}.png`), png)
-  }
+  for (const [plot, svg] of Object.entries(studyPlots(study, results, arms, file.scatter)))
+    await writePlot(join(out, plot), svg)
   return text
 }
 

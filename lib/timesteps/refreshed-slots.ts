@@ -65,7 +65,7 @@ export function refreshedSlotSampler(options: RefreshedSlotOptions): RefreshedSl
   let slots = rest.slots
   let factors = factorsOf(slots)
   let seen = 0
-  let cutAt = 0 // of the losses seen, when `recut` was last called
+  let isDue = false
 
   const curve = (): Float64Array => {
     const { mean, meanSquare, best, binOf } = bins
@@ -77,9 +77,8 @@ export function refreshedSlotSampler(options: RefreshedSlotOptions): RefreshedSl
     slots = to
     factors = factorsOf(slots)
   }
-  const isRefresh = (): boolean => seen > 0 && seen % every === 0
   const recut = (perTimestep: Float64Array): void => {
-    cutAt = seen
+    isDue = false
     if (perTimestep.some((value) => value > 0)) cut(partitionByLoss(perTimestep, slots.length))
   }
 
@@ -88,7 +87,7 @@ export function refreshedSlotSampler(options: RefreshedSlotOptions): RefreshedSl
     unbiased: importanceWeights,
     slots: () => slots,
     get isDue() {
-      return rule === 'gradient-moment' && isRefresh() && cutAt !== seen
+      return isDue
     },
     recut,
     draw(count, step) {
@@ -98,8 +97,9 @@ export function refreshedSlotSampler(options: RefreshedSlotOptions): RefreshedSl
     observe(losses) {
       bins.observe(losses)
       seen++
-      if (rule === 'gradient-moment' || !isRefresh() || bins.counts.some((count) => count === 0)) return
-      recut(curve())
+      const isRefresh = seen % every === 0
+      if (rule === 'gradient-moment') isDue = isRefresh
+      else if (isRefresh && bins.counts.every((count) => count > 0)) recut(curve())
     },
     state: () => ({ seen: [seen], ends: slots.map(({ end }) => end), bins: bins.state() }),
     restore(state) {
@@ -108,7 +108,7 @@ export function refreshedSlotSampler(options: RefreshedSlotOptions): RefreshedSl
         throw argumentError(`${call}.restore`, 'state.ends', `slots of ${timestepCount} timesteps`, ends)
       bins.restore((state as { bins: JsonValue }).bins)
       seen = numbersOf(`${call}.restore`, state, 'seen', 1)[0]!
-      cutAt = seen
+      isDue = false // a checkpoint comes after the cut
       cut(ends.map((end, k) => ({ begin: k === 0 ? 0 : ends[k - 1]!, end })))
     },
   }

@@ -9,6 +9,7 @@ import { latestCheckpoint, listCheckpoints, readCheckpoint } from '../../lib/tra
 import { run } from '../../lib/training/run.ts'
 import { runConfig } from '../../lib/training/run-config.ts'
 import { lockRun } from '../../lib/training/run-lock.ts'
+import type { StatsRow } from '../../lib/training/run-stats.ts'
 import { start, until } from '../support/command.ts'
 import { asArguments, SMALL, smallData } from '../support/small-run.ts'
 
@@ -34,6 +35,12 @@ describe('run', () => {
     }
     throw new Error('expected a failure')
   }
+
+  const statsOf = async (folder: string): Promise<StatsRow[]> =>
+    (await readFile(join(folder, 'stats.jsonl'), 'utf8'))
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line))
 
   it('continues after kill -9 as if it had never stopped: weights, averages, optimizer and log, byte for byte', async () => {
     const killed = options('killed', 1_000_000)
@@ -116,8 +123,7 @@ describe('run', () => {
   it('says which slots were open when it trains slots', async () => {
     const { sampler: _, ...rest } = options('slots', 3)
     const { folder } = await run({ ...rest, sampler: 'slots', slots: 4, slotPlan: 'round-robin' })
-    const rows = (await readFile(join(folder, 'stats.jsonl'), 'utf8')).trim().split('\n')
-    expect(rows.map((line) => JSON.parse(line).slot)).to.deep.equal([[0], [1], [2]])
+    expect((await statsOf(folder)).map(({ slot }) => slot)).to.deep.equal([[0], [1], [2]])
   })
 
   it('says where slots are cut when training cuts them anew, and draws those on the page', async () => {
@@ -131,8 +137,7 @@ describe('run', () => {
       timestepCount: 8,
     } as const
     const { folder } = await run(refreshed)
-    const lines = (await readFile(join(folder, 'stats.jsonl'), 'utf8')).trim().split('\n')
-    const edges = lines.map((line) => JSON.parse(line).slotEdges as number[])
+    const edges = (await statsOf(folder)).map((row) => row.slotEdges)
     expect(edges[0]).to.deep.equal([0, 4, 8])
     expect(edges.at(-1)).to.not.deep.equal(edges[0])
     const read = await readRunFolder(folder)
@@ -152,11 +157,7 @@ describe('run', () => {
       logEvery: 1,
       timestepCount: 20,
     } as const
-    const edges = async (folder: string): Promise<number[][]> =>
-      (await readFile(join(folder, 'stats.jsonl'), 'utf8'))
-        .trim()
-        .split('\n')
-        .map((line) => JSON.parse(line).slotEdges)
+    const edges = async (folder: string) => (await statsOf(folder)).map((row) => row.slotEdges)
     const straight = await edges((await run(given)).folder)
     expect(straight.slice(0, 3)).to.deep.equal([1, 2, 3].map(() => [0, 10, 20]))
     expect(straight[3]).to.not.deep.equal(straight[2])
