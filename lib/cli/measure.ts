@@ -72,6 +72,7 @@ export async function measureCommand(argv: readonly string[]): Promise<number> {
       await writeHeadStatistics(
         headStatistics,
         await asUsage(() => measureHeadStatistics(unet, schedule, shared)),
+        { path: network.path, identity: await network.identity() },
       )
     }
     progress.end()

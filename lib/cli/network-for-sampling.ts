@@ -5,10 +5,13 @@ import { argumentError } from '../check.ts'
 import { bytesOf, type NpyArray } from '../data/npy.ts'
 import type { Device } from '../device.ts'
 import type { HeadStatistics } from '../mixing/head-statistics.ts'
+import type { MeasuredNetwork } from '../mixing/head-statistics-file.ts'
 import { RECIPES, type Recipe } from '../model/recipes.ts'
 import type { UNet } from '../model/unet.ts'
 import type { VarianceType } from '../native.ts'
 import { integer, oneOf, text } from '../options.ts'
+import { openCombine } from '../sampling/combine.ts'
+import type { Combine } from '../sampling/denoiser.ts'
 import type { NoiseSchedule } from '../schedule/noise-schedule.ts'
 import {
   type CheckpointState,
@@ -159,6 +162,21 @@ async function fromFile(
       })
     },
   }
+}
+
+/** What predicts xStart, from the words of `--combine`; says so when a file of statistics was measured on another network. */
+export async function combineFor(
+  words: string,
+  { unet, schedule, statistics, path, identity }: SamplingNetwork,
+  line: (text: string) => void,
+): Promise<Combine> {
+  const onMeasured = async (file: string, measured: MeasuredNetwork) => {
+    if (measured.identity === (await identity())) return
+    line(
+      `warning: ${file} was measured on other weights (${measured.path}); its choice of heads may not suit those of ${path}`,
+    )
+  }
+  return asUsage(() => openCombine(words, schedule, unet.layout.heads, { statistics, path, onMeasured }))
 }
 
 /** The sha256 of a description, and of arrays by their bytes. */

@@ -8,13 +8,18 @@ import { writeNpz } from '../data/npz.ts'
 import { makeFolder } from '../folder.ts'
 import { device, flag, integer, oneOf, text } from '../options.ts'
 import { boundPlot } from '../report/run-plots.ts'
-import { openCombine } from '../sampling/combine.ts'
 import { Denoiser } from '../sampling/denoiser.ts'
 import { openImages } from '../training/run.ts'
 import { PRECISIONS } from '../training/trainer.ts'
 import { interruptible } from './interrupt.ts'
 import { MODEL_SHAPE } from './model-options.ts'
-import { IMAGES_SHAPE, imagesFor, networkForSampling, SOURCE_SHAPE } from './network-for-sampling.ts'
+import {
+  combineFor,
+  IMAGES_SHAPE,
+  imagesFor,
+  networkForSampling,
+  SOURCE_SHAPE,
+} from './network-for-sampling.ts'
 import { helpText, parseOptions } from './options.ts'
 import { streamProgress } from './progress.ts'
 import { applyRuntime, RUNTIME_SHAPE } from './runtime-options.ts'
@@ -66,7 +71,7 @@ export async function nllCommand(argv: readonly string[]): Promise<number> {
     const count = Math.min(options.count ?? dataset.length, dataset.length)
     const steps = await asUsage(() => schedule.respace(options.respacing ?? ''))
     const denoiser = new Denoiser(unet, steps, {
-      combine: await asUsage(() => openCombine(options.combine, schedule, unet.layout.heads, network)),
+      combine: await combineFor(options.combine, network, progress.line),
       clip: options.clip,
       rescalesTimesteps: network.rescalesTimesteps,
       precision: options.precision,

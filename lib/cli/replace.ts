@@ -3,11 +3,10 @@ import { INTERVENTIONS, replacement } from '../analysis/replacement.ts'
 import { replacementInstrument } from '../analysis/replacement-instrument.ts'
 import { WINDOW_MEASURES } from '../analysis/replacement-windows.ts'
 import { decimal, flag, integer, numbers, oneOf, text } from '../options.ts'
-import { openCombine } from '../sampling/combine.ts'
 import { firstBatch, measuredImages } from './held-out-images.ts'
 import { commandOf, INSTRUMENT_SHAPE, printInstrument } from './instrument-options.ts'
 import { interruptible } from './interrupt.ts'
-import { imagesFor, networkForSampling } from './network-for-sampling.ts'
+import { combineFor, imagesFor, networkForSampling } from './network-for-sampling.ts'
 import { helpText, parseOptions } from './options.ts'
 import { streamProgress } from './progress.ts'
 import { applyRuntime } from './runtime-options.ts'
@@ -60,7 +59,7 @@ export async function replaceCommand(argv: readonly string[]): Promise<number> {
     const { unet, schedule, rescalesTimesteps } = network
     const config = imagesFor(call, options, network)
     const { heldOut, isHeldOut } = await measuredImages(config)
-    const combine = await asUsage(() => openCombine(options.combine, schedule, unet.layout.heads, network))
+    const combine = await combineFor(options.combine, network, progress.line)
     const { count, seed, starts, steps, eta, positions, width, noiseSize, includesLast, clip } = options
     const ranges = options.ranges === undefined ? [] : readRanges(call, options.ranges)
     const measures = options.windows ?? (ranges.length > 0 ? [] : undefined)

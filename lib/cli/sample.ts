@@ -6,7 +6,6 @@ import { runtimeInfo } from '../device.ts'
 import { makeFolder } from '../folder.ts'
 import type { UNetConfig } from '../model/unet.ts'
 import { decimal, device, flag, integer, numbers, oneOf, positive, text } from '../options.ts'
-import { openCombine } from '../sampling/combine.ts'
 import { drawSamplesNpz, drawSamplesPng } from '../sampling/sample-files.ts'
 import { SOLVERS, type SolverSettings } from '../sampling/solver.ts'
 import type { NoiseSchedule } from '../schedule/noise-schedule.ts'
@@ -18,7 +17,7 @@ import { lockRun } from '../training/run-lock.ts'
 import { PRECISIONS } from '../training/trainer.ts'
 import { interruptible } from './interrupt.ts'
 import { MODEL_SHAPE } from './model-options.ts'
-import { hashOf, networkForSampling } from './network-for-sampling.ts'
+import { combineFor, hashOf, networkForSampling } from './network-for-sampling.ts'
 import { helpText, kebab, parseOptions } from './options.ts'
 import { streamProgress } from './progress.ts'
 import { applyRuntime, RUNTIME_SHAPE } from './runtime-options.ts'
@@ -132,7 +131,7 @@ export async function sampleCommand(argv: readonly string[]): Promise<number> {
     const respacing = chosenSteps(call, options, schedule.timestepCount)
     await asUsage(() => schedule.respace(respacing).dispose()) // refused before any work
     const { batchSize, seed, precision, guidanceScale, classifierScale, clipGuided } = options
-    const combine = await asUsage(() => openCombine(options.combine, schedule, unet.layout.heads, network))
+    const combine = await combineFor(options.combine, network, progress.line)
     const factor = images?.lowResFactor
     const small = await lowResOf(call, config, options, { size: [height, width], factor })
     const opened =

@@ -1,6 +1,6 @@
 import { argumentError, show } from '../check.ts'
 import { HeadStatistics } from '../mixing/head-statistics.ts'
-import { readHeadStatistics } from '../mixing/head-statistics-file.ts'
+import { type MeasuredNetwork, readMeasuredHeads } from '../mixing/head-statistics-file.ts'
 import { alphaBarOf, logSnrOf } from '../mixing/log-snr-bins.ts'
 import { ALL_HEADS, type Head } from '../prediction/heads.ts'
 import { type HeadWeights, signalWeights } from '../prediction/signal-weights.ts'
@@ -64,6 +64,8 @@ export interface CombineSources {
   readonly statistics?: HeadStatistics | undefined
   /** What was searched for them, for messages. */
   readonly path?: string
+  /** Told of the file and the network that it was measured on, where a file is read that says so. */
+  readonly onMeasured?: (file: string, network: MeasuredNetwork) => void | Promise<void>
 }
 
 /**
@@ -120,7 +122,9 @@ export async function openCombine(
 ): Promise<Combine> {
   const [, word, file] = /^(table|blue)=(.+)$/.exec(text) ?? []
   if (word === undefined || file === undefined) return parseCombine(text, schedule, heads, sources)
-  return parseCombine(word, schedule, heads, { statistics: await readHeadStatistics(file), path: file })
+  const { statistics, network } = await readMeasuredHeads(file)
+  if (network) await sources.onMeasured?.(file, network)
+  return parseCombine(word, schedule, heads, { statistics, path: file })
 }
 
 /**

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect } from 'chai'
-import { command } from '../support/command.ts'
+import { command, start } from '../support/command.ts'
 import { asArguments, SMALL, smallData } from '../support/small-run.ts'
 
 describe('trislot with --mix and --combine', () => {
@@ -47,6 +47,13 @@ describe('trislot with --mix and --combine', () => {
     const [signal, blue, own] = [await drawn('signal'), await drawn(`blue=${file}`), await drawn('blue')]
     expect(new Set([signal, blue, own]).size).to.equal(3)
     expect(await drawn(`table=${file}`)).to.not.equal(blue)
+
+    const said = async (...words: string[]): Promise<string> =>
+      (await start(['sample', '--run', run, '--threads', '1', '--count', '2', ...words]).ended).err
+    expect(await said('--combine', `blue=${file}`)).to.not.contain('warning')
+    expect(await said('--combine', `blue=${file}`, '--weights', 'raw')).to.contain(
+      `warning: ${file} was measured on other weights (`,
+    )
   })
 
   it('bounds the likelihood with them too', async () => {
