@@ -354,7 +354,7 @@ export interface Addon {
   classifierTrainerStep(
     trainer: ClassifierTrainerHandle,
     batch: NativeClassifierBatch,
-  ): Promise<NativeClassifierLosses & { loss: number; gradNorm: number; skipped: boolean }>
+  ): Promise<NativeClassifierLosses & { loss: number; gradNorm: number; skipped: boolean; lossScale: number }>
   classifierTrainerEvaluate(
     trainer: ClassifierTrainerHandle,
     batch: NativeClassifierBatch,

@@ -6,7 +6,7 @@ import { checkNoise, conditionsOf, VARIANCE_TYPES } from '../training/trainer.ts
 
 /** Options of `bitsPerDim`. */
 export interface BitsPerDimOptions {
-  /** Network and process; its `clip`, `combine` and `rescalesTimesteps` count, its `y` and `lowRes` do not. */
+  /** Network and process; its `clip`, `combine` and `rescalesTimesteps` count, its `y` and `lowRes` do not, and it must not guide. */
   readonly denoiser: Denoiser
   /** The images, [N, C, H, W], with their classes and low-resolution twins where the network takes them. */
   readonly images: ImageBatch
@@ -55,6 +55,9 @@ export async function bitsPerDim(options: BitsPerDimOptions): Promise<BitsPerDim
   const { denoiser, images, seed = 0, firstImage = 0, noise, signal, onTimestep } = options
   const { unet, process } = denoiser
   const variance = options.variance ?? denoiser.defaultVariance
+  if (denoiser.isGuided) {
+    throw argumentError(call, 'denoiser.isGuided', 'false', true, { hint: 'guidance has no likelihood' })
+  }
   checkImages(call, 'images', images)
   checkInteger(call, 'seed', seed, 0)
   checkInteger(call, 'firstImage', firstImage, 0)

@@ -32,6 +32,8 @@ export interface GradientGram {
  * Inner products of the gradients that several batches have on a network; nothing is updated. What cosines, noise scales and shares
  * of a gradient are made of (math.md, eq. 117).
  *
+ * Training in float16 is measured in float32: gradients of single images are too small for float16 without a loss scale.
+ *
  * Memory: gradients are held as float32, min(G, memoryBytes / (4 x parameters)) of them and one more. With fewer than G,
  * batches are computed again for each block of held ones.
  *
@@ -49,7 +51,8 @@ export async function lossGradientGram(
   } = {},
 ): Promise<GradientGram> {
   const call = 'lossGradientGram'
-  const { training = {}, parameters = () => true, memoryBytes = 512 * 2 ** 20 } = options
+  const { training: asked = {}, parameters = () => true, memoryBytes = 512 * 2 ** 20 } = options
+  const training: TrainerOptions = asked.precision === 'fp16' ? { ...asked, precision: 'fp32' } : asked
   if (batches.length === 0) throw argumentError(call, 'batches', 'at least one batch', batches)
   checkInteger(call, 'memoryBytes', memoryBytes, 1)
   const config = nativeTrainerConfig(call, unet, trainerConfig(training, unet.layout.learnsVariance))
@@ -63,9 +66,9 @@ export async function lossGradientGram(
     if (weight && weight.length !== count) {
       throw argumentError(call, `batches[${i}].weight`, `${count} factors`, weight)
     }
-    const asked = { ...config.loss, choose: choose ?? config.loss.choose, space: space ?? config.loss.space }
+    const loss = { ...config.loss, choose: choose ?? config.loss.choose, space: space ?? config.loss.space }
     // Refuses heads that the network has not.
-    nativeTrainerConfig(call, unet, { ...trainerConfig(training, unet.layout.learnsVariance), loss: asked })
+    nativeTrainerConfig(call, unet, { ...trainerConfig(training, unet.layout.learnsVariance), loss })
     unet.checkInput(call, { x: images, t: { data: t, shape: [count] }, ...conditionsOf(images) })
     return {
       images: { data: images.data, shape: images.shape },
@@ -73,7 +76,7 @@ export async function lossGradientGram(
       weight: { data: weight ?? new Float32Array(count).fill(1), shape: [count] },
       ...conditionsOf(images),
       key: { seed, purpose: 'probe', step, firstSample: 0 },
-      loss: asked,
+      loss,
     }
   })
   const chosen = unet.parameters().flatMap(({ name }, i) => (parameters(name) ? [i] : []))

@@ -3,7 +3,6 @@ import { estimateMemory, type MemoryEstimate } from '../analysis/memory-estimate
 import { parameterCount } from '../model/layers.ts'
 import { UNet, type UNetOptions, unetConfig } from '../model/unet.ts'
 import { flag, integer, text } from '../options.ts'
-import { NoiseSchedule } from '../schedule/noise-schedule.ts'
 import { freeMemory } from '../setup/build.ts'
 import { openImages, settleRuntime, trainerOptions } from '../training/run.ts'
 import {
@@ -14,6 +13,7 @@ import {
   runConfig,
 } from '../training/run-config.ts'
 import { measureSpeed, type TrainingSpeed } from '../training/speed.ts'
+import { runSchedule } from '../training/timestep-options.ts'
 import { Trainer } from '../training/trainer.ts'
 import { interruptible } from './interrupt.ts'
 import { helpText, parseOptions } from './options.ts'
@@ -53,20 +53,24 @@ interface Subject {
 /** `trislot bench`: how fast and how large training with given options is on this machine. */
 export async function benchCommand(argv: readonly string[]): Promise<number> {
   const call = 'trislot bench'
-  const { options, wantsHelp } = await asUsage(() =>
-    parseOptions(call, argv, SHAPE, (given) =>
-      given.config === undefined ? given : { ...readConfig(call, String(given.config)), ...given },
-    ),
+  let fromFile: Record<string, unknown> = {}
+  const { options, given, wantsHelp } = await asUsage(() =>
+    parseOptions(call, argv, SHAPE, (given) => {
+      fromFile = given.config === undefined ? {} : readConfig(call, String(given.config))
+      return { ...fromFile, ...given }
+    }),
   )
   if (wantsHelp) {
     const usage = `${call} --preset digits --size 28 --channels 1 --batch-size 32`
     console.log(helpText('Times training steps, and estimates what fits into memory.', usage, SHAPE, NOTES))
     return 0
   }
-  const { timedSteps, estimate: estimatesOnly, json, config: _, ...rest } = options
-  const isMadeUp = rest.data === undefined
+  const { timedSteps, estimate: estimatesOnly, json, data } = options
+  const isMadeUp = data === undefined
+  // Without defaults, which a preset or a recipe may fill in otherwise.
+  const { timedSteps: _, estimate: __, json: ___, config: ____, ...asked } = { ...fromFile, ...given }
   const config = await asUsage(() =>
-    runConfig({ ...rest, data: rest.data ?? 'made-up', steps: 1 } as RunOptions, call),
+    runConfig({ ...asked, data: data ?? 'made-up', steps: options.steps ?? 1 } as RunOptions, call),
   )
   return interruptible(streamProgress(process.stderr, 'timing'), 'stopping', async (progress, signal) => {
     const subject = await asUsage(() => describeSubject(config, isMadeUp))
@@ -149,7 +153,7 @@ async function measure(
   signal: AbortSignal,
   onStep: (done: number, total: number) => void,
 ): Promise<TrainingSpeed> {
-  const schedule = NoiseSchedule.create({ name: config.schedule, timestepCount: config.timestepCount })
+  const schedule = runSchedule(config)
   const unet = await UNet.create(network, { device: config.device })
   const trainer = await Trainer.create(unet, schedule, trainerOptions(config))
   try {

@@ -1,5 +1,6 @@
 import { stat } from 'node:fs/promises'
 import type { z } from 'zod'
+import { isObject } from '../check.ts'
 import { CLASSIFIER_RECIPES } from '../model/recipes.ts'
 import { flag, text } from '../options.ts'
 import { type CheckpointState, latestCheckpoint, readCheckpoint } from '../training/checkpoint.ts'
@@ -123,17 +124,20 @@ function checkpointText(folder: string, state: CheckpointState): string {
     ...optionLines(network),
     `schedule: ${schedule.name}, ${schedule.timestepCount} timesteps${schedule.zeroTerminalSnr ? ', no signal at the last' : ''}`,
     'training:',
-    ...optionLines({ ...trainer, loss: inWords(trainer.loss), lossScale: inWords(trainer.lossScale) }),
+    ...optionLines(flattened(trainer)),
     'files:',
     ...files.map(({ name, bytes }) => `  ${name}  ${(bytes / 2 ** 20).toFixed(1)} MiB`),
   ].join('\n')
 }
 
-/** `kind mse, choose mean`. */
-function inWords(options: object): string {
-  return Object.entries(options)
-    .map(([key, value]) => `${key} ${value}`)
-    .join(', ')
+/** Options within options in words: `kind mse, choose mean`. */
+function flattened(options: object): object {
+  const inWords = (group: object): string =>
+    Object.entries(group)
+      .map(([key, value]) => `${key} ${value}`)
+      .join(', ')
+  const flat = (value: unknown) => (isObject(value) && !Array.isArray(value) ? inWords(value) : value)
+  return Object.fromEntries(Object.entries(options).map(([key, value]) => [key, flat(value)]))
 }
 
 function shortened(value: string): string {

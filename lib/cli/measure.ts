@@ -4,6 +4,7 @@ import type { z } from 'zod'
 import { measureHeadStatistics } from '../analysis/head-statistics.ts'
 import { writeLossCurve } from '../analysis/loss-curve-file.ts'
 import { lossCurve, measureTimestepLoss } from '../analysis/timestep-loss.ts'
+import { argumentError } from '../check.ts'
 import { partitionByLoss } from '../curriculum/partition.ts'
 import { makeFolder } from '../folder.ts'
 import { writeHeadStatistics } from '../mixing/head-statistics-file.ts'
@@ -17,7 +18,7 @@ import { helpText, parseOptions } from './options.ts'
 import { streamProgress } from './progress.ts'
 import { applyRuntime, RUNTIME_SHAPE } from './runtime-options.ts'
 import { measuredPlot, slotTable } from './slot-report.ts'
-import { asUsage } from './usage.ts'
+import { asUsage, UsageError } from './usage.ts'
 
 const about = <T extends z.ZodType>(description: string, schema: T): T => schema.meta({ description }) as T
 
@@ -49,6 +50,11 @@ export async function measureCommand(argv: readonly string[]): Promise<number> {
   if (wantsHelp) {
     console.log(helpText('Measures the loss over the timesteps.', `${call} --run runs/digits`, SHAPE))
     return 0
+  }
+  if (extname(options.out).toLowerCase() === '.svg') {
+    throw new UsageError(
+      argumentError(call, '--out', 'a JSON file, beside which the plot is put', options.out).message,
+    )
   }
   return interruptible(streamProgress(process.stderr, 'measuring'), 'stopping', async (progress, signal) => {
     await applyRuntime(options)

@@ -194,7 +194,8 @@ export function imagesFor(
 ): RunConfig {
   if (state) {
     const config = (state.extra as { run?: RunConfig } | null)?.run
-    if (config) return { ...config, data: data ?? config.data }
+    if (config && (data === undefined || data === config.data)) return config
+    if (config) return { ...config, data: data as string, heldOut: undefined } // which are of the run's own images
     if (data !== undefined) return { data, size, classes } as RunConfig
     throw new UsageError(
       `${call}: expected --data to be given for ${path}, which is not of trislot train, got none; --classes too where its network has classes`,

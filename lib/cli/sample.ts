@@ -256,7 +256,7 @@ function chosenSolver(call: string, options: Options): SolverSettings {
 function chosenSteps(call: string, options: Options, timestepCount: number): string | StepSpacing {
   const { respacing, steps, spacing, rho } = options
   if (respacing !== undefined) {
-    for (const name of ['steps', 'spacing'] as const) {
+    for (const name of ['steps', 'spacing', 'rho'] as const) {
       if (options[name] !== undefined) {
         throw new UsageError(`${call}: expected one of --${name} and --respacing, got both`)
       }

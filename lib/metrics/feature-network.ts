@@ -2,9 +2,9 @@ import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { argumentError } from '../check.ts'
 import { toUint8 } from '../data/to-uint8.ts'
-import type { Device } from '../device.ts'
+import { checkDevice, type Device } from '../device.ts'
 import { DeviceTensor } from '../device-tensor.ts'
-import { DataError } from '../errors.ts'
+import { DataError, NativeError } from '../errors.ts'
 import { type FeatureNetworkHandle, native } from '../native.ts'
 import { NativeObject } from '../native-object.ts'
 import { checkImages, type ImageBatch } from '../tensor.ts'
@@ -51,6 +51,7 @@ export class FeatureNetwork extends NativeObject<'featureNetwork'> {
     { device = 'cpu' }: { readonly device?: Device } = {},
   ): Promise<FeatureNetwork> {
     const call = 'FeatureNetwork.load'
+    await checkDevice(device)
     const hash = createHash('sha256')
     try {
       for await (const chunk of createReadStream(file, { highWaterMark: 2 ** 20 }))
@@ -63,6 +64,7 @@ export class FeatureNetwork extends NativeObject<'featureNetwork'> {
       const handle = await native().featureNetworkLoad(file, device)
       return new FeatureNetwork(handle, file, hash.digest('hex'), device)
     } catch (cause) {
+      if (isOutOfMemory(cause)) throw cause
       const reason = (cause as Error).message.split('\n')[0]
       throw new DataError(
         `${call}: expected ${file} to be a TorchScript module (torch.jit.save), got "${reason}"`,
@@ -96,13 +98,17 @@ export class FeatureNetwork extends NativeObject<'featureNetwork'> {
         ...(probabilities && { probabilities: new DeviceTensor(probabilities) }),
       }
     } catch (cause) {
-      if (this.isDisposed) throw cause
+      if (this.isDisposed || isOutOfMemory(cause)) throw cause
       const reason = (cause as Error).message.split('\n')[0]
       throw new DataError(`${call}: expected ${this.file} to give features, got "${reason}"`, this.file, {
         cause,
       })
     }
   }
+}
+
+function isOutOfMemory(error: unknown): boolean {
+  return error instanceof NativeError && error.code === 'ERR_OUT_OF_MEMORY'
 }
 
 /** [N, 1, H, W] to [N, 3, H, W]. */

@@ -17,6 +17,9 @@ import { checkArchitecture } from './unet.ts'
 /** How a classifier's feature maps become one vector. */
 export const POOLS = ['adaptive', 'attention', 'spatial', 'spatial_v2'] as const
 
+/** Channels between the two linear layers of the spatial pools. */
+const HIDDEN_WIDTH = 2048
+
 /** Options of a classifier. Names and meanings are the UNet's; defaults are those of guided-diffusion's classifiers, but for `channelMult` and `attentionResolutions`. */
 export interface ClassifierOptions {
   /** Number of classes. */
@@ -138,6 +141,10 @@ function nativeConfig(call: string, config: ClassifierConfig): NativeClassifierC
   }
   if (config.pool === 'attention' && config.headChannels === -1) {
     throw argumentError(call, 'headChannels', 'a number of channels for attention pooling', -1)
+  }
+  if (config.pool === 'spatial_v2' && HIDDEN_WIDTH % config.normGroups !== 0) {
+    const what = `a divisor of ${HIDDEN_WIDTH}, the hidden layer of pool spatial_v2`
+    throw argumentError(call, 'normGroups', what, config.normGroups)
   }
   return network
 }

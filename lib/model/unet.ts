@@ -392,6 +392,8 @@ export class UNet extends NativeObject<'unet'> {
   readonly config: UNetConfig | undefined
   readonly #native: NativeUNetConfig
   readonly device: Device
+  /** Whether its weights are the moving average of a trainer, which goes on changing them. */
+  readonly isAverage: boolean
 
   /** @internal */
   constructor(
@@ -399,8 +401,10 @@ export class UNet extends NativeObject<'unet'> {
     nativeConfig: NativeUNetConfig,
     config: UNetConfig | undefined,
     device: Device,
+    isAverage = false,
   ) {
     super(handle, 'UNet')
+    this.isAverage = isAverage
     this.#native = nativeConfig
     this.config = config
     this.device = device
@@ -434,9 +438,9 @@ export class UNet extends NativeObject<'unet'> {
     return new UNet(await native().unetCreate(nativeConfig, seed, device), nativeConfig, undefined, device)
   }
 
-  /** @internal The same network over other weights. */
+  /** @internal The same network over an average of its weights. */
   over(handle: UNetHandle): UNet {
-    return new UNet(handle, this.#native, this.config, this.device)
+    return new UNet(handle, this.#native, this.config, this.device, true)
   }
 
   /** @internal The options in native form. */

@@ -130,9 +130,15 @@ export async function openCombine(
 /**
  * @internal Checks words of `openCombine` for a network that is not there yet; checkpoints of several heads will have statistics.
  *
+ * @param endsInNoise - whether the process has a timestep without signal, where eps predicts nothing
  * @throws RangeError for words that mean nothing to such a network, DataError for a file that holds no statistics
  */
-export async function checkCombine(text: string, heads: readonly Head[], hasGate: boolean): Promise<void> {
+export async function checkCombine(
+  text: string,
+  heads: readonly Head[],
+  hasGate: boolean,
+  endsInNoise = false,
+): Promise<void> {
   const call = 'parseCombine'
   const logSnr = Float64Array.of(1, -1)
   const statistics = heads.length > 1 ? new HeadStatistics({ heads, logSnr }) : undefined
@@ -140,5 +146,15 @@ export async function checkCombine(text: string, heads: readonly Head[], hasGate
   const chosen = await openCombine(text, process, heads, { statistics, path: 'a run of one head' })
   if (chosen === 'gate') {
     if (!hasGate) throw argumentError(call, 'combine', 'another word for a network without a gate', chosen)
-  } else if (typeof chosen !== 'function') headWeights(call, chosen, heads)
+  } else if (typeof chosen !== 'function') {
+    const weights = headWeights(call, chosen, heads)
+    const usesEps = weights.some((weight, h) => heads[h] === 'eps' && weight !== 0)
+    if (endsInNoise && usesEps)
+      throw argumentError(
+        call,
+        'combine',
+        'without eps, because no signal is left at the last timestep',
+        text,
+      )
+  }
 }

@@ -83,6 +83,12 @@ export class Denoiser {
     this.#options = options
   }
 
+  /** Whether anything leads predictions away from the network's own. */
+  get isGuided(): boolean {
+    const { guidanceScale = 1, classifierGuidance } = this.#options
+    return guidanceScale !== 1 || (classifierGuidance !== undefined && classifierGuidance.scale !== 0)
+  }
+
   /** Where samples start: standard normal numbers, one stream an image, keyed by (seed, image index). */
   async noise(shape: readonly number[], seed: number, firstImage = 0): Promise<DeviceTensor> {
     this.unet.checkImageShape('denoiser.noise', shape)

@@ -144,7 +144,18 @@ export class NoiseSchedule extends NativeObject<'schedule'> {
 export type Visits = string | readonly number[] | Int32Array | Float64Array | StepSpacing
 
 function timestepsOf(schedule: NoiseSchedule, visits: Visits): Float64Array {
-  const { timestepCount, tables } = schedule
+  const chosen = visitedTimesteps(schedule, visits)
+  const last = schedule.timestepCount - 1
+  const between = schedule.tables.alphaBar[last] === 0 && chosen.find((t) => t > last - 1 && t < last)
+  if (between) {
+    throw argumentError('respace', 'visits', `none between ${last - 1} and ${last}`, between, {
+      hint: 'the last timestep of this schedule holds no signal; take fewer steps',
+    })
+  }
+  return chosen
+}
+
+function visitedTimesteps({ timestepCount, tables }: NoiseSchedule, visits: Visits): Float64Array {
   if (visits instanceof Float64Array) {
     if (visits.length === 0) throw argumentError('respace', 'visits', 'at least one timestep', visits)
     for (const [i, t] of visits.entries()) {

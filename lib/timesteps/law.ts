@@ -81,18 +81,33 @@ export function clippedSnr(call: string, alphaBar: Float64Array | readonly numbe
 
 /**
  * Ends of the timesteps' cells on log snr, shape [T + 1], falling: half-way between neighbours (where t is a half by math.md, eq. 40),
- * and as far beyond the first and the last as their neighbours' half-way is before them.
+ * and as far beyond the first and the last as their neighbours' half-way is before them. Where several timesteps are beyond the ratios that
+ * `clippedSnr` keeps, the second and all further ones lie as far apart as the first is from its neighbour, so that each has a cell.
  *
  * @param call - what messages of errors begin with
  */
 export function logSnrEdges(call: string, alphaBar: Float64Array | readonly number[]): Float64Array {
   const logSnr = clippedSnr(call, alphaBar).map(Math.log)
+  spread(logSnr, Math.log(LEAST_SNR), 1)
+  spread(logSnr, Math.log(GREATEST_SNR), -1)
   const count = logSnr.length
   const edges = new Float64Array(count + 1)
   for (let t = 1; t < count; t++) edges[t] = (logSnr[t - 1]! + logSnr[t]!) / 2
   edges[0] = count > 1 ? 2 * logSnr[0]! - edges[1]! : logSnr[0]! + 0.5
   edges[count] = count > 1 ? 2 * logSnr[count - 1]! - edges[count - 1]! : logSnr[0]! - 0.5
   return edges
+}
+
+/** Moves timesteps that share the end value further on, towards the end (direction 1) or the beginning (-1). */
+function spread(logSnr: Float64Array, end: number, direction: 1 | -1): void {
+  const last = direction === 1 ? logSnr.length - 1 : 0
+  let first = last // of those with the end value, counted from the middle
+  while (logSnr[first - direction] === end) first -= direction
+  if (logSnr[last] !== end || first === last) return
+  const before = logSnr[first - direction]
+  const step = before === undefined ? 1 : Math.abs(end - before)
+  for (let t = first, k = 0; k <= Math.abs(last - first); t += direction, k++)
+    logSnr[t] = end - direction * k * step
 }
 
 /**

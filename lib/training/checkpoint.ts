@@ -405,7 +405,7 @@ export async function weightsFile(path: string): Promise<string> {
   )
   if (!isFolder) return path
   const state = await readCheckpoint(path)
-  const [rate] = state.trainer.emaRates
+  const [rate] = state.kind === 'classifier' ? [] : state.trainer.emaRates // classifiers keep no average
   return join(path, rate === undefined ? 'model.safetensors' : emaFile(state, rate))
 }
 
@@ -521,7 +521,7 @@ async function removeOldest(run: string, newest: string, keep: number): Promise<
   const others = (await listCheckpoints(run)).filter((folder) => folder !== newest)
   const surplus = others.length - (keep - 1)
   for (const folder of others.slice(0, Math.max(0, surplus)))
-    await rm(folder, { recursive: true, force: true })
+    await rm(folder, { recursive: true, force: true }).catch(() => {}) // someone reads it: the next save tries again
 }
 
 /** Writes a file whole or not at all, and waits until the disk has it. */

@@ -25,6 +25,7 @@ import {
   type RunResult,
   readStoredConfig,
   refuseChanges,
+  refuseOtherImages,
   settleRuntime,
   splitImages,
 } from './run.ts'
@@ -92,7 +93,7 @@ export async function runClassifier(
   const wanted = classifierRunConfig(options, call)
   const folder = wanted.run
   if (wanted.device !== 'cpu') await checkDevice(wanted.device)
-  const { train, validation } = await openClasses(wanted)
+  const { all, ...split } = await openClasses(wanted)
   await makeFolder(folder)
   const unlock = await lockRun(folder)
   try {
@@ -102,7 +103,9 @@ export async function runClassifier(
     const stored = await readStoredConfig<ClassifierRunConfig>(folder)
     if (stored && resumed) refuseChanges(call, folder, stored, wanted, CLASSIFIER_FREE_OPTIONS)
     const config = { ...wanted, ...(await settleRuntime(wanted, resumed ? stored : undefined)) }
-    return await trainInto(config, train, validation, resumed, state?.skips, { ...hooks, log })
+    const images = (state?.extra as { images?: RunImages } | null | undefined)?.images
+    refuseOtherImages(call, folder, images, all)
+    return await trainInto(config, { ...split, count: all.length }, resumed, state?.skips, { ...hooks, log })
   } finally {
     await unlock()
   }
@@ -111,11 +114,11 @@ export async function runClassifier(
 /** The images to train on and, where there are some, those for validation; both with classes. */
 async function openClasses(
   config: ClassifierRunConfig,
-): Promise<{ train: ImageDataset; validation: ImageDataset | undefined }> {
+): Promise<{ all: ImageDataset; train: ImageDataset; validation: ImageDataset | undefined }> {
   // The options that openImages reads mean the same here.
   const all = await openImages(config as unknown as RunConfig)
   const { train, heldOut } = splitImages(all, config)
-  if (config.valData === undefined) return { train, validation: heldOut }
+  if (config.valData === undefined) return { all, train, validation: heldOut }
   const validation = await openImages({ ...config, data: config.valData } as unknown as RunConfig, 'valData')
   const [here, there] = [train.classNames ?? [], validation.classNames ?? []]
   if (here.join('\n') !== there.join('\n')) {
@@ -124,13 +127,16 @@ async function openClasses(
       config.valData,
     )
   }
-  return { train, validation }
+  return { all, train, validation }
 }
 
 async function trainInto(
   config: ClassifierRunConfig,
-  dataset: ImageDataset,
-  validation: ImageDataset | undefined,
+  {
+    train: dataset,
+    validation,
+    count,
+  }: { train: ImageDataset; validation: ImageDataset | undefined; count: number },
   resumed: string | undefined,
   skips: number | undefined,
   hooks: ClassifierHooks & { log: (line: string) => void },
@@ -171,7 +177,7 @@ async function trainInto(
     `${dataset.length} images of ${dataset.name}, ${classCount} classes, ${classifier.parameterCount} weights, ${steps} steps${from}`,
   )
 
-  const images: RunImages = { channels, height, width, classNames }
+  const images: RunImages = { count, channels, height, width, classNames }
   let checkpoint = resumed
   let savedStep = resumed ? trainer.step : 0
   let imagesPerSecond = 0

@@ -31,6 +31,7 @@ export interface ClassifierTrainerOptions {
   readonly clipNorm?: number
   /** Examples a forward pass; gradients of the parts add up. 0, the whole batch, by default. */
   readonly microBatch?: number
+  /** `fp16` scales the loss as `TrainerOptions.lossScale` says by default: a gradient that overflows is skipped and halves the scale. */
   readonly precision?: Precision
   /** What a loss or gradient that is not finite does: `stop` throws, `skip` changes nothing and goes on. */
   readonly nonFinite?: 'stop' | 'skip'
@@ -90,6 +91,8 @@ export interface ClassifierStepResult extends ClassifierLosses {
   readonly gradNorm: number
   /** The step was not finite, and nothing was changed. */
   readonly skipped: boolean
+  /** Factor on the loss while its gradient was taken; 1 unless precision is fp16. */
+  readonly lossScale: number
 }
 
 /** Share of examples whose class is among the `k` that are thought most probable. */
@@ -165,7 +168,9 @@ export class ClassifierTrainer extends NativeObject<'classifierTrainer'> {
     checkNumber(call, 'lr', input.lr, 0)
     const result = await native().classifierTrainerStep(this.handle, { ...batch, lr: input.lr })
     this.#step++
-    this.#skips = result.skipped ? this.#skips + 1 : 0
+    // A skip that made the loss scale smaller is no more than an overflow.
+    if (!result.skipped) this.#skips = 0
+    else if (result.lossScale === 1) this.#skips++
     if (this.#skips >= this.config.nonFiniteLimit) {
       throw new NativeError(
         `${call}: expected a finite loss at least once in ${this.config.nonFiniteLimit} steps, got ${this.#skips} skipped steps in a row at step ${this.#step - 1}; lower the learning rate`,

@@ -150,6 +150,11 @@ export async function writeSuperResolution(
   await writeGrid(file, sideBySide(stages), { columns: stages.length * perRow })
 }
 
+/** Where `writePreview` puts a picture. */
+export function previewFile(run: string, step: number, name: string): string {
+  return join(run, 'previews', `step-${String(step).padStart(8, '0')}-${name}.png`)
+}
+
 /**
  * Writes `previews/step-NNNNNNNN-NAME.png` in a run's folder, from the same noise at every step; for super-resolution low
  * resolution, result and original side by side.
@@ -162,7 +167,7 @@ export async function writePreview(
   options: DrawOptions & { readonly original?: ImageBatch | undefined },
 ): Promise<string> {
   await makeFolder(join(run, 'previews'))
-  const file = join(run, 'previews', `step-${String(step).padStart(8, '0')}-${name}.png`)
+  const file = previewFile(run, step, name)
   const images = await drawImages(unet, options)
   const { lowRes, original } = options
   if (lowRes) await writeSuperResolution(file, lowRes, images, original)

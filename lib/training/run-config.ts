@@ -18,7 +18,7 @@ import { doubleCounting } from './double-counting.ts'
 import { initOptions } from './initial-weights.ts'
 import { LEARNING_RATE_KINDS } from './learning-rate.ts'
 import { MIXING_SHAPE, mixOptions } from './mixing-options.ts'
-import { presetOptions, RUN_PRESETS } from './run-presets.ts'
+import { NETWORK_KEYS, presetOptions, RUN_PRESETS } from './run-presets.ts'
 import { halfLifeRates, withRecipe } from './run-recipes.ts'
 import {
   runAlphaBar,
@@ -266,12 +266,6 @@ export const FREE_OPTIONS: readonly (keyof RunConfig)[] = [
   'steps', 'run', 'keep', 'saveEvery', 'previewEvery', 'previewCount', 'combine',
 ] // biome-ignore format: one list
 
-const NETWORK_KEYS = [
-  'heads', 'learnsVariance', 'gate', 'targetAngles', 'modelChannels', 'channelMult', 'resBlockCount', 'attentionResolutions', 'attentionHeads',
-  'attentionHeadsUp', 'headChannels', 'dropout', 'convResample', 'recompute', 'scaleShiftNorm', 'resBlockUpDown',
-  'newAttentionOrder', 'normGroups',
-] as const satisfies readonly (keyof Given & keyof UNetOptions)[] // biome-ignore format: one list
-
 /**
  * Checks options, fills in preset and defaults, cuts slots, and names the run's folder.
  *
@@ -281,7 +275,7 @@ const NETWORK_KEYS = [
 export async function runConfig(asked: RunOptions, call = 'run'): Promise<RunConfig> {
   const options = withRecipe(asked)
   const given = checkOptions(call, RUN_SHAPE, options)
-  const { preset, lossCurve: _, slotRule: __, run, ...rest } = given
+  const { preset: _, lossCurve: __, slotRule: ___, run, ...rest } = given
   const base = await baseOptions(given, options, call)
   const explicit = Object.entries(rest).filter(([key]) => options[key as keyof RunOptions] !== undefined)
   const config: Given = { ...rest, ...base, ...Object.fromEntries(explicit) }
@@ -307,7 +301,8 @@ export async function runConfig(asked: RunOptions, call = 'run'): Promise<RunCon
   Object.assign(config, halfLifeRates(call, options, config.batchSize))
   Object.assign(config, mixOptions(call, { ...options, steps: config.steps }))
   refuseDirection(call, config)
-  const slots = await slotsOf({ ...given, sampler: config.sampler }, call)
+  const { lossCurve, slotRule } = given
+  const slots = await slotsOf({ ...config, lossCurve, slotRule }, call)
   if (slots) {
     config.slots = slots.length
     config.slotEdges = [...slots.map(({ begin }) => begin), slots.at(-1)?.end as number]

@@ -35,13 +35,15 @@ export function presetOptions(name: RunPreset): Partial<RunConfig> {
   }
 }
 
-/** A network's options as a run has them: channels and classes come from the images. */
-export function runNetwork({
-  imageChannels: _channels,
-  classCount: _classes,
-  lowRes: _lowRes,
-  dims: _dims,
-  ...rest
-}: UNetOptions): Partial<RunConfig> {
-  return { ...rest } as Partial<RunConfig>
+/** @internal Options of a network that are options of a run; channels, classes and the rest follow from its images and its other options. */
+export const NETWORK_KEYS = [
+  'heads', 'learnsVariance', 'gate', 'targetAngles', 'modelChannels', 'channelMult', 'resBlockCount', 'attentionResolutions', 'attentionHeads',
+  'attentionHeadsUp', 'headChannels', 'dropout', 'convResample', 'recompute', 'scaleShiftNorm', 'resBlockUpDown',
+  'newAttentionOrder', 'normGroups',
+] as const satisfies readonly (keyof RunConfig & keyof UNetOptions)[] // biome-ignore format: one list
+
+/** A network's options as a run has them. */
+export function runNetwork(network: UNetOptions): Partial<RunConfig> {
+  const known = NETWORK_KEYS.filter((key) => network[key] !== undefined)
+  return Object.fromEntries(known.map((key) => [key, network[key]]))
 }

@@ -1,4 +1,4 @@
-import { readFile, rename, rm } from 'node:fs/promises'
+import { access, readFile, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { measureHeadStatistics } from '../analysis/head-statistics.ts'
 import { argumentError, isObject, show } from '../check.ts'
@@ -11,7 +11,7 @@ import { makeFolder } from '../folder.ts'
 import { type HeadRow, headRow } from '../mixing/head-row.ts'
 import { UNet } from '../model/unet.ts'
 import { writeRunPlots } from '../report/run-plots.ts'
-import { openCombine } from '../sampling/combine.ts'
+import { checkCombine, openCombine } from '../sampling/combine.ts'
 import type { ImageBatch } from '../tensor.ts'
 import type { JsonValue } from '../timesteps/sampler.ts'
 import {
@@ -28,7 +28,7 @@ import { learningRate } from './learning-rate.ts'
 import { type StepReport, train } from './loop.ts'
 import { LossBins } from './loss-bins.ts'
 import { runMixing } from './mixing-options.ts'
-import { writePreview } from './preview.ts'
+import { previewFile, writePreview } from './preview.ts'
 import {
   datasetOptions,
   FREE_OPTIONS,
@@ -83,6 +83,8 @@ export interface RunResult {
 
 /** What the checkpoints of a run say about its images. */
 export interface RunImages {
+  /** Images of the data, those that are held out among them; absent in checkpoints from before it was kept. */
+  readonly count?: number
   readonly channels: number
   readonly height: number
   readonly width: number
@@ -190,6 +192,7 @@ async function trainInto(
   const { heads } = unet.layout
   const mixing = runMixing(config, heads, schedule)
   const sources = { statistics: mixing?.statistics, path: 'a run of one head' }
+  await checkCombine(config.combine, heads, unet.layout.gate ?? false, schedule.tables.alphaBar.at(-1) === 0)
   const combine = await openCombine(config.combine, schedule, heads, sources)
   const { sampler, plan, slots, refreshed } = timestepSampler(config)
   const lr = learningRate({
@@ -200,7 +203,7 @@ async function trainInto(
   })
   const { lowResFactor } = dataset
   const images: RunImages = {
-    ...{ channels, height, width, classNames: classNames ?? null },
+    ...{ count: all.length, channels, height, width, classNames: classNames ?? null },
     ...(lowResFactor !== undefined && { lowResFactor }),
   }
   const average = emaRates.length > 0 ? await trainer.averaged() : undefined
@@ -208,6 +211,7 @@ async function trainInto(
   const bins = new LossBins(heads, schedule.timestepCount)
   if (resumed) {
     const { extra } = await restoreCheckpoint(resumed, trainer, sampler, mixing?.policy)
+    refuseOtherImages('run', folder, (extra as { images?: RunImages } | null)?.images, all)
     bins.restore((extra as { lossBins?: JsonValue } | null)?.lossBins)
   }
   await writeDurably(join(folder, 'config.json'), `${JSON.stringify(config, undefined, 2)}\n`)
@@ -253,6 +257,16 @@ async function trainInto(
     log(`saved ${checkpoint}`)
     await onSave?.(checkpoint, trainer.step)
   }
+  // The last thing that a preview writes.
+  const isShown = async (): Promise<boolean> => {
+    const lines = heldOutHeads ?? gradients
+    if (lines) return lines.rows.at(-1)?.step === trainer.step
+    const picture = previewFile(folder, trainer.step, average ? 'ema' : 'raw')
+    return access(picture).then(
+      () => true,
+      () => false,
+    )
+  }
   const preview = async (): Promise<void> => {
     const shown =
       lowResFactor === undefined
@@ -289,6 +303,12 @@ async function trainInto(
       })
       await heldOutHeads.lines.write(headRow(measured, trainer.step))
     }
+  }
+
+  // A process may have died between a save and its preview.
+  const isPreviewStep = config.previewEvery > 0 && trainer.step % config.previewEvery === 0
+  if (resumed && isPreviewStep && trainer.step < steps && !(await isShown())) {
+    await unlessStopped(preview, signal)
   }
 
   const { referenceBatch, flip } = config
@@ -443,6 +463,19 @@ export async function readStoredConfig<Config>(folder: string): Promise<Config |
     )
   }
   return config as Config
+}
+
+/** @internal A continued run has the images that it began with: others would be shuffled and held out otherwise. */
+export function refuseOtherImages(
+  call: string,
+  folder: string,
+  before: RunImages | undefined,
+  now: ImageDataset,
+): void {
+  if (before?.count === undefined || before.count === now.length) return
+  throw new RangeError(
+    `${call}: expected data to hold ${before.count} images, as when ${folder} began, got ${now.length} of ${now.name}; begin a run of its own in another folder (option run), from these weights if you like (option init, a checkpoint of ${folder})`,
+  )
 }
 
 /** Options on which the last bits of results depend. */

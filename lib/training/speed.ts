@@ -56,6 +56,11 @@ export async function measureSpeed(trainer: Trainer, options: SpeedOptions): Pro
     ...(lowRes && { lowRes: condition }),
   }
   const sampler = uniformSampler({ timestepCount: trainer.schedule.timestepCount })
+  // Shares that a strategy would decide are equal here.
+  const { length } = trainer.unet.layout.heads
+  const shares = trainer.config.loss.choose === 'given' && {
+    share: new Float32Array(batchSize * length).fill(1 / length),
+  }
 
   await resetPeakMemory()
   const times: number[] = []
@@ -64,7 +69,7 @@ export async function measureSpeed(trainer: Trainer, options: SpeedOptions): Pro
     signal?.throwIfAborted()
     const { t } = sampler.draw(batchSize, i)
     const begin = performance.now()
-    await trainer.trainStep({ images, t, lr: 1e-4 })
+    await trainer.trainStep({ images, t, lr: 1e-4, ...shares })
     if (i >= WARM_UP_STEPS) times.push(performance.now() - begin)
     onStep?.(i + 1, total)
   }

@@ -348,6 +348,7 @@ export class Trainer extends NativeObject<'trainer'> {
   readonly schedule: NoiseSchedule
   readonly config: TrainerConfig
   #step = 0
+  #queued = 0
   #skips = 0
 
   private constructor(handle: TrainerHandle, unet: UNet, schedule: NoiseSchedule, config: TrainerConfig) {
@@ -360,6 +361,11 @@ export class Trainer extends NativeObject<'trainer'> {
   /** A trainer at step 0. Throws a RangeError or TypeError that names the option. */
   static async create(unet: UNet, schedule: NoiseSchedule, options: TrainerOptions = {}): Promise<Trainer> {
     const call = 'Trainer.create'
+    if (unet.isAverage) {
+      throw argumentError(call, 'unet.isAverage', 'false', true, {
+        hint: 'it belongs to another trainer; write it with saveWeights and load it into a network of its own',
+      })
+    }
     const config = trainerConfig(options, unet.layout.learnsVariance)
     const nativeConfig = nativeTrainerConfig(call, unet, config)
     if (config.loss.choose === 'minBatch' && config.microBatch > 0) {
@@ -430,7 +436,10 @@ export class Trainer extends NativeObject<'trainer'> {
       ...referenceImages(call, reference, images, this.unet, loss),
       lr,
     }
-    const result = await native().trainerStep(this.handle, batch)
+    this.#queued++
+    const result = await native()
+      .trainerStep(this.handle, batch)
+      .finally(() => this.#queued--)
     this.#step++
     // A skip that made the loss scale smaller is no more than an overflow.
     const { precision, lossScale } = this.config
@@ -452,7 +461,8 @@ export class Trainer extends NativeObject<'trainer'> {
     if (labelDropout === 0) return labels
     const random = keyedRandom(seed, 'labelDropout')
     const nullClass = this.unet.config?.classCount as number
-    return labels.map((label, i) => (random.at(this.#step, i).uniform() < labelDropout ? nullClass : label))
+    const step = this.#step + this.#queued // the number that the step will have
+    return labels.map((label, i) => (random.at(step, i).uniform() < labelDropout ? nullClass : label))
   }
 
   /**

@@ -72,7 +72,8 @@ Napi::Value classifier_trainer_create(const Napi::CallbackInfo& info) {
       });
 }
 
-// classifierTrainerStep(trainer, { images, t, y, lr }): Promise<{ loss, gradNorm, skipped, exampleLoss, rank }>
+// classifierTrainerStep(trainer, { images, t, y, lr }): Promise<{ loss, gradNorm, skipped, lossScale, exampleLoss,
+// rank }>
 Napi::Value classifier_trainer_step(const Napi::CallbackInfo& info) {
   return submit(
       info.Env(),
@@ -86,6 +87,7 @@ Napi::Value classifier_trainer_step(const Napi::CallbackInfo& info) {
         object.Set("loss", result.loss);
         object.Set("gradNorm", result.grad_norm);
         object.Set("skipped", result.skipped);
+        object.Set("lossScale", result.loss_scale);
         return object;
       });
 }

@@ -91,11 +91,13 @@ Napi::Value network_forward_grad(const Napi::CallbackInfo& info) {
         input.x.requires_grad_(true);
         for (auto weight : network->weights()) weight.mutable_grad().reset();
         const auto out = network->forward(input, {dtype, false, {}});
-        (out * probe.to(out.device())).mean().backward();
-        ForwardGrad result{to_host(out), to_host(input.x.grad()), {}};
+        // The gradient of a mean is too small for float16, that of a sum is not.
+        const double count = dtype == at::kHalf ? static_cast<double>(out.numel()) : 1;
+        ((out * probe.to(out.device())).mean() * count).backward();
+        ForwardGrad result{to_host(out), to_host(input.x.grad() / count), {}};
         for (auto weight : network->weights()) {
           const auto grad = weight.grad();
-          result.grad_norms.push_back(grad.defined() ? grad.norm().template item<double>() : 0);
+          result.grad_norms.push_back(grad.defined() ? grad.norm().template item<double>() / count : 0);
           weight.mutable_grad().reset();
         }
         return result;

@@ -42,7 +42,12 @@ void* Arena::allocate(size_t size) {
   const std::lock_guard lock(mutex_);
   auto fit = free_.lower_bound({size, nullptr});
   if (fit == free_.end()) {
-    if (!grow(size)) return nullptr;
+    // What lies free in pieces that do not fit is given back before more is taken.
+    if (free_bytes() >= size) give_back();
+    if (!grow(size)) {
+      give_back();
+      if (!grow(size)) return nullptr;
+    }
     fit = free_.lower_bound({size, nullptr});
   }
   const auto block = blocks_.find(fit->second);
@@ -88,9 +93,20 @@ size_t Arena::size_of(void* pointer) {
   return block == blocks_.end() ? 0 : block->second.size;
 }
 
+size_t Arena::free_bytes() const {
+  size_t sum = 0;
+  for (const auto& [size, block] : free_) sum += size;
+  return sum;
+}
+
 void Arena::trim() {
-#ifndef _WIN32
   const std::lock_guard lock(mutex_);
+  give_back();
+}
+
+// Segments without a used block; the lock is held.
+void Arena::give_back() {
+#ifndef _WIN32
   for (auto block = blocks_.begin(); block != blocks_.end();) {
     const auto next = std::next(block);
     const bool whole =

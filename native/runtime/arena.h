@@ -35,6 +35,8 @@ class Arena {
   using Blocks = std::map<char*, Block>;
 
   bool grow(size_t size);
+  size_t free_bytes() const;
+  void give_back();
   void insert_free(Blocks::iterator block);
   void erase_free(Blocks::iterator block);
 

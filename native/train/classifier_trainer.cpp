@@ -59,6 +59,8 @@ ClassifierStepResult ClassifierTrainer::step(const ClassifierBatch& host_batch) 
   const auto count = static_cast<int64_t>(host_batch.t.size());
   const auto micro_batch = config_.micro_batch > 0 ? config_.micro_batch : count;
 
+  const double loss_scale = scales_loss() ? loss_scale_.factor() : 1;
+
   // Forward and backward, in micro-batches whose gradients add up to the gradient of the whole batch.
   const GradientScope gradient_scope(weights_);
   std::vector<at::Tensor> losses, ranks;
@@ -67,7 +69,7 @@ ClassifierStepResult ClassifierTrainer::step(const ClassifierBatch& host_batch) 
     const NoiseKey key{config_.seed, Purpose::Noise, static_cast<uint32_t>(step_count_), static_cast<uint32_t>(begin)};
     const auto part =
         classifier_loss(*encoder_, *schedule_, batch, noise(batch, key), {config_.dtype, /*training=*/true, key});
-    part.loss.sum().div(static_cast<double>(count)).backward();
+    (part.loss.sum() * (loss_scale / static_cast<double>(count))).backward();
     losses.push_back(part.loss.detach());
     ranks.push_back(part.rank);
   }
@@ -77,10 +79,13 @@ ClassifierStepResult ClassifierTrainer::step(const ClassifierBatch& host_batch) 
   ClassifierStepResult result;
   result.per_example = {at::cat(losses).to(at::kCPU), at::cat(ranks).to(at::kCPU)};
   result.loss = result.per_example.loss.mean().item<double>();
-  result.grad_norm = optimizer_.norm(gradients);
+  // Gradients of float16 are those of the scaled loss: norm and update take the scale out again.
+  result.grad_norm = optimizer_.norm(gradients) / loss_scale;
+  result.loss_scale = loss_scale;
 
   if (!std::isfinite(result.loss) || !std::isfinite(result.grad_norm)) {
-    if (!config_.skips_non_finite) {
+    const bool scale_was_too_large = scales_loss() && loss_scale_.shrink();
+    if (!scale_was_too_large && !config_.skips_non_finite) {
       std::ostringstream text;
       text << "classifierTrainer.trainStep: expected loss and gradients to be finite, got loss " << result.loss
            << " and gradient norm " << result.grad_norm << " at step " << step_count_;
@@ -94,7 +99,8 @@ ClassifierStepResult ClassifierTrainer::step(const ClassifierBatch& host_batch) 
   const bool clips = config_.clip_norm > 0 && result.grad_norm > config_.clip_norm;
   const double factor = clips ? config_.clip_norm / (result.grad_norm + 1e-6) : 1;
   std::vector<Ema> no_averages;
-  optimizer_.step(gradients, factor, host_batch.lr, no_averages);
+  optimizer_.step(gradients, factor / loss_scale, host_batch.lr, no_averages);
+  if (scales_loss()) loss_scale_.grow();
   ++step_count_;
   return result;
 }
@@ -111,9 +117,7 @@ void ClassifierTrainer::save(const std::string& folder) const {
   const auto& parameters = encoder_->parameters();
   write_safetensors(folder + "/model.safetensors", named(parameters, weights_), {{"format", "trislot"}});
   write_safetensors(folder + "/optimizer.safetensors", named_state(parameters, optimizer_),
-                    {{"format", "trislot"},
-                     {"step", std::to_string(step_count_)},
-                     {"updates", std::to_string(optimizer_.step_count)}});
+                    optimizer_metadata(step_count_, optimizer_, scales_loss() ? &loss_scale_ : nullptr));
 }
 
 void ClassifierTrainer::load(const std::string& folder) {
@@ -131,6 +135,10 @@ void ClassifierTrainer::load(const std::string& folder) {
   const auto optimizer = read("optimizer.safetensors", named_state(parameters, optimizer_));
   const auto step = count_in(optimizer.file, "step", optimizer.call);
   const auto updates = count_in(optimizer.file, "updates", optimizer.call);
+  double loss_scale = loss_scale_.log2;
+  if (scales_loss() && optimizer.file.metadata.count("lossScaleLog2") > 0) {  // absent in files of older versions
+    loss_scale = loss_scale_in(optimizer.file, optimizer.call, loss_scale_);
+  }
 
   // What does not fit is copied first and throws, so that a checkpoint fits whole or changes nothing.
   const bool model_fits = compare_names(model.destination, model.file.tensors).fits();
@@ -139,6 +147,7 @@ void ClassifierTrainer::load(const std::string& folder) {
   }
   step_count_ = step;
   optimizer_.step_count = updates;
+  loss_scale_.log2 = loss_scale;
 }
 
 }  // namespace trislot

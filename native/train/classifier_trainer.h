@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "schedule/schedule.h"
+#include "train/loss_scale.h"
 #include "train/optimizer.h"
 #include "unet/encoder.h"
 
@@ -43,6 +44,7 @@ struct ClassifierStepResult {
   double loss = 0;             // mean over the batch: what was differentiated
   double grad_norm = 0;        // before clipping
   bool skipped = false;        // the step was not finite and changed no weight
+  double loss_scale = 1;       // that the step was computed with
   ClassifierLoss per_example;  // on the CPU
 };
 
@@ -65,12 +67,14 @@ class ClassifierTrainer {
   const Encoder& encoder() const { return *encoder_; }
 
  private:
+  bool scales_loss() const { return config_.dtype == at::kHalf; }
   ClassifierBatch on_device(const ClassifierBatch& batch, int64_t begin, int64_t end) const;
   at::Tensor noise(const ClassifierBatch& batch, const NoiseKey& key) const;
 
   std::shared_ptr<Encoder> encoder_;
   std::shared_ptr<const Schedule> schedule_;
   ClassifierTrainerConfig config_;
+  LossScale loss_scale_;
   std::vector<at::Tensor> weights_;
   AdamW optimizer_;
   int64_t step_count_ = 0;

@@ -8,7 +8,8 @@
 namespace trislot {
 
 Ema::Ema(double rate, bool warms_up, const std::vector<at::Tensor>& weights) : rate(rate), warms_up(warms_up) {
-  for (const auto& weight : weights) averages.push_back(weight.detach().clone());
+  // As weights are, so that instruments can take gradients of a network over them.
+  for (const auto& weight : weights) averages.push_back(weight.detach().clone().requires_grad_(true));
 }
 
 void Ema::update(const std::vector<at::Tensor>& weights) {

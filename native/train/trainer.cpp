@@ -3,8 +3,6 @@
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
-#include <array>
-#include <charconv>
 #include <cmath>
 #include <sstream>
 
@@ -35,13 +33,6 @@ TrainingBatch slice(const TrainingBatch& batch, int64_t begin, int64_t end) {
 // Rows of all micro-batches in host memory, or an undefined tensor where they have none.
 at::Tensor joined(const std::vector<at::Tensor>& parts) {
   return parts.front().defined() ? at::cat(parts).to(at::kCPU) : at::Tensor();
-}
-
-// A number in the fewest digits that give it back.
-std::string exact_text(double value) {
-  std::array<char, 32> digits;
-  const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), value).ptr;
-  return std::string(digits.data(), end);
 }
 
 // Two rates never share a file.
@@ -152,10 +143,8 @@ void Trainer::save(const std::string& folder) const {
     write_safetensors(folder + "/" + ema_file(average.rate), named(parameters, average.averages),
                       {{"format", "trislot"}, {"updates", std::to_string(average.update_count)}});
   }
-  std::map<std::string, std::string> metadata = {
-      {"format", "trislot"}, {"step", std::to_string(step_count_)}, {"updates", std::to_string(optimizer_.step_count)}};
-  if (scales_loss()) metadata["lossScaleLog2"] = exact_text(loss_scale_.log2);
-  write_safetensors(folder + "/optimizer.safetensors", named_state(parameters, optimizer_), metadata);
+  write_safetensors(folder + "/optimizer.safetensors", named_state(parameters, optimizer_),
+                    optimizer_metadata(step_count_, optimizer_, scales_loss() ? &loss_scale_ : nullptr));
 }
 
 void Trainer::load(const std::string& folder) {
@@ -179,10 +168,7 @@ void Trainer::load(const std::string& folder) {
   const auto step = count_in(parts.back().file, "step", parts.back().call);
   const auto updates = count_in(parts.back().file, "updates", parts.back().call);
   double loss_scale = loss_scale_.log2;
-  if (scales_loss()) {
-    loss_scale = number_in(parts.back().file, "lossScaleLog2", parts.back().call, config_.loss_scale.min,
-                           "a number >= " + exact_text(config_.loss_scale.min));
-  }
+  if (scales_loss()) loss_scale = loss_scale_in(parts.back().file, parts.back().call, loss_scale_);
   std::vector<int64_t> ema_updates;
   for (const auto& average : averages_) {
     read(ema_file(average.rate), named(parameters, average.averages));

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <array>
 #include <charconv>
 
 namespace trislot {
@@ -49,9 +50,21 @@ Number parsed(const TensorFile& file, const std::string& key, const std::string&
 
 }  // namespace
 
-double number_in(const TensorFile& file, const std::string& key, const std::string& call, double min,
-                 const std::string& what) {
-  return parsed<double>(file, key, call, min, what);
+std::string exact_text(double value) {
+  std::array<char, 32> digits;
+  const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), value).ptr;
+  return std::string(digits.data(), end);
+}
+
+std::map<std::string, std::string> optimizer_metadata(int64_t step, const AdamW& optimizer, const LossScale* scale) {
+  std::map<std::string, std::string> metadata = {
+      {"format", "trislot"}, {"step", std::to_string(step)}, {"updates", std::to_string(optimizer.step_count)}};
+  if (scale != nullptr) metadata["lossScaleLog2"] = exact_text(scale->log2);
+  return metadata;
+}
+
+double loss_scale_in(const TensorFile& file, const std::string& call, const LossScale& scale) {
+  return parsed<double>(file, "lossScaleLog2", call, scale.min, "a number >= " + exact_text(scale.min));
 }
 
 int64_t count_in(const TensorFile& file, const std::string& key, const std::string& call) {

@@ -4,10 +4,12 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
 #include "checkpoint/tensor_file.h"
+#include "train/loss_scale.h"
 #include "train/optimizer.h"
 #include "unet/layers.h"
 
@@ -37,9 +39,14 @@ std::vector<NamedTensor> named(const std::vector<Parameter>& parameters, const s
 // Adam's two averages under the names of optimizer.safetensors.
 std::vector<NamedTensor> named_state(const std::vector<Parameter>& parameters, const AdamW& optimizer);
 
-// A number >= min in a file's metadata; FileError that names `what` otherwise.
-double number_in(const TensorFile& file, const std::string& key, const std::string& call, double min,
-                 const std::string& what);
+// A number in the fewest digits that give it back.
+std::string exact_text(double value);
+
+// Metadata of optimizer.safetensors; scale: that of float16, or null.
+std::map<std::string, std::string> optimizer_metadata(int64_t step, const AdamW& optimizer, const LossScale* scale);
+
+// The exponent of the loss scale in a file's metadata; FileError where it is none, or below the smallest.
+double loss_scale_in(const TensorFile& file, const std::string& call, const LossScale& scale);
 
 // An integer >= 0 in a file's metadata; FileError otherwise.
 int64_t count_in(const TensorFile& file, const std::string& key, const std::string& call);

@@ -62,7 +62,7 @@ at::Tensor ResBlock::operator()(const at::Tensor& x, const at::Tensor& emb, cons
   if (context.training && dropout > 0) {
     // The mask is drawn from its key, so recomputing this block gives the same one. Meta tensors carry no values.
     const auto mask = h.is_meta() ? at::ones_like(h) : keyed_dropout_mask(h.sizes(), dropout, layer, context.dropout);
-    h = h * mask.to(h.options());
+    h = (h * mask.to(h.device())).to(h.scalar_type());  // 1 / (1 - p) is not rounded to bfloat16
   }
   h = out_conv(h);
 

@@ -116,7 +116,7 @@ struct ResBlockNode : Block {
   at::Tensor dropped(const at::Tensor& activated) const {
     if (!context.training || block.dropout == 0) return activated;
     const auto mask = keyed_dropout_mask(activated.sizes(), block.dropout, block.layer, context.dropout);
-    return nhwc(activated * mask.to(activated.scalar_type()));
+    return nhwc((activated * mask).to(activated.scalar_type()));  // 1 / (1 - p) is not rounded to bfloat16
   }
 
   // x -> h [N, C_out, H, W], between the convolutions.

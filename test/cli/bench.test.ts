@@ -29,6 +29,19 @@ describe('trislot bench', () => {
     expect(facts).not.to.have.property('stepMs')
   })
 
+  it('takes what train takes: recipes, presets, half-lives and strategies, with nothing but what is given', async () => {
+    const facts = async (...words: string[]) => {
+      const { code, out, err } = await command('bench', ...words, '--json')
+      expect(code, err).to.equal(0)
+      return JSON.parse(out)
+    }
+    expect((await facts('--recipe', 'small-batch', '--estimate')).batchSize).to.equal(8)
+    const lives = ['--ema-half-life', '100000', '--beta2-half-life', '20000', '--estimate']
+    expect((await facts(...lives)).batchSize).to.equal(32)
+    for (const mix of ['table', 'merge', 'paper'])
+      expect((await facts(...TINY, '--timed-steps', '1', '--mix', mix)).stepMs, mix).to.be.above(0)
+  })
+
   it('refuses a batch whose estimate does not fit', async () => {
     const { code, out } = await command('bench', '--size', '1024', '--batch-size', '65536', '--json')
     expect(code).to.equal(1)

@@ -10,7 +10,9 @@ import { latestCheckpoint, loadForSampling } from '../../lib/training/checkpoint
 import { run } from '../../lib/training/run.ts'
 import { expectClose } from '../support/close.ts'
 import { command, start, until } from '../support/command.ts'
+import { rejection } from '../support/rejection.ts'
 import { SMALL, smallData } from '../support/small-run.ts'
+import { tinyBatch, tinyTrainer } from '../support/tiny.ts'
 
 describe('trislot nll', () => {
   let small: Awaited<ReturnType<typeof smallData>>
@@ -35,6 +37,15 @@ describe('trislot nll', () => {
     })
   })
   after(() => small.remove())
+
+  it('is of the network itself: guidance has no likelihood', async () => {
+    const { unet, schedule } = await tinyTrainer({}, { classCount: 3, nullClass: true })
+    const denoiser = new Denoiser(unet, schedule.respace('4'), { guidanceScale: 0 })
+    const images = { ...tinyBatch(), labels: Int32Array.of(0, 1, 2, 0) }
+    expect((await rejection(bitsPerDim({ denoiser, images }))).message).to.equal(
+      'bitsPerDim: expected denoiser.isGuided to be false, got true; guidance has no likelihood',
+    )
+  })
 
   it('writes what bitsPerDim says of the images in their order, and the terms as the original does', async () => {
     const words = ['--count', '5', '--batch-size', '2', '--seed', '3', '--weights', 'raw', '--threads', '1']

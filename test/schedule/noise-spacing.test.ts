@@ -69,6 +69,10 @@ describe('spaceSteps', () => {
       RangeError,
       'spaceSteps: expected spacing to be uniform, trailing or quadratic, got "karras"; the last timestep of this schedule holds no signal',
     )
+    expect(() => zero.respace(Float64Array.of(0, 998.5, 999))).to.throw(
+      'respace: expected visits to be none between 998 and 999, got 998.5; the last timestep of this schedule holds no signal; take fewer steps',
+    )
+    expect(zero.respace({ spacing: 'quadratic', steps: 50 }).timestepCount).to.equal(50)
     expect(() => schedule.respace({ spacing: 'uniform', steps: 1001 })).to.throw(
       'spaceSteps: expected steps to be an integer in [1, 1000], got 1001',
     )

@@ -17,7 +17,7 @@ import { classifierRunConfig } from '../../lib/training/classifier-config.ts'
 import { runClassifier } from '../../lib/training/classifier-run.ts'
 import { accuracy, ClassifierTrainer } from '../../lib/training/classifier-trainer.ts'
 import { expectClose } from '../support/close.ts'
-import { start, until } from '../support/command.ts'
+import { command, start, until } from '../support/command.ts'
 import { fixtureJson, fixturePath } from '../support/fixtures.ts'
 import { formulaWeights, loadFormulaWeights } from '../support/formula-weights.ts'
 import { rejection } from '../support/rejection.ts'
@@ -63,6 +63,10 @@ describe('Classifier', () => {
     wrong(
       { pool: 'mean' as 'spatial' },
       'pool to be one of adaptive, attention, spatial, spatial_v2, got "mean"',
+    )
+    wrong(
+      { pool: 'spatial_v2', modelChannels: 48, headChannels: 48, normGroups: 24 },
+      'normGroups to be a divisor of 2048, the hidden layer of pool spatial_v2, got 24',
     )
     wrong({ pol: 1 } as object, 'options to be among')
   })
@@ -276,6 +280,35 @@ describe('runClassifier', () => {
     expect((await rejection(openClassifier(weights, config))).message).to.equal(
       `openClassifier: expected ${config} to hold the options of a classifier, got {"config":null}`,
     )
+  })
+
+  it('is described by inspect, and its weights are written by convert', async () => {
+    const { folder } = await runClassifier(options('shown', 1))
+    const shown = await command('inspect', folder)
+    expect(shown.code, shown.err).to.equal(0)
+    expect(shown.out).to.contain('  pool: attention').and.to.contain('  precision: fp32')
+    const file = join(small.folder, 'shown.safetensors')
+    const converted = await command('convert', (await latestCheckpoint(folder)) as string, file)
+    expect(converted.code, converted.err).to.equal(0)
+    expect(existsSync(file)).to.equal(true)
+  })
+
+  it('refuses to go on when its data has other images than before', async () => {
+    const { folder } = await runClassifier(options('more', 1))
+    const pixels = new Uint8Array(25 * 64)
+    const labels = BigInt64Array.from({ length: 25 }, (_, i) => BigInt(i % 3))
+    const before = await readFile(data)
+    try {
+      await writeNpz(data, {
+        arr_0: { data: pixels, shape: [25, 8, 8, 1] },
+        arr_1: { data: labels, shape: [25] },
+      })
+      expect((await rejection(runClassifier(options('more', 2)))).message).to.contain(
+        `runClassifier: expected data to hold 24 images, as when ${folder} began, got 25 of `,
+      )
+    } finally {
+      await writeFile(data, before)
+    }
   })
 
   it('refuses other options for the same run, and two sources of validation', async () => {

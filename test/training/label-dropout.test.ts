@@ -57,6 +57,18 @@ describe('Label dropout', () => {
     expect(dropped).to.include(true).and.to.include(false)
   })
 
+  it('drops the same classes whether steps are awaited one by one or queued', async () => {
+    const steps = async (together: boolean) => {
+      const { trainer, unet } = await tinyTrainer({ labelDropout: 0.5 }, CLASSES)
+      await loadFormulaWeights(unet)
+      const images = { ...tinyBatch(labels.length), labels: Int32Array.from(labels) }
+      const step = () => trainer.trainStep({ images, t: tinyTimesteps(labels.length), lr: 1e-2 })
+      if (together) return (await Promise.all([step(), step(), step()])).map(({ loss }) => loss)
+      return [(await step()).loss, (await step()).loss, (await step()).loss]
+    }
+    expect(await steps(true)).to.deep.equal(await steps(false))
+  })
+
   it('needs a null class, which needs classes', async () => {
     const { unet, schedule } = await tinyTrainer({}, { classCount: 3 })
     const refused = async (work: Promise<unknown>) => (await rejection(work)).message

@@ -2,8 +2,12 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect } from 'chai'
+import { lossGradientGram } from '../../lib/analysis/loss-gradient.ts'
 import { readTensors, writeTensors } from '../../lib/checkpoint-file.ts'
+import { Classifier } from '../../lib/model/classifier.ts'
+import { NoiseSchedule } from '../../lib/schedule/noise-schedule.ts'
 import { loadCheckpoint, readCheckpoint, saveCheckpoint } from '../../lib/training/checkpoint.ts'
+import { ClassifierTrainer } from '../../lib/training/classifier-trainer.ts'
 import type { Trainer, TrainerOptions } from '../../lib/training/trainer.ts'
 import { expectClose } from '../support/close.ts'
 import { rejection } from '../support/rejection.ts'
@@ -120,6 +124,50 @@ describe('The loss scale of fp16', () => {
     } finally {
       await rm(run, { recursive: true })
     }
+  })
+
+  it('is there for classifiers, too: steps are those of fp32 but for rounding, and checkpoints keep it', async () => {
+    const run = await mkdtemp(join(tmpdir(), 'trislot-loss-scale-'))
+    const made = async (precision: 'fp32' | 'fp16') => {
+      const classifier = await Classifier.create(
+        { ...{ classCount: 3, imageSize: 8, imageChannels: 1, modelChannels: 16, channelMult: [1, 2] },
+          ...{ resBlockCount: 1, headChannels: 16, normGroups: 8 } },
+        { seed: 1 },
+      ) // biome-ignore format: one network
+      return ClassifierTrainer.create(classifier, NoiseSchedule.create(), { precision, clipNorm: 0 })
+    }
+    const images = { ...tinyBatch(), labels: Int32Array.of(0, 1, 2, 0) }
+    const next = (trainer: ClassifierTrainer, lr = 1e-3) =>
+      trainer.trainStep({ images, t: tinyTimesteps(), lr })
+    try {
+      const [whole, scaled] = [await made('fp32'), await made('fp16')]
+      let result = await next(scaled)
+      expect(Math.log2(result.lossScale)).to.equal(20)
+      let skips = 0
+      for (; result.skipped; skips++) {
+        await next(whole, 0) // the same step, for its noise
+        result = await next(scaled)
+      }
+      expect(skips).to.be.below(16)
+      const { loss, gradNorm, lossScale } = await next(whole)
+      expectClose([result.loss, result.gradNorm], [loss, gradNorm], { relative: 5e-3, what: 'loss, norm' })
+      expect([lossScale, Math.log2(result.lossScale)]).to.deep.equal([1, 20 - skips])
+      await scaled.saveTensors(run)
+      const loaded = await made('fp16')
+      await loaded.loadTensors(run)
+      expect(await next(loaded)).to.deep.equal(await next(scaled))
+    } finally {
+      await rm(run, { recursive: true })
+    }
+  })
+
+  it('is not needed by instruments, which take gradients in fp32', async () => {
+    const { unet, schedule } = await tinyTrainer()
+    const norm = async (precision: 'fp32' | 'fp16') => {
+      const batch = { images: tinyBatch(), t: tinyTimesteps(), seed: 1, step: 0 }
+      return (await lossGradientGram(unet, schedule, [batch], { training: { precision } })).products[0]
+    }
+    expect(await norm('fp16')).to.equal(await norm('fp32'))
   })
 
   it('has bounds that make sense', async () => {

@@ -41,6 +41,15 @@ describe('Presets of a run', () => {
     expect(networkOptions(config, 3, 1000).lowRes).to.equal(true)
   })
 
+  it('cut slots from their own schedule and number of timesteps', async () => {
+    const long = await runConfig({ data: 'x', steps: 1, preset: 'cifar10_uncond_50M_500K', sampler: 'slots' })
+    expect(long.slotEdges?.at(-1)).to.equal(4000)
+    const slots = { data: 'x', steps: 1, size: 64, sampler: 'slots', slotRule: 'gaussian' } as const
+    const cosine = await runConfig({ ...slots, preset: '64x64_diffusion' })
+    expect(cosine.slotEdges).to.deep.equal((await runConfig({ ...slots, schedule: 'cosine' })).slotEdges)
+    expect(cosine.slotEdges).to.not.deep.equal((await runConfig(slots)).slotEdges)
+  })
+
   it('do not go with the weights of a file, whose network counts', async () => {
     const error = await rejection(runConfig({ data: 'x', steps: 1, preset: 'tiny', init: 'w.pt' }))
     expect(error.message).to.equal('run: expected preset to be absent when init is given, got "tiny"')

@@ -1,7 +1,8 @@
 import { existsSync } from 'node:fs'
-import { readdir, readFile, truncate, writeFile } from 'node:fs/promises'
+import { readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { expect } from 'chai'
+import { writeNpz } from '../../lib/data/npz.ts'
 import { runtimeInfo, setKernels } from '../../lib/device.ts'
 import { slotEdges, timestepCount } from '../../lib/report/page/run-figures.ts'
 import { readRunFolder } from '../../lib/report/page/run-folder.ts'
@@ -192,6 +193,62 @@ describe('run', () => {
       `run: expected batchSize to be 4, as when ${before.run} began, got 2; lr to be 0.001, as when ${before.run} began, ` +
         'got 0.5; use another folder (option run) for another run',
     )
+  })
+
+  it('refuses to continue when its data has other images than before', async () => {
+    const before = { ...options('images', 2), heldOut: 4 }
+    await run(before)
+    const pictures = await readFile(small.data)
+    try {
+      await writeNpz(small.data, { arr_0: { data: new Uint8Array(25 * 64), shape: [25, 8, 8, 1] } })
+      expect(await failure(run({ ...before, steps: 3 }))).to.equal(
+        `run: expected data to hold 24 images, as when ${before.run} began, got 25 of ${small.data}; begin a run of its own in another ` +
+          `folder (option run), from these weights if you like (option init, a checkpoint of ${before.run})`,
+      )
+    } finally {
+      await writeFile(small.data, pictures)
+    }
+    expect((await run({ ...before, steps: 3 })).step).to.equal(3)
+  })
+
+  it('refuses predictions that its network cannot make before the first step, not at the first preview', async () => {
+    for (const [combine, more, message] of [
+      [
+        'gate',
+        {},
+        'parseCombine: expected combine to be another word for a network without a gate, got "gate"',
+      ],
+      [
+        'xStart=0.3,v=0.6',
+        {},
+        'parseCombine: expected combine to be weights that add up to 1, got 0.8999999999999999',
+      ],
+      [
+        'eps',
+        { zeroTerminalSnr: true, schedule: 'linear', timestepCount: 40 },
+        'parseCombine: expected combine to be without eps, because no signal is left at the last timestep, got "eps"',
+      ],
+    ] as const) {
+      const steps: number[] = []
+      const asked = { ...options('early', 3), previewEvery: 1, ...more, combine }
+      const error = failure(run(asked, { onReport: ({ step }) => steps.push(step) }))
+      expect(await error).to.equal(message)
+      expect(steps).to.have.length(0)
+    }
+  })
+
+  it('shows what a process that died between a save and its preview has not shown', async () => {
+    const asked = { ...options('shown', 6), heldOut: 4, previewEvery: 3, previewCount: 2, saveEvery: 3 }
+    const whole = await run(asked)
+    const files = ['held-out-heads.jsonl', 'gradients.jsonl'].map((name) => join(whole.folder, name))
+    const before = await Promise.all(files.map((file) => readFile(file, 'utf8')))
+    // As after the third step's save.
+    await rm(join(whole.folder, 'checkpoints', 'step-00000006'), { recursive: true })
+    await rm(join(whole.folder, 'previews'), { recursive: true })
+    for (const file of files) await rm(file)
+    await run(asked)
+    expect(await Promise.all(files.map((file) => readFile(file, 'utf8')))).to.deep.equal(before)
+    expect(await readdir(join(whole.folder, 'previews'))).to.have.length(4)
   })
 
   it('refuses a config.json that holds no options', async () => {

@@ -1,4 +1,5 @@
 import { expect } from 'chai'
+import { lossGradientGram } from '../../lib/analysis/loss-gradient.ts'
 import { NativeError } from '../../lib/errors.ts'
 import { native } from '../../lib/native.ts'
 import { NoiseSchedule } from '../../lib/schedule/noise-schedule.ts'
@@ -232,6 +233,25 @@ describe('Trainer', () => {
       expect((await rejection(call(trainer))).message).to.equal(message)
     })
   }
+
+  it('gives an average the gradients that a network of its weights has, and lets nobody train it', async () => {
+    const { trainer, unet, schedule } = await tinyTrainer({ emaRates: [0] })
+    for (let i = 0; i < 2; i++) await trainer.trainStep({ images: tinyBatch(), t: tinyTimesteps(), lr: 1e-2 })
+    const average = await trainer.averaged(0) // the weights of the last step
+    const x = { data: new Float32Array(64).fill(0.5), shape: [1, 1, 8, 8] }
+    const input = { x, t: { data: Float32Array.of(3), shape: [1] } }
+    const probe = { data: Float32Array.from({ length: 192 }, (_, i) => Math.sin(i)), shape: [1, 3, 8, 8] }
+    const [own, averaged] = [await unet.forwardGrad(input, probe), await average.forwardGrad(input, probe)]
+    expect(averaged).to.deep.equal(own)
+    expect(own.gradNorms.filter((norm) => norm > 0).length).to.be.above(10)
+    const batch = { images: tinyBatch(), t: tinyTimesteps(), seed: 1, step: 0 }
+    const norm = async (network: typeof unet) =>
+      (await lossGradientGram(network, schedule, [batch])).products[0]
+    expect(await norm(average)).to.equal(await norm(unet))
+    expect((await rejection(Trainer.create(average, schedule))).message).to.equal(
+      'Trainer.create: expected unet.isAverage to be false, got true; it belongs to another trainer; write it with saveWeights and load it into a network of its own',
+    )
+  })
 
   it('refuses numbers of Adam that would divide by 0', async () => {
     const messages = await Promise.all(

@@ -221,6 +221,19 @@ describe('Weights of guided-diffusion', () => {
       '  heads that begin anew: v, eps, variance',
       '  tensors that begin anew: input_blocks.0.0.weight: file [8, 3, 3, 3], model [8, 1, 3, 3], out.2.weight, out.2.bias',
     ])
+
+    // The command line, of a checkpoint and of a converted file; and a run like another, by its config.json.
+    for (const [k, init] of [checkpoint as string, path('mine.pt')].entries()) {
+      const words = ['--data', 'emoji', '--size', '8', '--steps', '1', '--batch-size', '2', '--threads', '1']
+      const begun = await command('train', ...words, '--init', init, '--run', path(`by-command-${k}`))
+      expect(begun.code, begun.err).to.equal(0)
+      const config = JSON.parse(await readFile(join(path(`by-command-${k}`), 'config.json'), 'utf8'))
+      expect(config).to.not.have.any.keys('angleSpan', 'nullClass', 'imageChannels', 'dims')
+      const again = await command(
+        ...['train', '--config', join(path(`by-command-${k}`), 'config.json'), '--run', path(`again-${k}`)],
+      )
+      expect(again.code, again.err).to.equal(0)
+    }
   })
 
   it('are taken over head by head, and the report holds every name', async () => {

@@ -114,6 +114,21 @@ describe('A timestep law', () => {
     expect(sum(half, 0, Math.round(1000 * middle))).to.be.closeTo(0.5, 0.01)
   })
 
+  it('give every timestep a cell where several hold hardly any signal, or hardly any noise', () => {
+    const logSnr = [20, 16, 15, 10, 0, -10, -14, -17, Number.NEGATIVE_INFINITY] // kept within 13.8 and -13.8
+    const alphaBar = Float64Array.from(logSnr, (value) => 1 / (1 + Math.exp(-value)))
+    const edges = logSnrEdges('test', alphaBar)
+    const [top, step] = [Math.log(1e6), Math.log(1e6) - 10]
+    const middles = [...edges.slice(1)].map((edge, t) => (edge + edges[t]!) / 2)
+    expect(middles[0]).to.be.closeTo(top + 2 * step, 1e-9)
+    expect(middles[1]).to.be.closeTo(top + step, 1e-9)
+    expect(middles[7]).to.be.closeTo(-top - step, 1e-9)
+    expect(middles[8]).to.be.closeTo(-top - 2 * step, 1e-9)
+    expect(middles[4]).to.be.closeTo(0, 1e-9)
+    for (const law of [edmLaw(alphaBar), cosineLaw(alphaBar), laplaceLaw(alphaBar), cauchyLaw(alphaBar)])
+      expect(Math.min(...law.at(0)), law.name).to.be.above(0)
+  })
+
   it('cosine has the masses of sigmaData tan(pi u / 2) for u drawn evenly', () => {
     const wide = Float64Array.from({ length: 60 }, (_, t) => 1 / (1 + Math.exp(-(12 - (24 * t) / 59))))
     const edges = logSnrEdges('test', wide)
