@@ -85,6 +85,8 @@ export interface CellResult {
   readonly options: string
   readonly evaluation: string
   readonly settings: EvaluationSettings
+  /** What the options became when it was trained, as `StudyArm.config`; absent in results from before it was kept. */
+  readonly config?: StudyArm['config']
   /** Of the library that trained it, with the commit where it was a checkout; absent in results from before it was kept. */
   readonly version?: string
   readonly step: number
@@ -159,9 +161,19 @@ function evaluatedCell(arm: StudyArm, seed: number, result: CellResult): CellRes
   const meant = bothWeights ? (['ema', 'raw'] as const) : [weights]
   const isCurrent =
     result.options === optionsHash(arm, seed) &&
+    isTrainedSo(arm, result) &&
     result.evaluation === evaluationHash(evaluate) &&
     meant.every((which) => measuredFor(result, { weights: which }, result.heldOut))
   return isCurrent ? { ...result, settings: evaluate } : undefined
+}
+
+/**
+ * Whether the options meant when the cell was trained what they mean now: a recipe or a preset may have become another one. Options that did not
+ * exist then are as they were.
+ */
+function isTrainedSo({ config }: StudyArm, { config: then, heldOut }: CellResult): boolean {
+  if (!then) return heldOut.heads.join() === (config.heads as readonly Head[]).join()
+  return Object.entries(then).every(([key, value]) => JSON.stringify(value) === JSON.stringify(config[key]))
 }
 
 /**
@@ -247,7 +259,7 @@ export async function runCell(
     const secondsPerStep = await meanStepSeconds(folder)
     const measured: CellResult = {
       ...{ format: 1, arm: arm.name, seed, options: optionsHash(arm, seed), evaluation, settings: arm.evaluate },
-      ...{ version, step: result.step, imagesSeen: result.step * batchSize },
+      ...{ config: arm.config, version, step: result.step, imagesSeen: result.step * batchSize },
       trainSeconds: secondsPerStep * result.step,
       imagesPerSecond: batchSize / secondsPerStep,
       heldOut,

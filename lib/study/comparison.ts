@@ -252,8 +252,17 @@ function imagesToReach(
   ]
   const seeds = curves.flatMap(({ seed, points }) => {
     const twin = controls.find((control) => control.seed === seed)
-    const end = twin && curveValues(twin, metric).find(({ images }) => images === twin.imagesSeen)
-    return end ? [{ seed, controlImages: end.images, ...firstBelow(points, end.value) }] : []
+    const own = twin ? curveValues(twin, metric) : []
+    const end = own.find(({ images }) => images === twin?.imagesSeen)
+    if (!end) return []
+    // The control, too, may have been there before its end: an arm that is its equal needs as many images.
+    return [
+      {
+        seed,
+        controlImages: firstBelow(own, end.value).images ?? end.images,
+        ...firstBelow(points, end.value),
+      },
+    ]
   })
   const logs = seeds.flatMap(({ images, controlImages }) =>
     images === null ? [] : [Math.log(controlImages / images)],

@@ -273,7 +273,7 @@ function weightsAt(
  * Timesteps at which networks are compared: the first, the last, and between them the quantiles of log snr when t is
  * uniform, or as many steps of equal log snr.
  *
- * @param spacing - `quantiles`: the mean over them is the mean over uniform t; `logSnr`: every octave of noise counts the same
+ * @param spacing - `quantiles`: the mean over them is nearly the mean over uniform t (its ends count twice); `logSnr`: every octave of noise counts the same
  */
 export function comparedTimesteps(
   schedule: NoiseSchedule,

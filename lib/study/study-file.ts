@@ -4,7 +4,14 @@ import { join } from 'node:path'
 import { z } from 'zod'
 import { argumentError, isObject } from '../check.ts'
 import { checkOptions, decimal, flag, integer, numbers, oneOf, text } from '../options.ts'
-import { RUN_SHAPE, type RunOptions, runConfig } from '../training/run-config.ts'
+import { HEADS } from '../prediction/heads.ts'
+import {
+  FREE_OPTIONS,
+  RUN_SHAPE,
+  type RunConfig,
+  type RunOptions,
+  runConfig,
+} from '../training/run-config.ts'
 import { checkEvaluation, checkMetrics, measuresWeights } from './study-checks.ts'
 
 const record = (what: string) => z.record(z.string(), z.unknown(), what)
@@ -80,6 +87,8 @@ export interface StudyArm {
   readonly name: string
   /** Options of `run` without `run` and `seed`. */
   readonly options: Omit<RunOptions, 'run' | 'seed'>
+  /** What these options become, without those that train nothing. */
+  readonly config: Readonly<Record<string, unknown>>
   readonly evaluate: EvaluationSettings
   readonly batchSize: number
   readonly steps: number
@@ -192,12 +201,25 @@ async function parseArm(
   given.previewEvery ??= 0
   given.keep ??= 2
   if (draft.lrSchedule !== 'constant') given.lrSteps ??= steps
-  await checkEvaluation(where, await runConfig(given as unknown as RunOptions, where), evaluate)
+  const config = await runConfig(given as unknown as RunOptions, where)
+  await checkEvaluation(where, config, evaluate)
   const stops = (file.stopAt ?? []).map((seen) => Math.max(1, Math.round(seen / batchSize)))
   const within = stops.filter((step) => step < steps)
   const ascending = [...new Set([...within, steps])].sort((a, b) => a - b)
   const options = given as unknown as StudyArm['options']
-  return { name, options, evaluate, batchSize, steps, stops: ascending }
+  return { name, options, config: trainedConfig(config), evaluate, batchSize, steps, stops: ascending }
+}
+
+/** A configuration without what trains nothing, and with the heads that a network has where none are given. */
+function trainedConfig(config: RunConfig): Record<string, unknown> {
+  const free = new Set<string>([
+    ...FREE_OPTIONS.filter((key) => key !== 'steps'),
+    'seed',
+    'threads',
+    'logEvery',
+  ])
+  const entries = Object.entries({ ...config, heads: config.heads ?? HEADS })
+  return Object.fromEntries(entries.filter(([key, value]) => value !== undefined && !free.has(key)))
 }
 
 function evaluation(call: string, given: object): EvaluationSettings {

@@ -50,7 +50,7 @@ export function sweepStudy(options: SweepOptions): StudyOptions {
             ...(space === 'F' && { space }),
             ...(halfLife === 'images'
               ? { emaHalfLife: [emaHalfLife], beta2HalfLife }
-              : { emaRates: [0.9999], beta2: 0.999 }),
+              : { emaRates: [0.9999], emaWarmsUp: false, beta2: 0.999 }), // a warm-up would forget in images until step 90,000
           }
         }
       }

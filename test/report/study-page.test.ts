@@ -52,6 +52,18 @@ describe('writeReport of a study', () => {
     expect(cells(html, 'better')).to.deep.equal(['1', '0.09000', '–', '-10.00 %', '–'])
   })
 
+  it('counts the runs that its file declares, and draws curves where every seed was measured', async () => {
+    const file = join(study, 'study-file.json')
+    const declared = JSON.parse(await readFile(file, 'utf8'))
+    await writeFile(file, JSON.stringify({ ...declared, seeds: [0, 1, 2, 3, 4] }))
+    const stored = join(study, 'plain', 'seed-0', 'result.json')
+    const cell = JSON.parse(await readFile(stored, 'utf8'))
+    await writeFile(stored, JSON.stringify({ ...cell, curve: cell.curve.slice(1) }))
+    const html = await page(study)
+    expect(html).to.include('6 of 10 runs finished.')
+    expect(html).to.include('Held-out error while training')
+  })
+
   it('compares options of runs that are there, beside results that came without them', async () => {
     for (const file of ['config.json', 'stats.jsonl', 'timing.jsonl'])
       await rm(join(study, 'plain', 'seed-0', file))

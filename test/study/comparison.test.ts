@@ -56,6 +56,25 @@ describe('compareArms', () => {
     expect(same?.reach?.ratio.mean).to.be.NaN
   })
 
+  it('counts the control’s images until its own curve is there, so that its equal needs as many', () => {
+    const wavy = (arm: string, seed: number): CellResult => {
+      const made = cell(arm, seed, 1)
+      const curve = made.curve.map((point) => ({
+        ...point,
+        ema: heldOut(point.imagesSeen === 100 ? 0.02 : 0.05),
+      }))
+      return { ...made, heldOut: { ...made.heldOut, ema: heldOut(0.05) }, curve }
+    }
+    const cells = [0, 1].flatMap((seed) => [
+      wavy('plain', seed),
+      wavy('same', seed),
+      cell('fast', seed, 0.125),
+    ])
+    const [plain, fast, same] = compareArms({ arms, compare }, cells)
+    for (const arm of [plain, same]) expect(arm?.reach?.ratio.mean).to.equal(1)
+    expect(fast?.reach?.seeds[0]?.controlImages).to.equal(25)
+  })
+
   it('compares at every timestep, so that no noise level hides in the mean', () => {
     const withTwo = (arm: string, seed: number, factors: number[]): CellResult => {
       const one = cell(arm, seed, 20 + seed)

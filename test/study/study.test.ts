@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { expect } from 'chai'
 import { sourceVersion } from '../../lib/setup/paths.ts'
 import type { Alternation } from '../../lib/statistics/alternation.ts'
-import { type CellResult, readFinishedCell, runCell } from '../../lib/study/cell.ts'
+import { type CellResult, finishedCell, readFinishedCell, runCell } from '../../lib/study/cell.ts'
 import { importCells } from '../../lib/study/cells-file.ts'
 import type { CellFailure } from '../../lib/study/failures.ts'
 import { curveValues, metricValue, parseMetric } from '../../lib/study/metric.ts'
@@ -196,6 +196,22 @@ describe('runStudy', function () {
     expect(more.failures).to.deep.equal([])
     expect(more.results[0]?.heldOut.ema?.F).to.equal(result('min/seed-1').heldOut.ema?.F)
     expect(more.results[0]?.bitsPerDim?.hash).to.not.equal(result('min/seed-1').bitsPerDim?.hash)
+  })
+
+  it('takes no result of options that meant something else when it was trained', async () => {
+    const study = await parseStudy(given)
+    const arm = study.arms.find(({ name }) => name === 'min') as StudyArm
+    const now = result('min/seed-1')
+    expect(now.config).to.deep.equal(JSON.parse(JSON.stringify(arm.config)))
+    expect(finishedCell(arm, 1, now)).to.not.equal(undefined)
+    expect(finishedCell(arm, 1, { ...now, config: { ...now.config, lr: 0.5 } })).to.equal(undefined)
+    const { lr: _, ...older } = now.config as Record<string, unknown> // an option that did not exist then
+    expect(finishedCell(arm, 1, { ...now, config: older })).to.not.equal(undefined)
+    // Before configurations were kept, heads told at least whether a recipe was another one.
+    const { config: __, ...unnamed } = now
+    expect(finishedCell(arm, 1, unnamed)).to.not.equal(undefined)
+    const other = { ...unnamed, heldOut: { ...now.heldOut, heads: ['v' as const] } }
+    expect(finishedCell(arm, 1, other)).to.equal(undefined)
   })
 
   it('takes a result in place of one of other settings, and says where a file is damaged', async () => {

@@ -20,6 +20,8 @@ export interface StudyFolder {
   readonly control?: string
   /** What the arms are compared by, the most important first. */
   readonly metrics: readonly string[]
+  /** Arms times seeds of the study's file; 0 where it is not there. */
+  readonly declaredCount: number
   /** By arm, then by seed. */
   readonly cells: readonly StudyCell[]
   /** Arms of study.json, each with its metrics; undefined until it is written. */
@@ -58,6 +60,7 @@ export async function readStudyFolder(folder: string): Promise<StudyFolder> {
     ...(about !== undefined && { about }),
     ...(control !== undefined && { control }),
     metrics: Array.isArray(compare.metrics) ? compare.metrics.map(String) : [],
+    declaredCount: order.length * (Array.isArray(file.seeds) ? file.seeds.length : 0),
     cells: cells.flat(),
     ...(Array.isArray(statistics.arms) && { arms: statistics.arms.filter(isFields) }),
     scatter: Array.isArray(statistics.scatter) ? statistics.scatter.filter(isFields) : [],

@@ -43,8 +43,14 @@ export async function studyParts(study: StudyFolder): Promise<(Html | undefined)
     return { name, cells, results: new Map(cells.flatMap((cell) => heldOut(cell, error) ?? [])) }
   })
   const finished = study.cells.filter(({ result }) => result).length
-  const groups: RunGroup[] = arms.map(({ name, cells }) => ({ name, runs: cells.map(({ run }) => run) }))
-  const begun = groups.filter(({ runs }) => runs.some(({ rows }) => rows.length > 0))
+  // Results of another machine come without their runs.
+  const groups = arms.map(
+    ({ name, cells }): RunGroup => ({
+      name,
+      runs: cells.map(({ run }) => run).filter(({ rows }) => rows.length > 0),
+    }),
+  )
+  const begun = groups.filter(({ runs }) => runs.length > 0)
   const known = arms.flatMap(({ name, cells }) => {
     const config = cells.map(({ run }) => run.config).find((one) => Object.keys(one).length > 0)
     return config ? [{ name, config }] : [] // a result of another machine comes without its run
@@ -55,7 +61,7 @@ export async function studyParts(study: StudyFolder): Promise<(Html | undefined)
   const alternation = alternationTable(study.cells)
   const control = measured.find(({ name }) => name === study.control) ?? measured[0]
   return [
-    html`<p class="lede">${study.about && `${study.about} `}${finished} of ${study.cells.length} runs finished.</p>
+    html`<p class="lede">${study.about && `${study.about} `}${finished} of ${Math.max(study.declaredCount, study.cells.length)} runs finished.</p>
 `,
     control &&
       section('Held-out error', 2, [
@@ -116,14 +122,16 @@ function heldOutFigures(arms: readonly Arm[], error: ErrorName): LineFigure[] {
   const note = arms.some(({ results }) => results.size > 1)
     ? { note: 'Bands: 95 % intervals of the mean over seeds (Student’s t).' }
     : {}
+  // Seeds may have been measured at different places.
   const over = (x: (result: HeldOut) => readonly number[], y: (result: HeldOut) => readonly number[]) =>
     arms.map(({ name, results }) => {
-      const all = [...results.values()]
-      const places = x(all[0]!)
-      const points = places.map((_, i) => {
-        const values = all.map((result) => y(result)[i]).filter((value) => Number.isFinite(value)) as number[]
-        return values.length === all.length ? meanInterval(values) : undefined
-      })
+      const all = [...results.values()].map(
+        (result) => new Map(x(result).map((place, i) => [place, y(result)[i] as number])),
+      )
+      const places = [...all[0]!.keys()].filter((place) =>
+        all.every((values) => Number.isFinite(values.get(place))),
+      )
+      const points = places.map((place) => meanInterval(all.map((values) => values.get(place) as number)))
       return { name, x: places, ...seriesOf(points, all.length) }
     })
   const y = { label: `mean squared error in ${ERRORS[error]}`, scale: 'log' } as const
