@@ -17,7 +17,7 @@ import {
   writeDurably,
 } from '../training/checkpoint.ts'
 import { openImages, type RunHooks, readStoredConfig, run, splitImages } from '../training/run.ts'
-import { type RunConfig, type RunOptions, runConfig } from '../training/run-config.ts'
+import { type RunConfig, type RunOptions, runConfig, runDefault } from '../training/run-config.ts'
 import { type BitsResult, bitsHash, heldOutBits } from './bits.ts'
 import { featureClassifier } from './features.ts'
 import {
@@ -160,20 +160,26 @@ function evaluatedCell(arm: StudyArm, seed: number, result: CellResult): CellRes
   const { bothWeights, weights } = evaluate
   const meant = bothWeights ? (['ema', 'raw'] as const) : [weights]
   const isCurrent =
-    result.options === optionsHash(arm, seed) &&
-    isTrainedSo(arm, result) &&
+    isTrainedSo(arm, seed, result) &&
     result.evaluation === evaluationHash(evaluate) &&
     meant.every((which) => measuredFor(result, { weights: which }, result.heldOut))
   return isCurrent ? { ...result, settings: evaluate } : undefined
 }
 
 /**
- * Whether the options meant when the cell was trained what they mean now: a recipe or a preset may have become another one. Options that did not
- * exist then are as they were.
+ * Whether a cell was trained as the arm is now. What its options meant then decides, not how they were written: a recipe or a preset may have
+ * become another one; options that did not exist then had what is their default now. Results from before this was kept are told by their options and heads.
  */
-function isTrainedSo({ config }: StudyArm, { config: then, heldOut }: CellResult): boolean {
-  if (!then) return heldOut.heads.join() === (config.heads as readonly Head[]).join()
-  return Object.entries(then).every(([key, value]) => JSON.stringify(value) === JSON.stringify(config[key]))
+function isTrainedSo(arm: StudyArm, seed: number, result: CellResult): boolean {
+  const { config: then, heldOut, curve } = result
+  const isWrittenSo = result.options === optionsHash(arm, seed)
+  if (!then) return isWrittenSo && heldOut.heads.join() === (arm.config.heads as readonly Head[]).join()
+  const now = arm.config
+  const isMeantSo = [...new Set([...Object.keys(then), ...Object.keys(now)])].every(
+    (key) => JSON.stringify(key in then ? then[key] : runDefault(key)) === JSON.stringify(now[key]),
+  )
+  const hasStops = arm.stops.every((stop) => curve.some(({ step }) => step === stop))
+  return result.seed === seed && isMeantSo && (isWrittenSo || hasStops)
 }
 
 /**

@@ -266,6 +266,12 @@ export const FREE_OPTIONS: readonly (keyof RunConfig)[] = [
   'steps', 'run', 'keep', 'saveEvery', 'previewEvery', 'previewCount', 'combine',
 ] // biome-ignore format: one list
 
+/** @internal What an option is where neither the caller nor a preset or recipe says it; undefined where there is no default. */
+export function runDefault(option: string): unknown {
+  const schema = RUN_SHAPE[option as keyof typeof RUN_SHAPE] as z.ZodType | undefined
+  return schema?.safeParse(undefined).data
+}
+
 /**
  * Checks options, fills in preset and defaults, cuts slots, and names the run's folder.
  *

@@ -205,8 +205,15 @@ describe('runStudy', function () {
     expect(now.config).to.deep.equal(JSON.parse(JSON.stringify(arm.config)))
     expect(finishedCell(arm, 1, now)).to.not.equal(undefined)
     expect(finishedCell(arm, 1, { ...now, config: { ...now.config, lr: 0.5 } })).to.equal(undefined)
-    const { lr: _, ...older } = now.config as Record<string, unknown> // an option that did not exist then
+    const { weightDecay: _, ...older } = now.config as Record<string, unknown> // an option that did not exist then
     expect(finishedCell(arm, 1, { ...now, config: older })).to.not.equal(undefined)
+    const shared = { ...arm, config: { ...arm.config, uniformShare: 0.3 } } // one that was not given then
+    expect(finishedCell(shared, 1, now)).to.equal(undefined)
+    // Written otherwise, and meaning the same.
+    const spelt = await parseStudy({ ...given, base: { ...given.base, lrSchedule: 'constant' } })
+    const again = spelt.arms.find(({ name }) => name === 'min') as StudyArm
+    expect(finishedCell(again, 1, now)).to.not.equal(undefined)
+    expect(finishedCell({ ...again, stops: [1, ...again.stops] }, 1, now)).to.equal(undefined)
     // Before configurations were kept, heads told at least whether a recipe was another one.
     const { config: __, ...unnamed } = now
     expect(finishedCell(arm, 1, unnamed)).to.not.equal(undefined)
