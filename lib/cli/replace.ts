@@ -10,7 +10,7 @@ import { combineFor, imagesFor, networkForSampling } from './network-for-samplin
 import { helpText, parseOptions } from './options.ts'
 import { streamProgress } from './progress.ts'
 import { applyRuntime } from './runtime-options.ts'
-import { asUsage, UsageError } from './usage.ts'
+import { UsageError } from './usage.ts'
 
 const about = <T extends z.ZodType>(description: string, schema: T): T => schema.meta({ description }) as T
 
