@@ -1,5 +1,5 @@
 // The main job in small: measure the loss over timesteps, cut slots of equal loss, train three heads slot by slot, sample.
-import { access, rm, writeFile } from 'node:fs/promises'
+import { rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { z } from 'zod'
 import { writeLossCurve } from '../analysis/loss-curve-file.ts'
@@ -11,7 +11,7 @@ import { batches } from '../data/batches.ts'
 import { holdOut } from '../data/dataset.ts'
 import { digits } from '../data/digits.ts'
 import { runtimeInfo } from '../device.ts'
-import { makeFolder } from '../folder.ts'
+import { exists, makeFolder } from '../folder.ts'
 import { NETWORK_PRESETS } from '../model/presets.ts'
 import { UNet } from '../model/unet.ts'
 import { flag, integer, text } from '../options.ts'
@@ -189,11 +189,4 @@ More digits:   npx trislot sample --run ${out} --count 30 --seed 1`)
   } finally {
     await unlock()
   }
-}
-
-async function exists(path: string): Promise<boolean> {
-  return access(path).then(
-    () => true,
-    () => false,
-  )
 }

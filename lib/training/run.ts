@@ -1,4 +1,4 @@
-import { access, readFile, rename, rm } from 'node:fs/promises'
+import { readFile, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { measureHeadStatistics } from '../analysis/head-statistics.ts'
 import { argumentError, isObject, show } from '../check.ts'
@@ -7,7 +7,7 @@ import { holdOut, type ImageDataset } from '../data/dataset.ts'
 import { openDataset } from '../data/open.ts'
 import { withLowRes } from '../data/super-resolution.ts'
 import { checkDevice, type Kernels, runtimeInfo, setKernels, setThreads } from '../device.ts'
-import { makeFolder } from '../folder.ts'
+import { exists, makeFolder } from '../folder.ts'
 import { type HeadRow, headRow } from '../mixing/head-row.ts'
 import { UNet } from '../model/unet.ts'
 import { writeRunPlots } from '../report/run-plots.ts'
@@ -261,11 +261,7 @@ async function trainInto(
   const isShown = async (): Promise<boolean> => {
     const lines = heldOutHeads ?? gradients
     if (lines) return lines.rows.at(-1)?.step === trainer.step
-    const picture = previewFile(folder, trainer.step, average ? 'ema' : 'raw')
-    return access(picture).then(
-      () => true,
-      () => false,
-    )
+    return exists(previewFile(folder, trainer.step, average ? 'ema' : 'raw'))
   }
   const preview = async (): Promise<void> => {
     const shown =

@@ -436,11 +436,14 @@ export class Trainer extends NativeObject<'trainer'> {
       ...referenceImages(call, reference, images, this.unet, loss),
       lr,
     }
+    let result: StepResult
     this.#queued++
-    const result = await native()
-      .trainerStep(this.handle, batch)
-      .finally(() => this.#queued--)
-    this.#step++
+    try {
+      result = await native().trainerStep(this.handle, batch)
+      this.#step++
+    } finally {
+      this.#queued--
+    }
     // A skip that made the loss scale smaller is no more than an overflow.
     const { precision, lossScale } = this.config
     const mayBeOverflow = precision === 'fp16' && result.lossScale > 2 ** lossScale.min
