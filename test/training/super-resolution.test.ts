@@ -51,7 +51,7 @@ describe('Super-resolution', () => {
     const state = await readCheckpoint(checkpoint as string)
     expect(state.network.lowRes).to.equal(true)
     expect((state.extra as { images: object }).images).to.deep.equal({
-      ...{ channels: 1, height: 8, width: 8, classNames: ['0', '1', '2'], lowResFactor: 2 },
+      ...{ count: 12, channels: 1, height: 8, width: 8, classNames: ['0', '1', '2'], lowResFactor: 2 },
     })
     expect((await readdir(join(folder, 'previews'))).sort()).to.deep.equal([
       'step-00000002-ema.png',
