@@ -6,6 +6,7 @@ import type { Head } from '../prediction/heads.ts'
 import { keyedRandom } from '../random.ts'
 import { type MeanInterval, meanInterval } from '../statistics/paired.ts'
 import type { ImageBatch } from '../tensor.ts'
+import { equalShares } from '../training/head-inputs.ts'
 import type { Trainer } from '../training/trainer.ts'
 import { type ErrorSpace, errorFactors } from './error-space.ts'
 import { measureTimestepLoss } from './timestep-loss.ts'
@@ -193,11 +194,7 @@ async function trainOn(
   const { train, seed, steps, lr, batchSize, withLabels, signal } = options
   const source = batches(train, { batchSize, seed, withLabels, prefetch: 1 })
   const random = keyedRandom(seed, 'timesteps')
-  // Shares that a strategy decided in the run are equal here, as where a loss is only measured.
-  const { length } = trainer.unet.layout.heads
-  const shares = trainer.config.loss.choose === 'given' && {
-    share: new Float32Array(batchSize * length).fill(1 / length),
-  }
+  const shares = equalShares(trainer, batchSize)
   try {
     for (let step = 0; step < steps; step++) {
       signal?.throwIfAborted()

@@ -16,9 +16,9 @@ import { measureSpeed, type TrainingSpeed } from '../training/speed.ts'
 import { runSchedule } from '../training/timestep-options.ts'
 import { Trainer } from '../training/trainer.ts'
 import { interruptible } from './interrupt.ts'
-import { helpText, parseOptions } from './options.ts'
+import { helpText } from './options.ts'
 import { streamProgress } from './progress.ts'
-import { readConfig } from './train.ts'
+import { parseWithConfig } from './train.ts'
 import { asUsage } from './usage.ts'
 
 const about = <T extends z.ZodType>(description: string, schema: T): T =>
@@ -53,13 +53,7 @@ interface Subject {
 /** `trislot bench`: how fast and how large training with given options is on this machine. */
 export async function benchCommand(argv: readonly string[]): Promise<number> {
   const call = 'trislot bench'
-  let fromFile: Record<string, unknown> = {}
-  const { options, given, wantsHelp } = await asUsage(() =>
-    parseOptions(call, argv, SHAPE, (given) => {
-      fromFile = given.config === undefined ? {} : readConfig(call, String(given.config))
-      return { ...fromFile, ...given }
-    }),
-  )
+  const { options, given, wantsHelp } = await asUsage(() => parseWithConfig(call, argv, SHAPE))
   if (wantsHelp) {
     const usage = `${call} --preset digits --size 28 --channels 1 --batch-size 32`
     console.log(helpText('Times training steps, and estimates what fits into memory.', usage, SHAPE, NOTES))
@@ -68,7 +62,7 @@ export async function benchCommand(argv: readonly string[]): Promise<number> {
   const { timedSteps, estimate: estimatesOnly, json, data } = options
   const isMadeUp = data === undefined
   // Without defaults, which a preset or a recipe may fill in otherwise.
-  const { timedSteps: _, estimate: __, json: ___, config: ____, ...asked } = { ...fromFile, ...given }
+  const { timedSteps: _, estimate: __, json: ___, config: ____, ...asked } = given
   const config = await asUsage(() =>
     runConfig({ ...asked, data: data ?? 'made-up', steps: options.steps ?? 1 } as RunOptions, call),
   )

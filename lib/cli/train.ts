@@ -27,19 +27,13 @@ Strategies of --mix, with their numbers as they are unless others are given:
 /** `trislot train`. */
 export async function trainCommand(argv: readonly string[]): Promise<number> {
   const call = 'trislot train'
-  let fromFile: Record<string, unknown> = {}
-  const { given, wantsHelp } = await asUsage(() =>
-    parseOptions(call, argv, SHAPE, (given) => {
-      fromFile = given.config === undefined ? {} : readConfig(call, String(given.config))
-      return { ...fromFile, ...given }
-    }),
-  )
+  const { given, wantsHelp } = await asUsage(() => parseWithConfig(call, argv, SHAPE))
   if (wantsHelp) {
     console.log(helpText('Trains a network on images.', `${call} --data digits --steps 2000`, SHAPE, NOTES))
     return 0
   }
   // Without defaults, which a preset or the network of --init may fill in otherwise.
-  const { config: _, ...runOptions } = { ...fromFile, ...given }
+  const { config: _, ...runOptions } = given
   const config = await asUsage(() =>
     inWordsOf(call, SHAPE, () => runConfig(runOptions as unknown as RunOptions, call)),
   )
@@ -76,8 +70,22 @@ export async function trainCommand(argv: readonly string[]): Promise<number> {
   }
 }
 
+/** `parseOptions` of a command that takes `--config`: what that file says is given, too, and overridden by the command line. */
+export function parseWithConfig<S extends Record<string, z.ZodType>>(
+  call: string,
+  argv: readonly string[],
+  shape: S,
+) {
+  let all: Record<string, unknown> = {}
+  const parsed = parseOptions(call, argv, shape, (given) => {
+    all = given.config === undefined ? given : { ...readConfig(call, String(given.config)), ...given }
+    return all
+  })
+  return { ...parsed, given: all }
+}
+
 /** The options in a run's config.json. */
-export function readConfig(call: string, file: string): Record<string, unknown> {
+function readConfig(call: string, file: string): Record<string, unknown> {
   try {
     return { config: file, ...(JSON.parse(readFileSync(file, 'utf8')) as object) }
   } catch (error) {

@@ -1,7 +1,7 @@
-import { access } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { checkInteger, checkKnownOptions } from '../check.ts'
 import { DataError } from '../errors.ts'
+import { exists } from '../folder.ts'
 import { type ImageDataset, inMemory } from './dataset.ts'
 import { readBinary } from './read-binary.ts'
 
@@ -79,8 +79,5 @@ async function siblingLabels(file: string): Promise<string | undefined> {
   const sibling = name.replace('images-idx3', 'labels-idx1').replace('images.idx3', 'labels.idx1')
   if (sibling === name) return undefined
   const path = join(dirname(file), sibling)
-  return access(path).then(
-    () => path,
-    () => undefined,
-  )
+  return (await exists(path)) ? path : undefined
 }

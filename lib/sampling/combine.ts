@@ -130,20 +130,32 @@ export async function openCombine(
 /**
  * @internal Checks words of `openCombine` for a network that is not there yet; checkpoints of several heads will have statistics.
  *
- * @param endsInNoise - whether the process has a timestep without signal, where eps predicts nothing
  * @throws RangeError for words that mean nothing to such a network, DataError for a file that holds no statistics
  */
-export async function checkCombine(
-  text: string,
-  heads: readonly Head[],
-  hasGate: boolean,
-  endsInNoise = false,
-): Promise<void> {
-  const call = 'parseCombine'
+export async function checkCombine(text: string, heads: readonly Head[], hasGate: boolean): Promise<void> {
   const logSnr = Float64Array.of(1, -1)
   const statistics = heads.length > 1 ? new HeadStatistics({ heads, logSnr }) : undefined
   const process = { alphaBarAt: () => 0.5 } // only what is returned asks for it
-  const chosen = await openCombine(text, process, heads, { statistics, path: 'a run of one head' })
+  checkOpened(
+    await openCombine(text, process, heads, { statistics, path: 'a run of one head' }),
+    heads,
+    hasGate,
+  )
+}
+
+/**
+ * @internal Checks that a network of these heads can predict so.
+ *
+ * @param endsInNoise - whether the process has a timestep without signal, where eps predicts nothing
+ * @throws RangeError
+ */
+export function checkOpened(
+  chosen: Combine,
+  heads: readonly Head[],
+  hasGate: boolean,
+  endsInNoise = false,
+): void {
+  const call = 'parseCombine'
   if (chosen === 'gate') {
     if (!hasGate) throw argumentError(call, 'combine', 'another word for a network without a gate', chosen)
   } else if (typeof chosen !== 'function') {
@@ -154,7 +166,7 @@ export async function checkCombine(
         call,
         'combine',
         'without eps, because no signal is left at the last timestep',
-        text,
+        chosen,
       )
   }
 }

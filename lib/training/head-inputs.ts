@@ -3,10 +3,16 @@ import type { HeadDecision } from '../mixing/policy.ts'
 import type { UNet } from '../model/unet.ts'
 import type { HostData, NativeBatch } from '../native.ts'
 import { checkImages, type ImageBatch } from '../tensor.ts'
-import type { LossOptions } from './trainer.ts'
+import type { LossOptions, Trainer, TrainStepInput } from './trainer.ts'
 
 /** Shares and weights are float32, perhaps after arithmetic of their own. */
 const SUM_TOLERANCE = 1e-3
+
+/** @internal Equal shares of the heads where a strategy would decide them (`choose: 'given'`), for steps that no strategy follows. */
+export function equalShares({ unet, config }: Trainer, count: number): Pick<TrainStepInput, 'share'> {
+  const { length } = unet.layout.heads
+  return config.loss.choose === 'given' ? { share: new Float32Array(count * length).fill(1 / length) } : {}
+}
 
 /** The native form of one value for each head of each example. */
 function rows(

@@ -11,7 +11,7 @@ import { exists, makeFolder } from '../folder.ts'
 import { type HeadRow, headRow } from '../mixing/head-row.ts'
 import { UNet } from '../model/unet.ts'
 import { writeRunPlots } from '../report/run-plots.ts'
-import { checkCombine, openCombine } from '../sampling/combine.ts'
+import { checkOpened, openCombine } from '../sampling/combine.ts'
 import type { ImageBatch } from '../tensor.ts'
 import type { JsonValue } from '../timesteps/sampler.ts'
 import {
@@ -192,8 +192,8 @@ async function trainInto(
   const { heads } = unet.layout
   const mixing = runMixing(config, heads, schedule)
   const sources = { statistics: mixing?.statistics, path: 'a run of one head' }
-  await checkCombine(config.combine, heads, unet.layout.gate ?? false, schedule.tables.alphaBar.at(-1) === 0)
   const combine = await openCombine(config.combine, schedule, heads, sources)
+  checkOpened(combine, heads, unet.layout.gate ?? false, schedule.tables.alphaBar.at(-1) === 0)
   const { sampler, plan, slots, refreshed } = timestepSampler(config)
   const lr = learningRate({
     kind: config.lrSchedule,

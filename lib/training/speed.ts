@@ -1,6 +1,7 @@
 import { checkInteger } from '../check.ts'
 import { memoryCount, resetPeakMemory } from '../device.ts'
 import { uniformSampler } from '../timesteps/uniform.ts'
+import { equalShares } from './head-inputs.ts'
 import type { Trainer } from './trainer.ts'
 
 /** What `measureSpeed` times. */
@@ -56,11 +57,7 @@ export async function measureSpeed(trainer: Trainer, options: SpeedOptions): Pro
     ...(lowRes && { lowRes: condition }),
   }
   const sampler = uniformSampler({ timestepCount: trainer.schedule.timestepCount })
-  // Shares that a strategy would decide are equal here.
-  const { length } = trainer.unet.layout.heads
-  const shares = trainer.config.loss.choose === 'given' && {
-    share: new Float32Array(batchSize * length).fill(1 / length),
-  }
+  const shares = equalShares(trainer, batchSize)
 
   await resetPeakMemory()
   const times: number[] = []
