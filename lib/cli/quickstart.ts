@@ -30,7 +30,7 @@ import { JsonLines, type StatsRow, statsRow } from '../training/run-stats.ts'
 import { Trainer } from '../training/trainer.ts'
 import { interruptible } from './interrupt.ts'
 import { helpText, parseOptions } from './options.ts'
-import { duration, streamProgress } from './progress.ts'
+import { duration, type Progress, streamProgress } from './progress.ts'
 import { applyRuntime, RUNTIME_SHAPE } from './runtime-options.ts'
 import { measuredPlot, slotTable } from './slot-report.ts'
 import { UsageError } from './usage.ts'
@@ -63,9 +63,7 @@ export async function quickstartCommand(argv: readonly string[]): Promise<number
     )
     return 0
   }
-  const { out, seed, short } = options
-  const size = short ? SIZES.short : SIZES.full
-  const began = performance.now()
+  const { out } = options
   // A run of trislot train is not this command's to overwrite.
   if (await exists(join(out, 'config.json'))) {
     throw new UsageError(argumentError(call, '--out', 'a folder without a run of trislot train', out).message)
@@ -76,106 +74,114 @@ export async function quickstartCommand(argv: readonly string[]): Promise<number
     return await interruptible(
       streamProgress(process.stderr),
       'stopping after this step; Ctrl-C again leaves at once',
-      async (progress, signal) => {
-        await applyRuntime(options)
-        const dataset = await digits()
-        const classNames = dataset.classNames ?? []
-        const classCount = classNames.length
-        const { train: images, heldOut } = holdOut(dataset, size.probeCount, seed)
-        const schedule = NoiseSchedule.create({ name: 'cosine', timestepCount: 1000 })
-        const unet = await UNet.create({ ...NETWORK_PRESETS.digits, imageChannels: 1, classCount }, { seed })
-        const training = {
-          seed,
-          loss: { choose: 'mean', compare: 'own', space: 'own' },
-          emaRates: [EMA_RATE],
-        } as const
-        const trainer = await Trainer.create(unet, schedule, training)
-        const average = await trainer.averaged()
-        await rm(join(out, 'stats.jsonl'), { force: true })
-        const { lines: stats, rows } = await JsonLines.open<StatsRow>(join(out, 'stats.jsonl'), 0)
-        const threads = (await runtimeInfo()).threads
-        progress.line(
-          `${images.length} digits of MNIST (CC BY-SA 3.0), ${unet.parameterCount} weights, heads ${unet.layout.heads.join(', ')}, ${threads} threads`,
-        )
+      (progress, signal) => quickstart(options, progress, signal),
+    )
+  } finally {
+    await unlock()
+  }
+}
 
-        const totalSteps = size.uniformSteps + size.slotSteps
-        const lr = learningRate({ kind: 'cosine', base: LEARNING_RATE, warmupSteps: 30, totalSteps })
-        const trainUntil = async (
-          stepCount: number,
-          sampler: TimestepSampler,
-          slotOf?: (step: number) => readonly number[],
-        ): Promise<void> => {
-          const source = batches(images, {
-            batchSize: BATCH_SIZE,
-            seed,
-            firstStep: trainer.step,
-            withLabels: true,
-          })
-          for await (const report of train({ trainer, sampler, batches: source, lr, stepCount, signal })) {
-            const row = statsRow(report, unet.layout.heads, slotOf ? { slot: slotOf(report.step) } : {})
-            rows.push(row)
-            await stats.write(row)
-            const speed = ((1000 * BATCH_SIZE) / report.stepMs).toPrecision(3)
-            progress.update(
-              report.step + 1,
-              totalSteps,
-              `loss ${report.loss.toPrecision(3)}  ${speed} images/s`,
-            )
-          }
-          signal.throwIfAborted()
-        }
+/** The five parts, into a folder that is this process's alone. */
+async function quickstart(
+  options: z.output<z.ZodObject<typeof SHAPE>>,
+  progress: Progress,
+  signal: AbortSignal,
+): Promise<number> {
+  const { out, seed, short } = options
+  const size = short ? SIZES.short : SIZES.full
+  const began = performance.now()
+  await applyRuntime(options)
+  const dataset = await digits()
+  const classNames = dataset.classNames ?? []
+  const classCount = classNames.length
+  const { train: images, heldOut } = holdOut(dataset, size.probeCount, seed)
+  const schedule = NoiseSchedule.create({ name: 'cosine', timestepCount: 1000 })
+  const unet = await UNet.create({ ...NETWORK_PRESETS.digits, imageChannels: 1, classCount }, { seed })
+  const training = {
+    seed,
+    loss: { choose: 'mean', compare: 'own', space: 'own' },
+    emaRates: [EMA_RATE],
+  } as const
+  const trainer = await Trainer.create(unet, schedule, training)
+  const average = await trainer.averaged()
+  await rm(join(out, 'stats.jsonl'), { force: true })
+  const { lines: stats, rows } = await JsonLines.open<StatsRow>(join(out, 'stats.jsonl'), 0)
+  const threads = (await runtimeInfo()).threads
+  progress.line(
+    `${images.length} digits of MNIST (CC BY-SA 3.0), ${unet.parameterCount} weights, heads ${unet.layout.heads.join(', ')}, ${threads} threads`,
+  )
 
-        progress.line(`1. ${size.uniformSteps} steps over all timesteps`)
-        await trainUntil(
-          size.uniformSteps,
-          stratifiedSampler({ timestepCount: schedule.timestepCount, seed }),
-        )
+  const totalSteps = size.uniformSteps + size.slotSteps
+  const lr = learningRate({ kind: 'cosine', base: LEARNING_RATE, warmupSteps: 30, totalSteps })
+  const trainUntil = async (
+    stepCount: number,
+    sampler: TimestepSampler,
+    slotOf?: (step: number) => readonly number[],
+  ): Promise<void> => {
+    const source = batches(images, {
+      batchSize: BATCH_SIZE,
+      seed,
+      firstStep: trainer.step,
+      withLabels: true,
+    })
+    for await (const report of train({ trainer, sampler, batches: source, lr, stepCount, signal })) {
+      const row = statsRow(report, unet.layout.heads, slotOf ? { slot: slotOf(report.step) } : {})
+      rows.push(row)
+      await stats.write(row)
+      const speed = ((1000 * BATCH_SIZE) / report.stepMs).toPrecision(3)
+      progress.update(report.step + 1, totalSteps, `loss ${report.loss.toPrecision(3)}  ${speed} images/s`)
+    }
+    signal.throwIfAborted()
+  }
 
-        progress.line('2. the loss at each timestep, on digits held out')
-        const probe = batches(heldOut, { batchSize: size.probeCount, seed, prefetch: 0, withLabels: true })
-        const { value: probeImages } = await probe.next()
-        const measured = await measureTimestepLoss(average, schedule, {
-          images: probeImages,
-          timestepStride: size.stride,
-          seed,
-          training,
-          signal,
-        })
-        const curve = lossCurve(measured, schedule.timestepCount)
-        const slots = partitionByLoss(curve, SLOT_COUNT)
-        await writeLossCurve(join(out, 'timestep-loss.json'), measured, schedule.timestepCount)
-        await writeFile(join(out, 'timestep-loss.svg'), measuredPlot(measured, schedule.timestepCount, slots))
-        progress.line(`3. ${SLOT_COUNT} slots of equal cumulative loss\n${slotTable(slots, curve)}`)
+  progress.line(`1. ${size.uniformSteps} steps over all timesteps`)
+  await trainUntil(size.uniformSteps, stratifiedSampler({ timestepCount: schedule.timestepCount, seed }))
 
-        progress.line(`4. ${size.slotSteps} steps, one slot after another`)
-        const plan = roundRobin(SLOT_COUNT)
-        await trainUntil(totalSteps, slotSampler({ slots, plan, seed }), plan.openAt)
-        await stats.close()
+  progress.line('2. the loss at each timestep, on digits held out')
+  const probe = batches(heldOut, { batchSize: size.probeCount, seed, prefetch: 0, withLabels: true })
+  const { value: probeImages } = await probe.next()
+  const measured = await measureTimestepLoss(average, schedule, {
+    images: probeImages,
+    timestepStride: size.stride,
+    seed,
+    training,
+    signal,
+  })
+  const curve = lossCurve(measured, schedule.timestepCount)
+  const slots = partitionByLoss(curve, SLOT_COUNT)
+  await writeLossCurve(join(out, 'timestep-loss.json'), measured, schedule.timestepCount)
+  await writeFile(join(out, 'timestep-loss.svg'), measuredPlot(measured, schedule.timestepCount, slots))
+  progress.line(`3. ${SLOT_COUNT} slots of equal cumulative loss\n${slotTable(slots, curve)}`)
 
-        progress.line(
-          `5. ${size.rows} of each digit in ${size.respacing} steps of DDIM, from the average of the weights`,
-        )
-        const drawn = await drawImages(average, {
-          schedule,
-          count: size.rows * classCount,
-          image: [1, 28, 28],
-          batchSize: 32,
-          seed,
-          respacing: size.respacing,
-          eta: 0,
-          combine: combineBySignal(schedule, unet.layout.heads),
-          classOf: (k) => k % classCount,
-          signal,
-        })
-        await writeGrid(join(out, 'grid.png'), drawn, { columns: classCount })
-        await writeRunPlots(out, rows, 'quickstart')
-        const checkpoint = await saveCheckpoint(trainer, out, {
-          imagesSeen: totalSteps * BATCH_SIZE,
-          extra: { images: { channels: 1, height: 28, width: 28, classNames } },
-          keep: 1,
-        })
-        progress.end()
-        console.log(`
+  progress.line(`4. ${size.slotSteps} steps, one slot after another`)
+  const plan = roundRobin(SLOT_COUNT)
+  await trainUntil(totalSteps, slotSampler({ slots, plan, seed }), plan.openAt)
+  await stats.close()
+
+  progress.line(
+    `5. ${size.rows} of each digit in ${size.respacing} steps of DDIM, from the average of the weights`,
+  )
+  const drawn = await drawImages(average, {
+    schedule,
+    count: size.rows * classCount,
+    image: [1, 28, 28],
+    batchSize: 32,
+    seed,
+    respacing: size.respacing,
+    eta: 0,
+    combine: combineBySignal(schedule, unet.layout.heads),
+    classOf: (k) => k % classCount,
+    signal,
+  })
+  await writeGrid(join(out, 'grid.png'), drawn, { columns: classCount })
+  await writeRunPlots(out, rows, 'quickstart')
+  const checkpoint = await saveCheckpoint(trainer, out, {
+    imagesSeen: totalSteps * BATCH_SIZE,
+    extra: { images: { channels: 1, height: 28, width: 28, classNames } },
+    keep: 1,
+  })
+  progress.end()
+  console.log(`
 Done in ${duration(performance.now() - began)} minutes.
   digits       ${join(out, 'grid.png')}
   loss         ${join(out, 'loss.svg')}, ${join(out, 'heads.svg')}
@@ -183,10 +189,5 @@ Done in ${duration(performance.now() - began)} minutes.
   checkpoint   ${checkpoint}
 
 More digits:   npx trislot sample --run ${out} --count 30 --seed 1`)
-        return 0
-      },
-    )
-  } finally {
-    await unlock()
-  }
+  return 0
 }
