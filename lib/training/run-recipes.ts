@@ -9,6 +9,8 @@ interface Plan {
   readonly batchSize: number
   /** A space or a weighting is given that errors of different heads have no unit in common for. */
   readonly needsOneUnit: boolean
+  /** A weighting over timesteps is given, beside which a law would count twice. */
+  readonly isWeighted: boolean
 }
 
 const GUIDED_DIFFUSION = {
@@ -30,8 +32,9 @@ const GUIDED_DIFFUSION = {
  *
  * `guided-diffusion`: optimizer, loss and sampler of its `scripts/image_train.py`. `paper`: three heads, the smallest error in its own unit per example, ten slots of equal
  * loss visited in turn (arXiv 2502.01990), everything else as in guided-diffusion, whose code base it uses; its slot edges, batch sizes and learning rates are
- * not published. `small-batch`: for 4 to 8 images a step, three heads that are all trained always, every half-life in images; v alone where a
- * space or a weighting is asked for, since three heads have no unit in common that suits all of them.
+ * not published. `small-batch`: for 4 to 8 images a step, three heads that are all trained always, half of the timesteps drawn by the law of the cosine schedule,
+ * every half-life in images; v alone where a space or a weighting is asked for, since three heads have no unit in common that suits all of them, and all timesteps
+ * alike where a weighting says which count.
  */
 const TABLE: Record<
   'small-batch' | 'paper' | 'guided-diffusion',
@@ -39,9 +42,9 @@ const TABLE: Record<
 > = {
   'small-batch': {
     batchSize: 8,
-    options: ({ steps, batchSize, needsOneUnit }) => ({
+    options: ({ steps, batchSize, needsOneUnit, isWeighted }) => ({
       heads: needsOneUnit ? ['v'] : [...HEADS],
-      sampler: 'golden',
+      ...(isWeighted ? { sampler: 'golden' } : { sampler: 'cosine', stream: 'golden', uniformShare: 0.5 }),
       choose: 'mean',
       space: 'own',
       lr: 1e-3,
@@ -72,6 +75,7 @@ export type RunRecipe = keyof typeof TABLE
 export const RUN_RECIPES = Object.keys(TABLE) as [RunRecipe, ...RunRecipe[]]
 
 const LOSS_KEYS = ['heads', 'choose', 'compare', 'space'] as const // which a strategy of several heads decides
+const LAW_KEYS = ['stream', 'uniformShare'] as const
 const SLOT_KEYS = ['slots', 'slotRule', 'slotPlan'] as const
 
 /** Options with those of the recipe filled in where they are not given; a network's preset does not override a recipe. */
@@ -84,13 +88,14 @@ export function withRecipe(options: RunOptions): RunOptions {
   const batchSize = Math.max(Number(options.batchSize ?? recipe.batchSize ?? 32), 1)
   const { space = 'own', weighting = 'uncertainty' } = given // which is learned in any unit
   const needsOneUnit = space !== 'own' || !isLearned(String(weighting))
-  const plan = { steps: options.steps, batchSize, needsOneUnit }
+  const plan = { steps: options.steps, batchSize, needsOneUnit, isWeighted: given.weighting !== undefined }
   const filled: Partial<RunOptions> = { ...own, ...recipe.options(plan) }
   if (given.emaRates !== undefined) delete filled.emaHalfLife
   if (given.emaHalfLife !== undefined) delete filled.emaRates
   if (given.beta2 !== undefined) delete filled.beta2HalfLife
   if (given.init !== undefined) delete filled.heads // a network that is trained on keeps what it predicts
   if (given.mix !== undefined) for (const key of LOSS_KEYS) delete filled[key]
+  if (given.sampler !== undefined) for (const key of LAW_KEYS) delete filled[key]
   if (given.sampler !== undefined && given.sampler !== 'slots')
     for (const key of SLOT_KEYS) delete filled[key]
   if (given.slotEdges !== undefined || given.lossCurve !== undefined) {

@@ -23,13 +23,15 @@ describe('Recipes of a run', () => {
     })
   })
 
-  it('small-batch is three heads, each with its own error, golden timesteps and half-lives in images', async () => {
+  it('small-batch is three heads, each with its own error, half of the timesteps by the cosine law, and half-lives in images', async () => {
     const config = await runConfig({ ...base, recipe: 'small-batch', batchSize: 4 })
     expect(config).to.deep.include({
       heads: ['xStart', 'v', 'eps'],
       choose: 'mean',
       space: 'own',
-      sampler: 'golden',
+      sampler: 'cosine',
+      stream: 'golden',
+      uniformShare: 0.5,
       clipNorm: 1,
       emaHalfLife: [1200],
     })
@@ -37,6 +39,7 @@ describe('Recipes of a run', () => {
     expect(config.beta2).to.equal(0.5 ** (4 / config.beta2HalfLife!))
     const learned = await runConfig({ ...base, recipe: 'small-batch', weighting: 'uncertainty' })
     expect(learned.heads).to.have.length(3)
+    expect(learned.sampler).to.equal('golden') // a law would count a second time
     for (const one of [{ space: 'F' }, { weighting: 'min-snr' }] as const) {
       const { heads, space } = await runConfig({ ...base, recipe: 'small-batch', ...one })
       expect([heads, space]).to.deep.equal([['v'], 'space' in one ? 'F' : 'own'])
@@ -58,6 +61,14 @@ describe('Recipes of a run', () => {
       space: 'own',
     })
     expect(config.emaHalfLife).to.equal(undefined)
+    expect([config.stream, config.uniformShare]).to.deep.equal([undefined, undefined])
+    const spread = await runConfig({
+      ...base,
+      recipe: 'small-batch',
+      stream: 'systematic',
+      uniformShare: 0.2,
+    })
+    expect(spread).to.deep.include({ sampler: 'cosine', stream: 'systematic', uniformShare: 0.2 })
     const images = await runConfig({ ...base, recipe: 'guided-diffusion', emaHalfLife: [2000] })
     expect(images.emaRates).to.deep.equal([rateOfHalfLife(2000, 32)])
     const unslotted = await runConfig({ ...base, recipe: 'paper', sampler: 'uniform' })
