@@ -56,6 +56,11 @@ export async function evaluateCommand(argv: readonly string[]): Promise<number> 
   for (const name of options.makeReference ? (['features', 'out'] as const) : (['samples'] as const)) {
     needs(name, options[name])
   }
+  const useless = options.makeReference ? 'samples' : 'keep'
+  if (options[useless] !== undefined) {
+    const when = `absent ${options.makeReference ? 'with' : 'without'} --make-reference`
+    throw new UsageError(`${call}: expected --${useless} to be ${when}, got ${options[useless]}`)
+  }
   return interruptible(streamProgress(process.stderr), 'stopping', async (_, signal) => {
     const onProgress = phases()
     await applyRuntime(options)

@@ -65,6 +65,14 @@ describe('trislot evaluate', () => {
       code: 2,
       err: 'trislot evaluate: expected --samples to be given without --make-reference, got none',
     })
+    expect(
+      await command('evaluate', '--samples', samples, '--reference', reference, '--keep', '5'),
+    ).to.include({ code: 2, err: 'trislot evaluate: expected --keep to be absent without --make-reference, got 5' })
+    const making = ['--make-reference', '--reference', reference, '--features', network, '--out', 'r.npz']
+    expect(await command('evaluate', ...making, '--samples', samples)).to.include({
+      code: 2,
+      err: `trislot evaluate: expected --samples to be absent with --make-reference, got ${samples}`,
+    })
     expect(await command('evaluate', '--make-reference', '--reference', reference)).to.include({
       code: 2,
       err: 'trislot evaluate: expected --features to be given with --make-reference, got none',
