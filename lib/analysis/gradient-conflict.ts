@@ -2,6 +2,7 @@ import { checkInteger, checkKnownOptions } from '../check.ts'
 import { checkSlots, type Slot } from '../curriculum/slot.ts'
 import { batches } from '../data/batches.ts'
 import type { ImageDataset } from '../data/dataset.ts'
+import type { HeadDecider } from '../mixing/policy.ts'
 import type { UNet } from '../model/unet.ts'
 import type { Space } from '../native.ts'
 import type { Head } from '../prediction/heads.ts'
@@ -28,6 +29,8 @@ export interface GradientConflictOptions {
   /** The head whose loss is taken in a common space, where another head's conversion may drown all; v where there is one, else the first. */
   readonly head?: Head
   readonly training?: TrainerOptions
+  /** What the training's strategy of several heads says at these timesteps; by default nothing. */
+  readonly decide?: HeadDecider | undefined
   /** Bound on the gradients held; 512 MiB by default. */
   readonly memoryBytes?: number
   readonly signal?: AbortSignal
@@ -77,7 +80,7 @@ export interface GradientConflict {
 }
 
 const KNOWN = [
-  'slots', 'images', 'withLabels', 'draws', 'batchSize', 'seed', 'spaces', 'head', 'training', 'memoryBytes', 'signal', 'onProgress',
+  'slots', 'images', 'withLabels', 'draws', 'batchSize', 'seed', 'spaces', 'head', 'training', 'decide', 'memoryBytes', 'signal', 'onProgress',
 ] as const // biome-ignore format: one list
 
 /**
@@ -92,7 +95,7 @@ export async function gradientConflict(
   const call = 'gradientConflict'
   checkKnownOptions(call, options, KNOWN)
   const { slots, images, draws = 8, batchSize = 8, seed = 0 } = options
-  const { training = {}, memoryBytes, signal, onProgress, withLabels = false } = options
+  const { training = {}, decide, memoryBytes, signal, onProgress, withLabels = false } = options
   checkSlots(call, slots, schedule.timestepCount)
   checkInteger(call, 'draws', draws, 4)
   checkInteger(call, 'batchSize', batchSize, 1)
@@ -118,7 +121,11 @@ export async function gradientConflict(
   const found: SlotGradients[] = []
   for (const space of spaces) {
     signal?.throwIfAborted()
-    const list = drawn.map((batch) => ({ ...batch, space, ...(space !== 'own' && { choose: head }) }))
+    const list = drawn.map((batch) =>
+      space === 'own'
+        ? { ...batch, ...(decide && { decision: decide(batch.t) }) }
+        : { ...batch, space, choose: head },
+    )
     const { products } = await lossGradientGram(unet, schedule, list, {
       ...gramOptions,
       training: space === 'own' ? training : withoutBound(training),

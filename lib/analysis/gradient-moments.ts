@@ -1,4 +1,5 @@
 import { imagesBetween } from '../data/image-range.ts'
+import type { HeadDecider } from '../mixing/policy.ts'
 import type { UNet } from '../model/unet.ts'
 import type { NoiseSchedule } from '../schedule/noise-schedule.ts'
 import type { ImageBatch } from '../tensor.ts'
@@ -24,6 +25,7 @@ export interface GradientMoments {
  *
  * @param options.count - of the images, the first so many
  * @param options.timestepCount - timesteps, evenly in log snr, both ends among them
+ * @param options.decide - what the training's strategy of several heads says at these timesteps; by default nothing
  */
 export async function gradientMoments(
   unet: UNet,
@@ -34,17 +36,19 @@ export async function gradientMoments(
     readonly timestepCount: number
     readonly seed: number
     readonly training?: TrainerOptions
+    readonly decide?: HeadDecider | undefined
     readonly signal?: AbortSignal
     readonly onProgress?: (done: number, total: number) => void
   },
 ): Promise<GradientMoments> {
-  const { images, count, timestepCount, seed, training = {}, signal, onProgress } = options
+  const { images, count, timestepCount, seed, training = {}, decide, signal, onProgress } = options
   const t = probeTimesteps(schedule.tables.snr, 1, timestepCount - 1)
   const squaredNorms = new Float64Array(t.length * count)
   for (const [row, timestep] of t.entries()) {
     for (let i = 0; i < count; i++) {
       signal?.throwIfAborted()
-      const batch = { images: imagesBetween(images, i, i + 1), t: Int32Array.of(timestep), seed, step: i }
+      const [image, at] = [imagesBetween(images, i, i + 1), Int32Array.of(timestep)]
+      const batch = { images: image, t: at, seed, step: i, ...(decide && { decision: decide(at) }) }
       const { products } = await lossGradientGram(unet, schedule, [batch], { training })
       squaredNorms[row * count + i] = products[0]!
       onProgress?.(row * count + i + 1, t.length * count)

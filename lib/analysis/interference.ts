@@ -2,6 +2,7 @@ import { checkInteger, checkKnownOptions, checkNumber } from '../check.ts'
 import { checkSlots, type Slot } from '../curriculum/slot.ts'
 import { batches } from '../data/batches.ts'
 import type { ImageDataset } from '../data/dataset.ts'
+import type { HeadDecider } from '../mixing/policy.ts'
 import type { Head } from '../prediction/heads.ts'
 import { keyedRandom } from '../random.ts'
 import { type MeanInterval, meanInterval } from '../statistics/paired.ts'
@@ -35,6 +36,8 @@ export interface InterferenceOptions {
   readonly timestepsPerSlot?: number
   /** Deviation of the pixels for F; 0.5 by default. */
   readonly sigmaData?: number
+  /** What the training's strategy of several heads says at these timesteps; by default nothing. It learns nothing from the copies. */
+  readonly decide?: HeadDecider | undefined
   readonly signal?: AbortSignal
   /** Called after each copy. */
   readonly onProgress?: (done: number, total: number) => void
@@ -72,7 +75,7 @@ export interface Interference {
 }
 
 const KNOWN = [
-  'slots', 'copy', 'train', 'heldOut', 'seeds', 'steps', 'lr', 'batchSize', 'timestepsPerSlot', 'sigmaData', 'signal',
+  'slots', 'copy', 'train', 'heldOut', 'seeds', 'steps', 'lr', 'batchSize', 'timestepsPerSlot', 'sigmaData', 'decide', 'signal',
   'onProgress',
 ] as const // biome-ignore format: one list
 
@@ -84,7 +87,7 @@ export async function interference(options: InterferenceOptions): Promise<Interf
   const call = 'interference'
   checkKnownOptions(call, options, KNOWN)
   const { slots, copy, train, heldOut, seeds = [1, 2, 3], steps = 60, lr, batchSize = 16 } = options
-  const { timestepsPerSlot = 4, sigmaData = 0.5, signal, onProgress } = options
+  const { timestepsPerSlot = 4, sigmaData = 0.5, decide, signal, onProgress } = options
   checkSlots(call, slots)
   checkInteger(call, 'seeds.length', seeds.length, 1)
   checkInteger(call, 'steps', steps, 1)
@@ -132,6 +135,7 @@ export async function interference(options: InterferenceOptions): Promise<Interf
           steps,
           lr,
           batchSize,
+          decide,
           signal,
           withLabels: !!heldOut.labels,
         })
@@ -188,10 +192,11 @@ async function trainOn(
     readonly lr: number
     readonly batchSize: number
     readonly withLabels: boolean
+    readonly decide: HeadDecider | undefined
     readonly signal: AbortSignal | undefined
   },
 ): Promise<void> {
-  const { train, seed, steps, lr, batchSize, withLabels, signal } = options
+  const { train, seed, steps, lr, batchSize, withLabels, decide, signal } = options
   const source = batches(train, { batchSize, seed, withLabels, prefetch: 1 })
   const random = keyedRandom(seed, 'timesteps')
   const shares = equalShares(trainer, batchSize)
@@ -204,7 +209,7 @@ async function trainOn(
         { length: batchSize },
         () => begin + Math.floor(stream.uniform() * (end - begin)),
       )
-      await trainer.trainStep({ images, t, lr, ...shares })
+      await trainer.trainStep({ images, t, lr, ...(decide?.(t) ?? shares) })
     }
   } finally {
     await source.return?.()

@@ -1,8 +1,10 @@
 import { argumentError, checkInteger, checkTimesteps } from '../check.ts'
+import type { HeadDecision } from '../mixing/policy.ts'
 import type { UNet } from '../model/unet.ts'
 import { type Choose, type NativeGramBatch, native, type Space } from '../native.ts'
 import type { NoiseSchedule } from '../schedule/noise-schedule.ts'
 import { checkImages, type ImageBatch } from '../tensor.ts'
+import { headInputs } from '../training/head-inputs.ts'
 import { conditionsOf, nativeTrainerConfig, type TrainerOptions, trainerConfig } from '../training/trainer.ts'
 
 /** A batch whose gradient is taken. */
@@ -15,6 +17,8 @@ export interface GradientBatch {
   /** Heads that enter its loss, and in which space, where that is not what training does. */
   readonly choose?: Choose
   readonly space?: Space
+  /** What a strategy says about its heads; nothing by default. */
+  readonly decision?: HeadDecision
   /** Key of its noise: the image k of batch (seed, step) has the same noise whatever else is in the batch. */
   readonly seed: number
   readonly step: number
@@ -57,7 +61,7 @@ export async function lossGradientGram(
   checkInteger(call, 'memoryBytes', memoryBytes, 1)
   const config = nativeTrainerConfig(call, unet, trainerConfig(training, unet.layout.learnsVariance))
   const list = batches.map((batch, i): NativeGramBatch => {
-    const { images, t, weight, choose, space, seed, step } = batch
+    const { images, t, weight, choose, space, decision, seed, step } = batch
     const [count] = images.shape
     checkImages(call, `batches[${i}].images`, images)
     checkTimesteps(call, t, schedule.timestepCount, count)
@@ -75,6 +79,7 @@ export async function lossGradientGram(
       t,
       weight: { data: weight ?? new Float32Array(count).fill(1), shape: [count] },
       ...conditionsOf(images),
+      ...(decision && headInputs(call, decision, loss, [count, unet.layout.heads.length])),
       key: { seed, purpose: 'probe', step, firstSample: 0 },
       loss,
     }

@@ -1,4 +1,5 @@
 import { checkInteger, checkKnownOptions, checkNumber } from '../check.ts'
+import type { HeadDecider } from '../mixing/policy.ts'
 import type { UNet } from '../model/unet.ts'
 import type { Head } from '../prediction/heads.ts'
 import { keyedRandom } from '../random.ts'
@@ -38,6 +39,8 @@ export interface ProbeOptions {
   readonly resamples?: number
   /** How the network is trained: what the training loss and its gradients are. */
   readonly training?: TrainerOptions
+  /** What the training's strategy of several heads says at these timesteps; by default nothing. */
+  readonly decide?: HeadDecider | undefined
   /** Images whose gradients are taken at each of `gradientTimesteps` timesteps; 0, which costs nothing, by default. */
   readonly gradientImages?: number
   /** 12 by default, evenly in log snr. */
@@ -95,7 +98,7 @@ export interface Probe {
 }
 
 const KNOWN = [
-  'images', 'timesteps', 'seed', 'batchSize', 'slotCount', 'sigmaData', 'resamples', 'training', 'gradientImages',
+  'images', 'timesteps', 'seed', 'batchSize', 'slotCount', 'sigmaData', 'resamples', 'training', 'decide', 'gradientImages',
   'gradientTimesteps', 'signal', 'onProgress',
 ] as const // biome-ignore format: one list
 
@@ -112,7 +115,15 @@ const KNOWN = [
 export async function probe(unet: UNet, schedule: NoiseSchedule, options: ProbeOptions): Promise<Probe> {
   const call = 'probe'
   checkKnownOptions(call, options, KNOWN)
-  const { images, seed = 0, slotCount = 10, sigmaData = 0.5, resamples = 200, training = {} } = options
+  const {
+    images,
+    seed = 0,
+    slotCount = 10,
+    sigmaData = 0.5,
+    resamples = 200,
+    training = {},
+    decide,
+  } = options
   const { gradientImages = 0, gradientTimesteps = 12, signal, onProgress, batchSize } = options
   checkInteger(call, 'slotCount', slotCount, 1, schedule.timestepCount)
   checkInteger(call, 'resamples', resamples, 0)
@@ -127,6 +138,7 @@ export async function probe(unet: UNet, schedule: NoiseSchedule, options: ProbeO
     timesteps: t,
     seed,
     training,
+    ...(decide && { decide }),
     keepsExamples: true,
     ...(batchSize !== undefined && { batchSize }),
     ...(signal && { signal }),
@@ -174,7 +186,7 @@ export async function probe(unet: UNet, schedule: NoiseSchedule, options: ProbeO
   const gradient =
     gradientImages > 0
       ? await gradientMoments(unet, schedule, {
-          ...{ images, count: gradientImages, timestepCount: gradientTimesteps, seed, training },
+          ...{ images, count: gradientImages, timestepCount: gradientTimesteps, seed, training, decide },
           ...(signal && { signal }),
           ...(onProgress && { onProgress }),
         })

@@ -138,7 +138,8 @@ export async function replacement(
   }
   for (const word of measures) checkOneOf(call, 'measures', word, WINDOW_MEASURES)
   const lastTimestep = schedule.timestepCount - 1
-  const starts = options.starts ?? [999, 600, 300].filter((t) => t <= lastTimestep && t >= steps - 1)
+  const tenths = [10, 6, 3].map((tenth) => Math.round((tenth * schedule.timestepCount) / 10))
+  const starts = options.starts ?? tenths.map((t) => Math.min(t, lastTimestep)).filter((t) => t >= steps - 1)
   for (const [i, start] of starts.entries())
     checkInteger(call, `starts[${i}]`, start, steps - 1, lastTimestep)
   const plans = starts.map((start) => {

@@ -1,10 +1,12 @@
 import { argumentError, checkInteger, checkTimesteps } from '../check.ts'
 import { imagesBetween } from '../data/image-range.ts'
+import type { HeadDecider } from '../mixing/policy.ts'
 import type { UNet } from '../model/unet.ts'
 import { native } from '../native.ts'
 import type { Head } from '../prediction/heads.ts'
 import type { NoiseSchedule } from '../schedule/noise-schedule.ts'
 import { checkImages, type ImageBatch } from '../tensor.ts'
+import { headInputs } from '../training/head-inputs.ts'
 import { conditionsOf, nativeTrainerConfig, type TrainerOptions, trainerConfig } from '../training/trainer.ts'
 
 /** Mean loss of every head at every measured timestep. */
@@ -34,6 +36,7 @@ export interface TimestepLoss {
  * @param options.timesteps - measure these instead, ascending
  * @param options.batchSize - images a forward pass, which decides memory and not the numbers; all by default
  * @param options.keepsExamples - give the errors of every image too, for resampling
+ * @param options.decide - what the training's strategy of several heads says at these timesteps, for `loss`; by default nothing
  * @param options.onTimestep - called after each one
  */
 export async function measureTimestepLoss(
@@ -47,12 +50,13 @@ export async function measureTimestepLoss(
     readonly keepsExamples?: boolean
     readonly seed?: number
     readonly training?: TrainerOptions
+    readonly decide?: HeadDecider
     readonly signal?: AbortSignal
     readonly onTimestep?: (done: number, total: number) => void
   },
 ): Promise<TimestepLoss> {
   const call = 'measureTimestepLoss'
-  const { images, timestepStride = 1, seed = 0, training = {}, signal, onTimestep } = options
+  const { images, timestepStride = 1, seed = 0, training = {}, decide, signal, onTimestep } = options
   checkImages(call, 'images', images)
   checkInteger(call, 'timestepStride', timestepStride, 1, schedule.timestepCount)
   checkInteger(call, 'seed', seed, 0)
@@ -81,10 +85,12 @@ export async function measureTimestepLoss(
     for (let begin = 0; begin < count; begin += batchSize) {
       signal?.throwIfAborted()
       const part = imagesBetween(images, begin, Math.min(begin + batchSize, count))
+      const timesteps = new Int32Array(part.shape[0]).fill(timestep)
       const batch = {
         images: { data: part.data, shape: part.shape },
-        t: new Int32Array(part.shape[0]).fill(timestep),
+        t: timesteps,
         ...conditionsOf(part),
+        ...(decide && headInputs(call, decide(timesteps), config.loss, [part.shape[0], width])),
       }
       const key = { seed, purpose: 'probe', step: 0, firstSample: begin } as const
       const losses = await native().lossEvaluate(unet.handle, schedule.handle, config, batch, key)

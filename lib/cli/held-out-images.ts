@@ -1,6 +1,8 @@
 import { batches } from '../data/batches.ts'
 import type { ImageDataset } from '../data/dataset.ts'
+import type { HeadDecider } from '../mixing/policy.ts'
 import type { ImageBatch } from '../tensor.ts'
+import { runMixing } from '../training/mixing-options.ts'
 import { openImages, splitImages } from '../training/run.ts'
 import type { RunConfig } from '../training/run-config.ts'
 import type { TrainerOptions } from '../training/trainer.ts'
@@ -43,6 +45,15 @@ export async function firstBatch(
 /** How a network is trained as far as its losses are concerned. */
 export function trainingOf({ state, variance, rescalesTimesteps }: SamplingNetwork): TrainerOptions {
   return { ...state?.trainer, variance, rescalesTimesteps }
+}
+
+/** What the strategy of several heads that trained a network says of them at its last step; nothing where none did. */
+export function decideOf({ state, unet, schedule }: SamplingNetwork): HeadDecider | undefined {
+  const config = (state?.extra as { run?: RunConfig } | null | undefined)?.run
+  if (!state?.mixing || config?.mix === undefined) return undefined
+  const policy = runMixing(config, unet.layout.heads, schedule)?.policy
+  policy?.restore?.(state.mixing.state)
+  return policy && ((t) => policy.decide(t, state.step))
 }
 
 /** What to say where the images were not kept out of training. */

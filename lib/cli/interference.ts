@@ -9,7 +9,7 @@ import { UNet, type UNetConfig } from '../model/unet.ts'
 import { decimal, flag, integer, numbers, oneOf, positive } from '../options.ts'
 import type { RunConfig } from '../training/run-config.ts'
 import { Trainer } from '../training/trainer.ts'
-import { firstBatch, measuredImages, trainingOf } from './held-out-images.ts'
+import { decideOf, firstBatch, measuredImages, trainingOf } from './held-out-images.ts'
 import { commandOf, INSTRUMENT_SHAPE, printInstrument } from './instrument-options.ts'
 import { interruptible } from './interrupt.ts'
 import { imagesFor, networkForSampling, type SamplingNetwork } from './network-for-sampling.ts'
@@ -73,13 +73,25 @@ export async function interferenceCommand(argv: readonly string[]): Promise<numb
       const { slots, source } = await instrumentSlots(call, options, given, network, heldOut.height)
       const lr = options.lr ?? (state?.extra as { run?: RunConfig } | null)?.run?.lr ?? 1e-4
       const shared = { signal, onProgress: (done: number, total: number) => progress.update(done, total) }
-      const training = trainingOf(network)
+      const [training, decide] = [trainingOf(network), decideOf(network)]
       let found: Interference | undefined
       if (options.training) {
         const { copy, release } = await copies(network, optimizer)
         try {
           found = await interference({
-            ...{ slots, copy, train, seeds, steps, lr, batchSize, timestepsPerSlot, sigmaData, ...shared },
+            ...{
+              slots,
+              copy,
+              train,
+              seeds,
+              steps,
+              lr,
+              batchSize,
+              timestepsPerSlot,
+              sigmaData,
+              decide,
+              ...shared,
+            },
             heldOut: await firstBatch(heldOut, count, seed, withLabels, progress.line),
           })
         } finally {
@@ -88,7 +100,7 @@ export async function interferenceCommand(argv: readonly string[]): Promise<numb
       }
       const gradients = options.gradients
         ? await gradientConflict(unet, schedule, {
-            ...{ slots, images: train, withLabels, draws, batchSize: drawSize, seed, training },
+            ...{ slots, images: train, withLabels, draws, batchSize: drawSize, seed, training, decide },
             memoryBytes: memoryMb * 2 ** 20,
             ...shared,
           })

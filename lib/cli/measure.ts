@@ -10,7 +10,7 @@ import { makeFolder } from '../folder.ts'
 import { writeHeadStatistics } from '../mixing/head-statistics-file.ts'
 import { device, integer, oneOf, text } from '../options.ts'
 import { HEADS } from '../prediction/heads.ts'
-import { firstBatch, measuredImages, NOT_HELD_OUT, trainingOf } from './held-out-images.ts'
+import { decideOf, firstBatch, measuredImages, NOT_HELD_OUT, trainingOf } from './held-out-images.ts'
 import { interruptible } from './interrupt.ts'
 import { MODEL_SHAPE } from './model-options.ts'
 import { IMAGES_SHAPE, imagesFor, networkForSampling, SOURCE_SHAPE } from './network-for-sampling.ts'
@@ -72,7 +72,11 @@ export async function measureCommand(argv: readonly string[]): Promise<number> {
       signal,
       onTimestep: (done: number, total: number) => progress.update(done, total),
     }
-    const measured = await measureTimestepLoss(unet, schedule, { ...shared, timestepStride })
+    const decide = decideOf(network)
+    const measured = await measureTimestepLoss(unet, schedule, {
+      ...{ ...shared, timestepStride },
+      ...(decide && { decide }),
+    })
     const { headStatistics } = options
     if (headStatistics !== undefined) {
       await writeHeadStatistics(

@@ -4,7 +4,7 @@ import type { z } from 'zod'
 import { argumentError } from '../check.ts'
 import { bytesOf, type NpyArray } from '../data/npy.ts'
 import type { Device } from '../device.ts'
-import type { HeadStatistics } from '../mixing/head-statistics.ts'
+import { type HeadStatistics, LEAST_COUNT } from '../mixing/head-statistics.ts'
 import type { MeasuredNetwork } from '../mixing/head-statistics-file.ts'
 import { RECIPES, type Recipe } from '../model/recipes.ts'
 import type { UNet } from '../model/unet.ts'
@@ -170,13 +170,20 @@ export async function combineFor(
   { unet, schedule, statistics, path, identity }: SamplingNetwork,
   line: (text: string) => void,
 ): Promise<Combine> {
-  const onMeasured = async (file: string, measured: MeasuredNetwork) => {
-    if (measured.identity === (await identity())) return
+  const onRead = async (file: string, read: HeadStatistics, measured?: MeasuredNetwork) => {
+    const bins = Array.from({ length: read.binCount }, (_, bin) => bin)
+    const { length } = bins.filter((bin) => read.bestHead(bin) === undefined)
+    if (length > 0) {
+      line(
+        `warning: ${file} saw fewer than ${LEAST_COUNT} images at ${length} of ${bins.length} noise levels, where --combine is signal; measure with a larger --count`,
+      )
+    }
+    if (measured === undefined || measured.identity === (await identity())) return
     line(
       `warning: ${file} was measured on other weights (${measured.path}); its choice of heads may not suit those of ${path}`,
     )
   }
-  return asUsage(() => openCombine(words, schedule, unet.layout.heads, { statistics, path, onMeasured }))
+  return asUsage(() => openCombine(words, schedule, unet.layout.heads, { statistics, path, onRead }))
 }
 
 /** The sha256 of a description, and of arrays by their bytes. */

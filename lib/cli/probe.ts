@@ -3,7 +3,7 @@ import { probe } from '../analysis/probe.ts'
 import { probeInstrument } from '../analysis/probe-instrument.ts'
 import { probeTimesteps } from '../analysis/timestep-curve.ts'
 import { decimal, integer } from '../options.ts'
-import { firstBatch, measuredImages, trainingOf } from './held-out-images.ts'
+import { decideOf, firstBatch, measuredImages, trainingOf } from './held-out-images.ts'
 import { commandOf, INSTRUMENT_SHAPE, printInstrument } from './instrument-options.ts'
 import { interruptible } from './interrupt.ts'
 import { imagesFor, networkForSampling } from './network-for-sampling.ts'
@@ -64,6 +64,7 @@ export async function probeCommand(argv: readonly string[]): Promise<number> {
       gradientImages: Math.min(options.gradientImages, images.shape[0]),
       gradientTimesteps: options.gradientTimesteps,
       training: trainingOf(network),
+      decide: decideOf(network),
       signal,
       onProgress: (done, total) => progress.update(done, total),
     })

@@ -21,7 +21,8 @@ export interface HeadStatisticsOptions {
 }
 
 /** Images that a bin needs before a best head is named. */
-const LEAST_COUNT = 20
+/** @internal Images that a noise level must have seen before its best head or mixture is told. */
+export const LEAST_COUNT = 20
 
 const FIELDS = [
   'count', 'weight', 'weightSquares', 'products', 'differenceSquares', 'wins', 'minimum', 'brightness', 'best', 'flips',

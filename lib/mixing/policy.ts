@@ -25,6 +25,9 @@ export interface HeadDecision {
   readonly mixture?: MixtureLoss
 }
 
+/** What a policy says about the heads of a batch with these timesteps at one step of its training. */
+export type HeadDecider = (t: Int32Array) => HeadDecision
+
 /**
  * Decides, step by step, how much each head is trained.
  *

@@ -41,6 +41,8 @@ interface Strategy {
   readonly spaces?: readonly Space[]
   /** Heads that it needs. */
   readonly heads?: readonly Head[]
+  /** It divides the errors by their size at each noise level. */
+  readonly evensOut?: true
   readonly policy?: (context: MixContext, args: Readonly<Record<string, number>>) => HeadPolicy
 }
 
@@ -94,12 +96,14 @@ const STRATEGIES = {
     about: 'all heads, each divided by its learned error at each noise level',
     ...{ choose: 'mean', compare: 'own', space: 'own', spaces: ['own'] },
     arguments: { lr: argument(0.01), features: argument(16, 1, 256) },
+    evensOut: true,
     policy: uncertaintyPolicy,
   },
   normalised: {
     about: 'all heads, each divided by the moving average of its error at each noise level',
     ...{ choose: 'mean', compare: 'own', space: 'own', spaces: ['own'] },
     arguments: { halfLife: argument(200, 20) },
+    evensOut: true,
     policy: normalisedPolicy,
   },
   merge: {
@@ -162,6 +166,12 @@ export function parseMix(text: string, call = 'parseMix'): Mix {
     spaces: spaces ?? ['own', ...COMMON],
     policy: (context) => ({ decide: () => ({}), ...policy?.(context, args), name }),
   }
+}
+
+/** @internal Whether the words of a strategy divide the errors of the heads by their size at each noise level. */
+export function evensOut(mix: string | undefined): boolean {
+  const name = mix?.split(':')[0] ?? ''
+  return Object.hasOwn(STRATEGIES, name) && (STRATEGIES[name as MixName] as Strategy).evensOut === true
 }
 
 function argumentsOf(

@@ -64,8 +64,12 @@ export interface CombineSources {
   readonly statistics?: HeadStatistics | undefined
   /** What was searched for them, for messages. */
   readonly path?: string
-  /** Told of the file and the network that it was measured on, where a file is read that says so. */
-  readonly onMeasured?: (file: string, network: MeasuredNetwork) => void | Promise<void>
+  /** Told of a file that is read, its statistics, and the network that they were measured on where it says so. */
+  readonly onRead?: (
+    file: string,
+    statistics: HeadStatistics,
+    network?: MeasuredNetwork,
+  ) => void | Promise<void>
 }
 
 /**
@@ -123,7 +127,7 @@ export async function openCombine(
   const [, word, file] = /^(table|blue)=(.+)$/.exec(text) ?? []
   if (word === undefined || file === undefined) return parseCombine(text, schedule, heads, sources)
   const { statistics, network } = await readMeasuredHeads(file)
-  if (network) await sources.onMeasured?.(file, network)
+  await sources.onRead?.(file, statistics, network)
   return parseCombine(word, schedule, heads, { statistics, path: file })
 }
 

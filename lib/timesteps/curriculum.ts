@@ -55,6 +55,7 @@ export function curriculumSampler(options: CurriculumOptions): CurriculumSampler
   checkNumber(call, 'tolerance', tolerance, 0, 1)
   checkNumber(call, 'decay', decay, 0, 1 - 1e-9)
   checkOneOf(call, 'stream', stream, STREAMS)
+  const settled = Math.min(Math.ceil(1 / (1 - decay)), patience) // before that one lucky batch decides the average
   const clusters = partitionEvenly(timestepCount, clusterCount)
   const positions = positionStream(stream, seed)
   let openCount = 1
@@ -80,7 +81,7 @@ export function curriculumSampler(options: CurriculumOptions): CurriculumSampler
       if (openCount === clusterCount || !Number.isFinite(mean)) return
       seen++
       smoothed += Math.max(1 - decay, 1 / seen) * (mean - smoothed)
-      const isProgress = seen === 1 || smoothed < best * (1 - tolerance)
+      const isProgress = seen <= settled || smoothed < best * (1 - tolerance)
       if (isProgress) best = smoothed
       waited = isProgress ? 0 : waited + 1
       if (waited < patience) return

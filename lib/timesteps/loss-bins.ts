@@ -11,8 +11,6 @@ export interface LossBins {
   /** Moving average of the loss and of its square, shape [bins]. */
   readonly mean: Float64Array
   readonly meanSquare: Float64Array
-  /** The smallest that `mean` has been since it settled, shape [bins]. */
-  readonly best: Float64Array
   /** Learns losses; those that are not finite are left out. */
   observe(losses: Pick<StepLosses, 't' | 'loss'>): void
   state(): JsonValue
@@ -30,14 +28,12 @@ export function lossBins(call: string, binOf: Int32Array, decay: number): LossBi
   const numbers = new Map(used.map((bin, k) => [bin, k]))
   const closed = binOf.map((bin) => numbers.get(bin) as number)
   const binCount = used.length
-  const settled = Math.ceil(1 / (1 - decay))
   const fields = {
     counts: new Float64Array(binCount),
     mean: new Float64Array(binCount),
     meanSquare: new Float64Array(binCount),
-    best: new Float64Array(binCount),
   }
-  const { counts, mean, meanSquare, best } = fields
+  const { counts, mean, meanSquare } = fields
   return {
     binCount,
     binOf: closed,
@@ -51,10 +47,9 @@ export function lossBins(call: string, binOf: Int32Array, decay: number): LossBi
         const rate = Math.max(1 - decay, 1 / counts[k]!)
         mean[k]! += rate * (value - mean[k]!)
         meanSquare[k]! += rate * (value * value - meanSquare[k]!)
-        best[k] = counts[k]! <= settled ? mean[k]! : Math.min(best[k]!, mean[k]!)
       }
     },
-    state: () => ({ counts: [...counts], mean: [...mean], meanSquare: [...meanSquare], best: [...best] }),
+    state: () => ({ counts: [...counts], mean: [...mean], meanSquare: [...meanSquare] }),
     restore(state) {
       for (const [key, values] of Object.entries(fields))
         values.set(numbersOf(`${call}.restore`, state, key, binCount))

@@ -13,11 +13,13 @@ export type SlotRefreshRule = (typeof SLOT_REFRESH_RULES)[number]
 /** Options of `refreshedSlotSampler`; `slots` are those of the beginning. */
 export interface RefreshedSlotOptions extends SlotSamplerOptions {
   /**
-   * `loss`: the loss, as in the paper. `excess`: the loss above the smallest that it has been, which leaves out what cannot be learned.
+   * `loss`: the loss, as in the paper. `excess`: the loss above `floor`, which leaves out what cannot be learned, as far as `floor` knows it.
    * `loss-moment`: the square of the loss. `gradient-moment`: the second moment of the gradient, which a step does not report: whoever trains
    * measures it when the sampler says `isDue` (`run` does).
    */
   readonly rule: SlotRefreshRule
+  /** [T] loss that cannot be learned away, for the rule `excess`, which needs it. */
+  readonly floor?: Float64Array
   /** Steps between two cuts. */
   readonly every: number
   /** Bins of timesteps in which losses are averaged; 64 by default. */
@@ -46,9 +48,9 @@ export interface RefreshedSlotSampler extends TimestepSampler {
  */
 export function refreshedSlotSampler(options: RefreshedSlotOptions): RefreshedSlotSampler {
   const call = 'refreshedSlotSampler'
-  const own = ['rule', 'every', 'binCount', 'decay']
+  const own = ['rule', 'floor', 'every', 'binCount', 'decay']
   checkKnownOptions(call, options, ['slots', 'plan', 'seed', 'importanceWeights', 'stream', ...own])
-  const { rule, every, binCount = 64, decay = 0.99, ...rest } = options
+  const { rule, floor, every, binCount = 64, decay = 0.99, ...rest } = options
   slotSampler(rest) // checks what both share
   checkOneOf(call, 'rule', rule, SLOT_REFRESH_RULES)
   checkInteger(call, 'every', every, 1)
@@ -58,7 +60,16 @@ export function refreshedSlotSampler(options: RefreshedSlotOptions): RefreshedSl
   const timestepCount = rest.slots.at(-1)!.end
   const covers = rest.slots.every(({ begin }, k) => begin === (k === 0 ? 0 : rest.slots[k - 1]!.end))
   if (!covers) throw argumentError(call, 'slots', `slots that cover [0, ${timestepCount})`, rest.slots)
+  const needsFloor = rule === 'excess'
+  if (needsFloor !== (floor !== undefined) || (floor && floor.length !== timestepCount)) {
+    const what = needsFloor ? `one loss for each of ${timestepCount} timesteps` : `absent with rule ${rule}`
+    throw argumentError(call, 'floor', what, floor && `${floor.length} losses`)
+  }
   const bins = lossBins(call, quadraticBins(timestepCount, binCount), decay)
+  const floorOf = new Float64Array(bins.binCount) // mean over the timesteps of each bin
+  const sizes = new Float64Array(bins.binCount)
+  for (const k of bins.binOf) sizes[k]!++
+  for (const [t, value] of (floor ?? []).entries()) floorOf[bins.binOf[t]!]! += value / sizes[bins.binOf[t]!]!
   const draws = slotDraw(seed, stream)
   const factorsOf = (of: readonly Slot[]): readonly number[] =>
     importanceWeights ? slotWeights(call, of, plan) : of.map(() => 1)
@@ -68,10 +79,10 @@ export function refreshedSlotSampler(options: RefreshedSlotOptions): RefreshedSl
   let isDue = false
 
   const curve = (): Float64Array => {
-    const { mean, meanSquare, best, binOf } = bins
-    if (rule === 'loss') return Float64Array.from(binOf, (k) => mean[k]!)
-    if (rule === 'excess') return Float64Array.from(binOf, (k) => mean[k]! - best[k]!)
-    return Float64Array.from(binOf, (k) => meanSquare[k]!)
+    const { mean, meanSquare, binOf } = bins
+    if (rule === 'loss-moment') return Float64Array.from(binOf, (k) => meanSquare[k]!)
+    if (!floor) return Float64Array.from(binOf, (k) => mean[k]!)
+    return Float64Array.from(binOf, (k) => Math.max(0, mean[k]! - floorOf[k]!))
   }
   const cut = (to: readonly Slot[]): void => {
     slots = to

@@ -1,4 +1,5 @@
 import { argumentError } from '../check.ts'
+import { evensOut } from '../mixing/strategies.ts'
 import { HEADS } from '../prediction/heads.ts'
 import { isLearned } from '../timesteps/uncertainty.ts'
 import { isDensity } from '../timesteps/weighting.ts'
@@ -29,11 +30,6 @@ const HAS_NO_LAW = ['uniform', 'stratified', 'systematic', 'golden', 'curriculum
 /** Whether timesteps are drawn in proportion to their losses, or nearly. */
 function drawsByLoss({ sampler, slotsByLoss }: DoubleCountConfig): boolean {
   return HAS_WEIGHTS.includes(sampler) || (sampler === 'slots' && slotsByLoss === true)
-}
-
-/** Whether a strategy of several heads divides their errors by their size at each noise level. */
-function evensOut({ mix }: DoubleCountConfig): boolean {
-  return ['uncertainty', 'normalised'].includes(mix?.split(':')[0] ?? '')
 }
 
 /** Combinations in which the same thing is counted twice (docs/timesteps.md has them in words). */
@@ -77,13 +73,13 @@ export const DOUBLE_COUNTS: readonly Rule[] = [
   },
   {
     name: 'a strategy that evens noise levels out, and draws by the size of the loss',
-    applies: (config) => evensOut(config) && drawsByLoss(config),
+    applies: (config) => evensOut(config.mix) && drawsByLoss(config),
     why: 'it makes all losses alike, so that there is nothing left to draw by',
   },
   {
     name: 'a strategy that evens noise levels out, and a weighting that does',
     applies: (config) =>
-      evensOut(config) &&
+      evensOut(config.mix) &&
       config.weighting !== undefined &&
       (isLearned(config.weighting) || FLATTENS.includes(config.weighting)),
     why: 'both make up for the different sizes of the losses',
@@ -95,12 +91,17 @@ export const DOUBLE_COUNTS: readonly Rule[] = [
     why: 'timesteps count in proportion to their loss, the objective of the paper; importanceWeights makes them count the same',
   },
   {
+    name: 'a law that is part of the objective, and a strategy that evens noise levels out',
+    applies: (config) => evensOut(config.mix) && isLaw(config.sampler) && !config.importanceWeights,
+    why: 'it makes all losses alike, so that the law alone says which noise levels count',
+  },
+  {
     name: 'one space for the mean over several heads',
     applies: ({ heads = HEADS, choose = 'mean', space = 'own', mix, weighting }) =>
       heads.length > 1 &&
       choose === 'mean' &&
       space !== 'own' &&
-      mix === undefined &&
+      (mix === undefined || mix === 'all-own') &&
       weighting === undefined,
     why: 'errors of xStart at little noise, or of eps at much, grow without bound in it and crowd out the rest; give heads v, or mix all, which bounds them',
   },

@@ -17,7 +17,7 @@ export interface GradientRow {
     readonly t: readonly [begin: number, end: number]
     /** Mean log snr of these timesteps. */
     readonly logSnr: number
-    /** Of the squared norm of the heads' gradients, each of the loss that the run gives it; null where noise hides one. */
+    /** Of the squared norm of the gradients of the heads' losses, and of the `mixture`'s where one is trained, as the run trains them; null where noise hides one. */
     readonly share: ByName | null
   }[]
 }
@@ -35,8 +35,8 @@ export function measuresGradients({ unet }: Trainer): boolean {
 }
 
 /**
- * The share of each head in the trunk's gradient, with the factors that the policy gives the heads at this step (choices by error are left
- * out: each head has its whole loss). The same images, timesteps and noise at every step; 120 backward passes of one image for three heads.
+ * The share of each head in the trunk's gradient as the run trains it at this step: heads that the loss does not choose have none. The same
+ * images, timesteps and noise at every step; 120 backward passes of one image for three heads.
  */
 export async function gradientRow(
   trainer: Trainer,
@@ -66,28 +66,22 @@ export async function gradientRow(
         const t = Int32Array.from({ length: DRAW_SIZE }, () => stream.integer(begin, end))
         draws.push({ images: (await source.next()).value, t, seed, step: key })
       }
-      const { share } = await headShares(unet, schedule, draws, {
-        space: config.loss.space,
+      const { share, mixtureShare } = await headShares(unet, schedule, draws, {
         training: config,
-        weight: ({ t }, head) => factors(policy, t, step, head, heads.length),
+        decide: (t) => policy.decide(t, step),
       })
-      const known = share.every((value) => value !== null)
+      const parts = [
+        ...heads.map((head, h) => [head, share[h]] as const),
+        ...(mixtureShare === undefined ? [] : [['mixture', mixtureShare] as const]),
+      ]
+      const isKnown = parts.every(([, value]) => value !== null)
       levels.push({
         ...{ t: [begin, end], logSnr },
-        share: known ? Object.fromEntries(heads.map((head, h) => [head, share[h] as number])) : null,
+        share: isKnown ? (Object.fromEntries(parts) as ByName) : null,
       })
     }
   } finally {
     await source.return?.()
   }
   return { step, levels }
-}
-
-/** [N] how much a policy lets the errors of a head count. */
-function factors(policy: HeadPolicy, t: Int32Array, step: number, head: number, size: number): Float32Array {
-  const { share, headWeight } = policy.decide(t, step)
-  return Float32Array.from(
-    t,
-    (_, i) => (share?.[i * size + head] ?? 1) * (headWeight?.[i * size + head] ?? 1),
-  )
 }

@@ -318,7 +318,8 @@ export async function runConfig(asked: RunOptions, call = 'run'): Promise<RunCon
   if (config.sampler === 'constant-rate')
     config.samplerNumbers ??= [await imageHeight(given), config.sigmaData ** 2]
   const settled = settleTimesteps(call, config, trainedTimestepCount(config))
-  if (settled.samplerNumbers ?? settled.weightingNumbers) timestepSampler(settled) // which checks them
+  const isChecked = settled.samplerNumbers ?? settled.weightingNumbers ?? settled.slotRefreshRule
+  if (isChecked) timestepSampler(settled) // which checks them
   const complete = { ...settled, run: run ?? join('runs', runName(given)) }
   // Colours and classes are known when the images are read; whatever they are, the network's widths must fit.
   unetConfig(networkOptions(complete, config.channels ?? 3, config.classes === 'none' ? 0 : 2), call)
@@ -395,6 +396,7 @@ async function imageHeight(given: Given): Promise<number> {
 async function slotsOf(given: Given, call: string): Promise<Slot[] | undefined> {
   const { sampler, slots, slotEdges, slotPlan, slotRule, slotRefresh, slotRefreshRule, lossCurve } = given
   const timestepCount = trainedTimestepCount(given)
+  const slotCount = slots ?? Math.min(10, timestepCount)
   if (sampler !== 'slots') {
     const stray = Object.entries({
       slots,
@@ -429,10 +431,10 @@ async function slotsOf(given: Given, call: string): Promise<Slot[] | undefined> 
     const alphaBar = runAlphaBar(given)
     const withinReach = clippedSnr(call, alphaBar).map((snr) => snr / (1 + snr)) // with noise and signal everywhere
     const size = await imageHeight(given)
-    return partitionByLoss(gaussianEpsLoss({ size, alphaBar: withinReach }), slots ?? 10)
+    return partitionByLoss(gaussianEpsLoss({ size, alphaBar: withinReach }), slotCount)
   }
-  if (lossCurve) return partitionByLoss(await readLossCurve(lossCurve, timestepCount), slots ?? 10)
-  return partitionEvenly(timestepCount, slots ?? 10)
+  if (lossCurve) return partitionByLoss(await readLossCurve(lossCurve, timestepCount), slotCount)
+  return partitionEvenly(timestepCount, slotCount)
 }
 
 /** @internal `digits-1a2b3c4d`: the same options give the same folder, so that the same command continues its run. */

@@ -1,4 +1,5 @@
 import { argumentError } from '../check.ts'
+import { evensOut } from '../mixing/strategies.ts'
 import { HEADS } from '../prediction/heads.ts'
 import { isLearned } from '../timesteps/uncertainty.ts'
 import type { RunOptions } from './run-config.ts'
@@ -9,7 +10,7 @@ interface Plan {
   readonly batchSize: number
   /** A space or a weighting is given that errors of different heads have no unit in common for. */
   readonly needsOneUnit: boolean
-  /** A weighting over timesteps is given, beside which a law would count twice. */
+  /** A weighting over timesteps, or a strategy that weighs them, is given, beside which a law would count twice. */
   readonly isWeighted: boolean
 }
 
@@ -88,7 +89,8 @@ export function withRecipe(options: RunOptions): RunOptions {
   const batchSize = Math.max(Number(options.batchSize ?? recipe.batchSize ?? 32), 1)
   const { space = 'own', weighting = 'uncertainty' } = given // which is learned in any unit
   const needsOneUnit = space !== 'own' || !isLearned(String(weighting))
-  const plan = { steps: options.steps, batchSize, needsOneUnit, isWeighted: given.weighting !== undefined }
+  const isWeighted = given.weighting !== undefined || evensOut(options.mix)
+  const plan = { steps: options.steps, batchSize, needsOneUnit, isWeighted }
   const filled: Partial<RunOptions> = { ...own, ...recipe.options(plan) }
   if (given.emaRates !== undefined) delete filled.emaHalfLife
   if (given.emaHalfLife !== undefined) delete filled.emaRates

@@ -194,7 +194,7 @@ async function trainInto(
   const sources = { statistics: mixing?.statistics, path: 'a run of one head' }
   const combine = await openCombine(config.combine, schedule, heads, sources)
   checkOpened(combine, heads, unet.layout.gate ?? false, schedule.tables.alphaBar.at(-1) === 0)
-  const { sampler, plan, slots, refreshed } = timestepSampler(config)
+  const { sampler, plan, slots, refreshed } = timestepSampler(config, height)
   const lr = learningRate({
     kind: config.lrSchedule,
     base: config.lr,
@@ -330,7 +330,11 @@ async function trainInto(
       const done = report.step + 1
       bins.add(report)
       if (refreshed?.isDue)
-        refreshed.recut(await gradientCurve(trainer, dataset, { seed, withLabels: isConditional }))
+        refreshed.recut(
+          await gradientCurve(trainer, dataset, {
+            ...{ seed, withLabels: isConditional, policy: mixing?.policy },
+          }),
+        )
       const speed = (1000 * batchSize) / (report.waitMs + report.stepMs)
       imagesPerSecond = imagesPerSecond === 0 ? speed : 0.9 * imagesPerSecond + 0.1 * speed
       if (done === 1 || done % config.logEvery === 0) {

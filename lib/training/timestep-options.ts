@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { gaussianSpectrum } from '../analysis/gaussian-model.ts'
+import { gaussianEpsLoss, gaussianSpectrum } from '../analysis/gaussian-model.ts'
 import { argumentError } from '../check.ts'
 import { parsePlan, type SlotPlan } from '../curriculum/plan.ts'
 import type { Slot } from '../curriculum/slot.ts'
@@ -9,7 +9,7 @@ import { NoiseSchedule } from '../schedule/noise-schedule.ts'
 import { spaceTimesteps } from '../schedule/spacing.ts'
 import { adaptiveDensitySampler } from '../timesteps/adaptive-density.ts'
 import { curriculumSampler } from '../timesteps/curriculum.ts'
-import type { TimestepLaw } from '../timesteps/law.ts'
+import { clippedSnr, type TimestepLaw } from '../timesteps/law.ts'
 import { lawSampler, withUniformShare } from '../timesteps/law-sampler.ts'
 import { betaLaw } from '../timesteps/laws/beta.ts'
 import { cltsLaw } from '../timesteps/laws/clts.ts'
@@ -42,8 +42,10 @@ import {
   COMMON_SPACES,
   type CommonSpace,
   isDensity,
+  spaceFactor,
   WEIGHTING_NAMES,
   WEIGHTINGS,
+  type WeightingName,
   weightingFactors,
 } from '../timesteps/weighting.ts'
 import { RUN_RECIPES } from './run-recipes.ts'
@@ -104,17 +106,18 @@ type LawName = keyof typeof LAWS
 const LAW_NAMES = Object.keys(LAWS) as LawName[]
 
 /** Numbers of the samplers that learn. */
-const LEARNED = {
-  'loss-second-moment': { history: 10 },
-  'adaptive-density': { bins: 50, decay: 0.99 },
-  'time-warping': { bins: 50, decay: 0.99 },
-  curriculum: { clusters: 20, patience: 200 },
-} as const
+const LEARNED: Record<string, (timestepCount: number) => Record<string, number>> = {
+  'loss-second-moment': () => ({ history: 10 }),
+  'adaptive-density': () => ({ bins: 50, decay: 0.99 }),
+  'time-warping': () => ({ bins: 50, decay: 0.99 }),
+  curriculum: (count) => ({ clusters: Math.min(20, count), patience: 200 }),
+}
 const NUMBERED = [...LAW_NAMES, ...Object.keys(LEARNED)]
 
 /** Names and defaults of the numbers of a sampler, in their order; undefined for samplers without. */
 function numbersOf(sampler: string, timestepCount: number): Record<string, number> | undefined {
-  return isLaw(sampler) ? LAWS[sampler].numbers(timestepCount) : LEARNED[sampler as keyof typeof LEARNED]
+  if (isLaw(sampler)) return LAWS[sampler].numbers(timestepCount)
+  return Object.hasOwn(LEARNED, sampler) ? LEARNED[sampler]!(timestepCount) : undefined
 }
 
 /** Who draws the timesteps of a run. */
@@ -177,7 +180,7 @@ export const TIMESTEP_SHAPE = {
   ),
   slotRefreshRule: about(
     'timesteps',
-    'what slots that are cut anew get equal parts of: the loss (default), what it is above its best, its square, or the second moment of the gradient, which is measured then',
+    'what slots that are cut anew get equal parts of: the loss (default), what it is above that of Gaussian images, its square, or the second moment of the gradient, which is measured then',
     oneOf(SLOT_REFRESH_RULES).optional(),
   ),
   weighting: about(
@@ -429,33 +432,99 @@ interface PlannedSampler {
   readonly refreshed?: Pick<RefreshedSlotSampler, 'isDue' | 'recut'>
 }
 
-/** The sampler that a run's options ask for, weighting included, and its plan where it has slots. */
-export function timestepSampler(config: TimestepConfig): PlannedSampler {
+/**
+ * The sampler that a run's options ask for, weighting included, and its plan where it has slots.
+ *
+ * @param height - of the images, for slots that are cut by their excess over the Gaussian model
+ */
+export function timestepSampler(config: TimestepConfig, height = 32): PlannedSampler {
   const isTimeOnly =
-    config.weighting === undefined && !isLaw(config.sampler) && !learnsDensity(config.sampler) // and needs no schedule
+    config.weighting === undefined &&
+    !isLaw(config.sampler) &&
+    !learnsDensity(config.sampler) &&
+    config.slotRefreshRule !== 'excess' // and needs no schedule
   const alphaBar = isTimeOnly ? new Float64Array(trainedTimestepCount(config)) : runAlphaBar(config)
-  const { law, ...drawn } = samplerAlone(config, alphaBar)
-  const { weighting, weightingNumbers = [], sigmaData = 0.5, importanceWeights = false } = config
+  const { law, ...drawn } = samplerAlone(config, alphaBar, height)
+  const { weighting, weightingNumbers = [] } = config
   if (weighting === undefined) return drawn
+  const { refreshed } = drawn
+  // Its curves are second moments of the gradient of the loss before it is weighted.
+  const weighed = (factors: () => Float64Array): Pick<PlannedSampler, 'refreshed'> =>
+    refreshed
+      ? {
+          refreshed: {
+            get isDue() {
+              return refreshed.isDue
+            },
+            recut: (curve) => {
+              const of = factors()
+              refreshed.recut(curve.map((value, t) => value * of[t]! ** 2))
+            },
+          },
+        }
+      : {}
   if (isLearned(weighting)) {
     const [clusterCount] = weightingNumbers
     const options = { alphaBar, seed: config.seed, ...(clusterCount !== undefined && { clusterCount }) }
-    return { ...drawn, sampler: uncertaintySampler(drawn.sampler, options) }
+    const sampler = uncertaintySampler(drawn.sampler, options)
+    return { ...drawn, sampler, ...weighed(() => sampler.uncertainty().map((u) => Math.exp(-u))) }
   }
+  const factors = factorsOf(config, weighting, alphaBar, law)
+  return { ...drawn, sampler: weightedSampler(drawn.sampler, factors), ...weighed(() => factors) }
+}
+
+/** What a weighting that is not learned multiplies the losses by, [T]. */
+function factorsOf(
+  config: TimestepConfig,
+  weighting: WeightingName,
+  alphaBar: Float64Array,
+  law?: TimestepLaw,
+): Float64Array {
+  const { weightingNumbers = [], sigmaData = 0.5, importanceWeights = false } = config
   const names = Object.keys(WEIGHTINGS[weighting].numbers(alphaBar.length))
-  const factors = weightingFactors({
+  return weightingFactors({
     ...{ alphaBar, weighting, sigmaData, space: weightingSpace('timestepSampler', config) },
     numbers: Object.fromEntries(names.map((name, i) => [name, weightingNumbers[i] as number])),
     ...(law &&
       !importanceWeights &&
       isDensity(weighting) && { probabilities: withUniformShare(law.at(0), config.uniformShare) }),
   })
-  return { ...drawn, sampler: weightedSampler(drawn.sampler, factors) }
+}
+
+/** [T] what Gaussian images of this height would leave of the loss that the sampler is told (math.md, eq. 21), mean over the heads. */
+function gaussianFloor(config: TimestepConfig, alphaBar: Float64Array, height: number): Float64Array {
+  const { heads = HEADS, choose = 'mean', space = 'own', sigmaData = 0.5, weighting } = config
+  const trained = heads.includes(choose) ? [choose] : heads
+  const units = trained.flatMap(
+    (head) => COMMON_SPACES.find((word) => word === (space === 'own' ? head : space)) ?? [],
+  )
+  if (units.length < trained.length || (weighting !== undefined && isLearned(weighting))) {
+    const what = `absent with ${units.length < trained.length ? `heads ${heads.join(',')}` : `weighting ${weighting}`}`
+    throw argumentError(
+      'timestepSampler',
+      'slotRefreshRule',
+      `${what}, whose smallest loss is not known`,
+      'excess',
+    )
+  }
+  const snr = clippedSnr('timestepSampler', alphaBar)
+  const eps = gaussianEpsLoss({
+    size: height,
+    dataVariance: sigmaData ** 2,
+    alphaBar: snr.map((s) => s / (1 + s)),
+  })
+  const factors =
+    weighting === undefined ? undefined : factorsOf(config, weighting as WeightingName, alphaBar)
+  return eps.map((value, t) => {
+    const unit = units.reduce((sum, word) => sum + spaceFactor(word, snr[t]!, sigmaData), 0) / units.length
+    return ((value * unit) / snr[t]!) * (factors?.[t] ?? 1)
+  })
 }
 
 function samplerAlone(
   config: TimestepConfig,
   alphaBar: Float64Array,
+  height: number,
 ): PlannedSampler & { readonly law?: TimestepLaw } {
   const { sampler: word, seed, slotEdges, slotPlan = 'round-robin', importanceWeights = false } = config
   const timestepCount = alphaBar.length
@@ -478,7 +547,8 @@ function samplerAlone(
       const options = { slots, plan, seed, importanceWeights, stream }
       const { slotRefresh: every, slotRefreshRule: rule = 'loss' } = config
       if (every === undefined) return { sampler: slotSampler(options), plan }
-      const sampler = refreshedSlotSampler({ ...options, rule, every })
+      const floor = rule === 'excess' ? { floor: gaussianFloor(config, alphaBar, height) } : {}
+      const sampler = refreshedSlotSampler({ ...options, rule, every, ...floor })
       return { sampler, plan, slots: sampler.slots, refreshed: sampler }
     }
     case 'adaptive-density':

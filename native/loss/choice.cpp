@@ -46,7 +46,7 @@ Chosen choose_relaxed(const at::Tensor& compared, const ChoiceInputs& inputs) {
   const auto index = compared.argmin(/*dim=*/1);
   if (heads == 1) return one_head_each(index, compared);
   const auto others = at::full_like(compared, inputs.floor / static_cast<double>(heads - 1));
-  return {others.scatter(/*dim=*/1, index.unsqueeze(1), 1 - inputs.floor), index};
+  return shares(others.scatter(/*dim=*/1, index.unsqueeze(1), 1 - inputs.floor));
 }
 
 Chosen choose_softmin(const at::Tensor& compared, const ChoiceInputs& inputs) {

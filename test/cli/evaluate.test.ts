@@ -67,7 +67,10 @@ describe('trislot evaluate', () => {
     })
     expect(
       await command('evaluate', '--samples', samples, '--reference', reference, '--keep', '5'),
-    ).to.include({ code: 2, err: 'trislot evaluate: expected --keep to be absent without --make-reference, got 5' })
+    ).to.include({
+      code: 2,
+      err: 'trislot evaluate: expected --keep to be absent without --make-reference, got 5',
+    })
     const making = ['--make-reference', '--reference', reference, '--features', network, '--out', 'r.npz']
     expect(await command('evaluate', ...making, '--samples', samples)).to.include({
       code: 2,

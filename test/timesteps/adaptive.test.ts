@@ -42,7 +42,6 @@ describe('lossBins', () => {
     expect(bins.mean[0]).to.equal(5)
     see(1, Number.NaN)
     expect([...bins.counts]).to.deep.equal([5, 0])
-    expect([...bins.best]).to.deep.equal([4, 0])
   })
 
   it('are of one to three timesteps at little noise, and 31 at the other end', () => {
@@ -339,13 +338,19 @@ describe('curriculumSampler', () => {
     expect(sampler.state!()).to.deep.equal(state)
   })
 
+  it('is not fooled by a lucky first batch', () => {
+    const sampler = curriculumSampler({ ...options, patience: 30, decay: 0.9 })
+    teach(sampler, (_, step) => (step === 0 ? 0.1 : 0.995 ** step), 100) // falls all the time, and slowly
+    expect(sampler.openCount).to.equal(1)
+  })
+
   it('goes on from a state in the middle of its patience', () => {
     const [once, resumed] = [curriculumSampler(options), curriculumSampler(options)]
     teach(once, () => 1, 3)
     resumed.restore!(JSON.parse(JSON.stringify(once.state!())))
     for (const sampler of [once, resumed]) teach(sampler, () => 1, 2)
     expect([once.openCount, resumed.openCount]).to.deep.equal([1, 1])
-    for (const sampler of [once, resumed]) teach(sampler, () => 1, 1)
+    for (const sampler of [once, resumed]) teach(sampler, () => 1, 2)
     expect([once.openCount, resumed.openCount]).to.deep.equal([2, 2])
   })
 
@@ -385,12 +390,19 @@ describe('refreshedSlotSampler', () => {
     expect(ends(sampler)).to.deep.equal([5, 14, 57, 100])
   })
 
-  it('cuts by the loss above its best, or by its square, when told so', () => {
-    const excess = refreshedSlotSampler({ ...options, rule: 'excess', decay: 0.5 })
-    teach(excess, () => 1, 50, 16)
-    expect(ends(excess)).to.deep.equal([25, 50, 75, 100]) // nothing above the best
-    teach(excess, (t) => (t >= 64 ? 2 : 1), 50, 16)
-    expect(ends(excess)[0]).to.be.within(64, 73)
+  it('cuts by the loss above a floor, or by its square, when told so', () => {
+    const floor = new Float64Array(100).fill(1)
+    const excess = refreshedSlotSampler({ ...options, rule: 'excess', floor })
+    teach(excess, () => 0.5, 50, 16)
+    expect(ends(excess)).to.deep.equal([25, 50, 75, 100]) // nothing above it
+    const falling = refreshedSlotSampler({ ...options, rule: 'excess', floor, decay: 0.5 })
+    for (const above of [8, 4, 2, 1]) teach(falling, (t) => (t < 64 ? 0.5 : 1 + above), 50, 16)
+    expect(ends(falling)).to.deep.equal([73, 82, 91, 100]) // as much above it at each t >= 64, though it falls
+    expect(() => refreshedSlotSampler({ ...options, rule: 'excess' })).to.throw(
+      RangeError,
+      'expected floor to be one loss for each of 100 timesteps, got undefined',
+    )
+    expect(() => refreshedSlotSampler({ ...options, floor })).to.throw('floor to be absent with rule loss')
     const moment = refreshedSlotSampler({ ...options, rule: 'loss-moment' })
     teach(moment, (t) => (t < 9 ? 3 : 1), 100, 16)
     expect(ends(moment)).to.deep.equal([5, 14, 57, 100])

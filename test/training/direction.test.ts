@@ -1,5 +1,4 @@
 import { expect } from 'chai'
-import { headShares } from '../../lib/analysis/head-gradients.ts'
 import type { LossOptions } from '../../lib/training/trainer.ts'
 import { expectClose } from '../support/close.ts'
 import { rejection } from '../support/rejection.ts'
@@ -37,15 +36,6 @@ describe('The direction of v in the loss', () => {
     ]
     expectClose(parts.exampleLoss, whole.exampleLoss, { relative: 1e-5, what: 'loss' })
     expectClose([parts.gradNorm], [whole.gradNorm], { relative: 1e-4, what: 'gradient norm' })
-  })
-
-  it('belongs to no head’s share of the gradient', async () => {
-    const { unet, schedule } = await tinyTrainer()
-    const draws = [0, 1].map((step) => ({ images, t, seed: 4, step }))
-    const training = { loss: { directionWeight: 5 } }
-    expect(await headShares(unet, schedule, draws, { training })).to.deep.equal(
-      await headShares(unet, schedule, draws),
-    )
   })
 
   it('is refused where v is not trained', async () => {

@@ -57,6 +57,15 @@ describe('What a step says about the heads', () => {
     })
   }
 
+  it('names the head with the largest share, and none where several have it', async () => {
+    const chosen = async (floor: number) => (await step({ floor }, { loss: { choose: 'relaxed' } })).chosen
+    const smallest = [...(await chosen(0.1))]
+    expect(Math.min(...smallest)).to.be.at.least(0)
+    expect([...(await chosen(0))]).to.deep.equal(smallest)
+    expect([...(await chosen(2 / 3))]).to.deep.equal([-1, -1, -1, -1]) // all alike
+    expect([...(await chosen(0.9))]).to.deep.equal([-1, -1, -1, -1]) // the two others have more
+  })
+
   it('makes every choice from shares, when they are the right ones', async () => {
     const min = await step({}, { loss: { choose: 'min', space: 'v' } })
     const share = new Float32Array(12)

@@ -1,12 +1,13 @@
 import { join } from 'node:path'
 import { expect } from 'chai'
+import { gaussianEpsLoss } from '../../lib/analysis/gaussian-model.ts'
 import { NoiseSchedule } from '../../lib/schedule/noise-schedule.ts'
 import { STREAMS } from '../../lib/timesteps/stream.ts'
 import { WEIGHTING_NAMES } from '../../lib/timesteps/weighting.ts'
 import { readCheckpoint } from '../../lib/training/checkpoint.ts'
 import { run } from '../../lib/training/run.ts'
 import { type RunOptions, runConfig, runWarnings } from '../../lib/training/run-config.ts'
-import { SAMPLER_NAMES, timestepSampler } from '../../lib/training/timestep-options.ts'
+import { runAlphaBar, SAMPLER_NAMES, timestepSampler } from '../../lib/training/timestep-options.ts'
 import { rejection } from '../support/rejection.ts'
 import { SMALL, smallData } from '../support/small-run.ts'
 
@@ -272,6 +273,49 @@ describe('A run that learns its timesteps', () => {
   })
 })
 
+describe('Slots that are cut anew', () => {
+  const refresh: Partial<RunOptions> = { sampler: 'slots', slots: 4, slotRefresh: 1 }
+
+  it('take the second moment of the gradient as it is weighted', async () => {
+    const rule: Partial<RunOptions> = { ...refresh, slotRefreshRule: 'gradient-moment', heads: ['eps'] }
+    const ends = async (options: Partial<RunOptions>, moment: (snr: number) => number) => {
+      const { refreshed, slots } = timestepSampler(await config({ ...rule, ...options }))
+      refreshed!.recut(runAlphaBar({ timestepCount: 1000 }).map((a) => moment(a / (1 - a))))
+      return slots!().map(({ end }) => end)
+    }
+    // 'constant' on xStart is 1 / snr on eps, so its gradient is, too, and the second moment 1 / snr^2.
+    const weighed = await ends({ weighting: 'constant' }, (snr) => snr ** 2)
+    expect(weighed).to.deep.equal([250, 500, 750, 1000])
+    expect(await ends({}, (snr) => snr ** 2)).to.not.deep.equal(weighed)
+  })
+
+  it('have an excess over Gaussian images in the unit of the loss', async () => {
+    const alphaBar = runAlphaBar({ timestepCount: 1000 })
+    const gaussian = gaussianEpsLoss({ size: 28, alphaBar })
+    const cut = async (options: Partial<RunOptions>, unit: (t: number) => number) => {
+      const given = await config({ ...refresh, slotRefreshRule: 'excess', ...options })
+      const { sampler, slots } = timestepSampler({ ...given, slotRefresh: 40 }, 28)
+      for (let step = 0; step < 40; step++) {
+        const t = Int32Array.from({ length: 100 }, (_, i) => i * 10 + (step % 10))
+        const above = (s: number): number => (s >= 600 ? 1.5 : 0.5) // of what Gaussian images leave
+        const loss = Float32Array.from(t, (s) => above(s) * unit(s))
+        sampler.observe!({ t, loss, heads: ['eps'], perHead: loss, chosen: new Int32Array(100) })
+      }
+      return slots!()[0]!.end
+    }
+    const snr = (t: number) => alphaBar[t]! / (1 - alphaBar[t]!)
+    expect(await cut({ heads: ['eps'] }, (t) => gaussian[t]!)).to.be.within(600, 800)
+    const inF = (t: number) => (gaussian[t]! * (snr(t) + 4)) / snr(t)
+    expect(await cut({ heads: ['v'], space: 'F' }, inF)).to.be.within(600, 800)
+    const all = (t: number) => (gaussian[t]! * (1 + (1 + snr(t)) + snr(t))) / snr(t) / 3
+    expect(await cut({}, all)).to.be.within(600, 800)
+    const weighed = await rejection(
+      config({ ...refresh, slotRefreshRule: 'excess', weighting: 'uncertainty' }),
+    )
+    expect(weighed.message).to.include('expected slotRefreshRule to be absent with weighting uncertainty')
+  })
+})
+
 describe('Double counting', () => {
   it('is refused where it is certain', async () => {
     for (const [options, message] of [
@@ -309,6 +353,13 @@ describe('Double counting', () => {
     expect(await warnings({ sampler: 'adaptive-density', weighting: 'cluster-uncertainty' })).to.deep.equal([
       'learned uncertainty, and draws by the size of the loss',
     ])
+    expect(await warnings({ mix: 'normalised', sampler: 'cosine' })).to.deep.equal([
+      'a law that is part of the objective, and a strategy that evens noise levels out',
+    ])
+    expect(await warnings({ mix: 'normalised', recipe: 'small-batch' })).to.deep.equal([])
+    const [unbounded] = await warnings({ mix: 'all-own', space: 'F' })
+    expect(unbounded).to.equal('one space for the mean over several heads')
+    expect(await warnings({ mix: 'all', space: 'F' })).to.deep.equal([])
     expect(await warnings({ mix: 'uncertainty', weighting: 'cluster-uncertainty' })).to.deep.equal([
       'a strategy that evens noise levels out, and a weighting that does',
     ])

@@ -80,17 +80,22 @@ export function gradientFigures({ gradients }: Pick<RunFolder, 'gradients'>): Li
     stages.some(({ levels }) => levels.some(({ share }) => head in share)),
   )
   if (!last || heads.length === 0) return []
+  const hasMixture = stages.some(({ levels }) => levels.some(({ share }) => 'mixture' in share))
+  const parts = [
+    ...heads.map((name) => ({ name: name as string, color: HEAD_COLOUR[name] })),
+    ...(hasMixture ? [{ name: 'mixture', color: 4 }] : []),
+  ]
   const y = { min: 0, max: 1 }
   const note =
-    'Of the squared norm of the heads’ gradients on the parameters that they share, each with the factors that the run gives it; gaps where noise hides one.'
+    'Of the squared norm of the heads’ gradients on the parameters that they share, as the run trains them: a head that is not chosen has none. Gaps where noise hides one.'
   return [
     {
       title: 'Share of each head in the trunk’s gradient, by noise level',
       x: NOISE,
       y: { label: `share, at step ${last.step}`, ...y },
-      series: heads.map((head) => ({
-        ...{ name: head, color: HEAD_COLOUR[head], x: last.levels.map(({ logSnr }) => logSnr) },
-        y: last.levels.map(({ share }) => finite(share[head])),
+      series: parts.map((part) => ({
+        ...{ ...part, x: last.levels.map(({ logSnr }) => logSnr) },
+        y: last.levels.map(({ share }) => finite(share[part.name])),
       })),
       note,
     },
@@ -98,9 +103,9 @@ export function gradientFigures({ gradients }: Pick<RunFolder, 'gradients'>): Li
       title: 'Share of each head in the trunk’s gradient, over training',
       x: { label: 'step' },
       y: { label: 'share, mean over noise levels', ...y },
-      series: heads.map((head) => ({
-        ...{ name: head, color: HEAD_COLOUR[head], x: stages.map(({ step }) => step) },
-        y: stages.map(({ levels }) => mean(levels.flatMap(({ share }) => finite(share[head]) ?? []))),
+      series: parts.map((part) => ({
+        ...{ ...part, x: stages.map(({ step }) => step) },
+        y: stages.map(({ levels }) => mean(levels.flatMap(({ share }) => finite(share[part.name]) ?? []))),
       })),
     },
   ]

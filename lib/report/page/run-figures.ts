@@ -182,7 +182,9 @@ export function timestepFigures(run: RunFolder): LineFigure[] {
 /** Where training spends its examples, stage by stage; undefined where all timesteps are drawn alike. */
 export function examplesFigure(run: RunFolder): HeatmapFigure | undefined {
   const rows = binnedRows(run)
-  const drawsAlike = ['uniform', 'stratified', 'systematic'].includes(String(run.config.sampler ?? 'uniform'))
+  const drawsAlike = ['uniform', 'stratified', 'systematic', 'golden'].includes(
+    String(run.config.sampler ?? 'uniform'),
+  )
   if (rows.length === 0 || drawsAlike) return undefined
   const stages = stagesOf(rows)
   const bins = rows[0]!.byBin?.count.length ?? 0

@@ -18,9 +18,13 @@ const ERRORS = {
   v: 'v space',
 } as const
 
-type ErrorName = keyof typeof ERRORS
+/** An error, and of which weights where the metric says so; else those that the cell's evaluation names. */
+interface ErrorChoice {
+  readonly name: keyof typeof ERRORS
+  readonly weights?: 'raw' | 'ema' | undefined
+}
 
-/** Held-out errors of a finished cell, of the weights that its evaluation names. */
+/** Held-out errors of a finished cell. */
 interface HeldOut {
   readonly mean: number
   readonly logSnr: readonly number[]
@@ -90,22 +94,25 @@ export async function studyParts(study: StudyFolder): Promise<(Html | undefined)
 }
 
 /** The first metric of the study that is such an error in every result; clipped F where the study names none. */
-function errorOf({ metrics, cells }: StudyFolder): ErrorName {
+function errorOf({ metrics, cells }: StudyFolder): ErrorChoice {
   const results = cells.filter(({ result }) => isFields(result?.heldOut))
-  const named = metrics.flatMap((metric) => {
-    const [name] = /^[Fv](\.clipped)?(?=$|\.raw$|\.ema$)/.exec(metric) ?? []
-    return name === undefined ? [] : [name as ErrorName]
+  const named = metrics.flatMap((metric): ErrorChoice[] => {
+    const [, name, weights] = /^([Fv](?:\.clipped)?)(?:\.(raw|ema))?$/.exec(metric) ?? []
+    return name === undefined ? [] : [{ name, weights } as ErrorChoice]
   })
-  const isThere = (name: ErrorName) => results.every((cell) => heldOut(cell, name) !== undefined)
-  return [...named, 'F.clipped' as const].find(isThere) ?? 'F'
+  const isThere = (error: ErrorChoice) => results.every((cell) => heldOut(cell, error) !== undefined)
+  return [...named, { name: 'F.clipped' } as const].find(isThere) ?? { name: 'F' }
 }
 
 /** Seed and errors of result.json; undefined where it has none. */
-function heldOut({ seed, result }: StudyCell, name: ErrorName): [[number, HeldOut]] | undefined {
+function heldOut(
+  { seed, result }: StudyCell,
+  { name, weights: asked }: ErrorChoice,
+): [[number, HeldOut]] | undefined {
   const found = result?.heldOut
   if (!isFields(found)) return undefined
   const isRaw = isFields(result?.settings) && result.settings.weights === 'raw'
-  const weights = !isRaw && isFields(found.ema) ? 'ema' : 'raw'
+  const weights = asked ?? (!isRaw && isFields(found.ema) ? 'ema' : 'raw')
   const errors = found[weights]
   if (!isFields(errors) || typeof errors[name] !== 'number') return undefined
   const numbers = (value: unknown) => (Array.isArray(value) ? value.map(Number) : [])
@@ -118,7 +125,11 @@ function heldOut({ seed, result }: StudyCell, name: ErrorName): [[number, HeldOu
   return [[seed, { mean: errors[name], logSnr: numbers(found.logSnr), byTimestep, curve }]]
 }
 
-function heldOutFigures(arms: readonly Arm[], error: ErrorName): LineFigure[] {
+function errorText({ name, weights }: ErrorChoice): string {
+  return `${ERRORS[name]}${weights ? `, ${weights === 'raw' ? 'weights as they are' : 'average of the weights'}` : ''}`
+}
+
+function heldOutFigures(arms: readonly Arm[], error: ErrorChoice): LineFigure[] {
   const note = arms.some(({ results }) => results.size > 1)
     ? { note: 'Bands: 95 % intervals of the mean over seeds (Student’s t).' }
     : {}
@@ -134,7 +145,7 @@ function heldOutFigures(arms: readonly Arm[], error: ErrorName): LineFigure[] {
       const points = places.map((place) => meanInterval(all.map((values) => values.get(place) as number)))
       return { name, x: places, ...seriesOf(points, all.length) }
     })
-  const y = { label: `mean squared error in ${ERRORS[error]}`, scale: 'log' } as const
+  const y = { label: `mean squared error in ${errorText(error)}`, scale: 'log' } as const
   return [
     {
       ...{ title: 'Held-out error while training', x: { label: 'images seen', scale: 'log' as const }, y },
@@ -161,9 +172,9 @@ function heldOutFigures(arms: readonly Arm[], error: ErrorName): LineFigure[] {
 }
 
 /** Mean errors of the arms and their paired difference from the control, seed by seed. */
-function heldOutTable(arms: readonly Arm[], control: Arm, error: ErrorName): Table {
+function heldOutTable(arms: readonly Arm[], control: Arm, error: ErrorChoice): Table {
   return {
-    title: `Held-out error at the end, ${ERRORS[error]}`,
+    title: `Held-out error at the end, ${errorText(error)}`,
     columns: ['arm', 'seeds', 'mean', '95 % interval', `against ${control.name}`, '95 % interval '],
     rows: arms.map((arm) => {
       const errors = meanInterval([...arm.results.values()].map(({ mean }) => mean))
