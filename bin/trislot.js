@@ -8,6 +8,12 @@ if (major < 20 || (major === 20 && minor < 17) || major === 21 || (major === 22 
   process.exit(1)
 }
 
+// A reader that has gone (`| head`, a terminal that was closed) takes neither the result nor the training with it: what is printed is lost.
+for (const stream of [process.stdout, process.stderr])
+  stream.on('error', (error) => {
+    if (error.code !== 'EPIPE' && !(error.code === 'EIO' && stream.isTTY)) throw error
+  })
+
 // A checkout runs its sources even when dist/ is there, so that no stale build is ever run.
 const isCheckout = existsSync(new URL('../lib/setup/commands.ts', import.meta.url))
 if (isCheckout) await import('tsx')

@@ -14,12 +14,17 @@ export async function readTensors(
   return { tensors: new Map(tensors), metadata }
 }
 
-/** Writes tensors as safetensors, whole or not at all; an existing file is replaced only when the new one is complete. */
+/**
+ * Writes tensors as safetensors, whole or not at all; an existing file is replaced only when the new one is complete.
+ *
+ * @throws RangeError for a name that does not end in .safetensors, under which it could not be read again
+ */
 export async function writeTensors(
   path: string,
   tensors: ReadonlyMap<string, HostData> | Record<string, HostData>,
   metadata: Record<string, string> = {},
 ): Promise<void> {
+  checkSafetensorsName('writeTensors', 'path', path)
   const list = tensors instanceof Map ? [...tensors] : (Object.entries(tensors) as [string, HostData][])
   for (const [name, { data, shape }] of list) {
     if (data.length !== elementCount(shape)) {
@@ -32,4 +37,11 @@ export async function writeTensors(
     }
   }
   await native().fileWrite(path, list, metadata)
+}
+
+/** @internal Files are read by the ending of their name. */
+export function checkSafetensorsName(call: string, name: string, path: string): void {
+  if (typeof path === 'string' && path.endsWith('.safetensors')) return
+  const kind = typeof path === 'string' ? 'range' : 'type'
+  throw argumentError(call, name, 'a file name that ends in .safetensors', path, { kind })
 }

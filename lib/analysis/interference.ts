@@ -1,4 +1,4 @@
-import { checkInteger, checkKnownOptions, checkNumber } from '../check.ts'
+import { argumentError, checkInteger, checkKnownOptions, checkNumber } from '../check.ts'
 import { checkSlots, type Slot } from '../curriculum/slot.ts'
 import { batches } from '../data/batches.ts'
 import type { ImageDataset } from '../data/dataset.ts'
@@ -25,7 +25,7 @@ export interface InterferenceOptions {
   readonly train: ImageDataset
   /** Images to measure on, that training has not seen. */
   readonly heldOut: ImageBatch
-  /** One repetition each; the interval is over them. 1, 2, 3 by default. */
+  /** One repetition each, no two the same; the interval is over them. 1, 2, 3 by default. */
   readonly seeds?: readonly number[]
   /** Steps on a slot; 60 by default. */
   readonly steps?: number
@@ -90,6 +90,11 @@ export async function interference(options: InterferenceOptions): Promise<Interf
   const { timestepsPerSlot = 4, sigmaData = 0.5, decide, signal, onProgress } = options
   checkSlots(call, slots)
   checkInteger(call, 'seeds.length', seeds.length, 1)
+  for (const [i, seed] of seeds.entries()) {
+    // Twice the same seed is twice the same numbers, and an interval over them says nothing.
+    if (!Number.isSafeInteger(seed) || seed < 0 || seeds.indexOf(seed) !== i)
+      throw argumentError(call, `seeds[${i}]`, 'a whole number that is not there twice', seed)
+  }
   checkInteger(call, 'steps', steps, 1)
   checkNumber(call, 'lr', lr, 0)
   checkInteger(call, 'timestepsPerSlot', timestepsPerSlot, 1)

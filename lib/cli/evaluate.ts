@@ -11,6 +11,7 @@ import { makeReference, readReference } from '../metrics/reference.ts'
 import { device, flag, integer, text } from '../options.ts'
 import { interruptible } from './interrupt.ts'
 import { helpText, parseOptions } from './options.ts'
+import { checkOutputFile } from './output.ts'
 import { type Progress, streamProgress } from './progress.ts'
 import { applyRuntime, RUNTIME_SHAPE } from './runtime-options.ts'
 import { UsageError } from './usage.ts'
@@ -61,6 +62,7 @@ export async function evaluateCommand(argv: readonly string[]): Promise<number> 
     const when = `absent ${options.makeReference ? 'with' : 'without'} --make-reference`
     throw new UsageError(`${call}: expected --${useless} to be ${when}, got ${options[useless]}`)
   }
+  if (options.out !== undefined) await checkOutputFile(call, '--out', options.out)
   return interruptible(streamProgress(process.stderr), 'stopping', async (_, signal) => {
     const onProgress = phases()
     await applyRuntime(options)
@@ -89,11 +91,11 @@ export async function evaluateCommand(argv: readonly string[]): Promise<number> 
         onProgress,
       })
       const json = JSON.stringify(result satisfies Evaluation, undefined, 2)
+      console.log(json) // first: it is there whatever becomes of the file
       if (options.out !== undefined) {
         await makeFolder(dirname(options.out))
         await writeFile(options.out, `${json}\n`)
       }
-      console.log(json)
       return 0
     } finally {
       for (const close of closing) await close()

@@ -1,5 +1,6 @@
 import type { z } from 'zod'
-import { readTensors, writeTensors } from '../checkpoint-file.ts'
+import { argumentError } from '../check.ts'
+import { checkSafetensorsName, readTensors, writeTensors } from '../checkpoint-file.ts'
 import { DataError } from '../errors.ts'
 import { Classifier, type RawClassifierOptions } from '../model/classifier.ts'
 import { type RawUNetOptions, UNet } from '../model/unet.ts'
@@ -8,8 +9,10 @@ import { device, flag, oneOf, text } from '../options.ts'
 import { elementCount, type HostTensor } from '../tensor.ts'
 import { PRECISIONS } from '../training/trainer.ts'
 import { readJson } from '../weights/config-file.ts'
+import { isSameFile } from '../weights/same-file.ts'
 import { helpText, parseOptions } from './options.ts'
 import { applyRuntime, RUNTIME_SHAPE } from './runtime-options.ts'
+import { asUsage, UsageError } from './usage.ts'
 
 const about = <T extends z.ZodType>(description: string, schema: T): T => schema.meta({ description }) as T
 
@@ -39,6 +42,11 @@ export async function forwardCommand(argv: readonly string[]): Promise<number> {
     const usage = `${call} --config net.json --weights w.safetensors --inputs in.safetensors --out out.safetensors`
     console.log(helpText('Runs a network on tensors.', usage, SHAPE))
     return 0
+  }
+  await asUsage(() => checkSafetensorsName(call, '--out', options.out))
+  for (const option of ['inputs', 'weights', 'config'] as const) {
+    if (!(await isSameFile(options[option], options.out))) continue
+    throw new UsageError(argumentError(call, '--out', `another file than --${option}`, options.out).message)
   }
   await applyRuntime(options)
   const raw = await readNetwork(call, options.config)

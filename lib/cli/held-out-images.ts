@@ -6,7 +6,7 @@ import { runMixing } from '../training/mixing-options.ts'
 import { openImages, splitImages } from '../training/run.ts'
 import type { RunConfig } from '../training/run-config.ts'
 import type { TrainerOptions } from '../training/trainer.ts'
-import type { SamplingNetwork } from './network-for-sampling.ts'
+import type { ImagesToMeasure, SamplingNetwork } from './network-for-sampling.ts'
 
 /** The images that a network is measured on, and those that it is trained on. */
 export interface MeasuredImages {
@@ -16,10 +16,20 @@ export interface MeasuredImages {
   readonly isHeldOut: boolean
 }
 
-/** Splits the images of a run as the run does; where nothing was held out, both parts are all of them. */
-export async function measuredImages(config: RunConfig): Promise<MeasuredImages> {
+/**
+ * Splits the images of a run as the run does; where nothing was held out, both parts are all of them.
+ *
+ * @throws RangeError where some were and the images are not as many as they were then: others would be taken for them
+ */
+export async function measuredImages(config: ImagesToMeasure): Promise<MeasuredImages> {
   const dataset = await openImages(config)
   const { train, heldOut } = splitImages(dataset, config)
+  const { call, path, images } = config.saved ?? {}
+  if (heldOut && images?.count !== undefined && images.count !== dataset.length) {
+    throw new RangeError(
+      `${call}: expected data to hold ${images.count} images, as when ${path} was saved, got ${dataset.length} of ${dataset.name}; which of them were held out cannot be told any more: make it what it was, or name images that were not trained by --data`,
+    )
+  }
   return { train, heldOut: heldOut ?? dataset, isHeldOut: heldOut !== undefined }
 }
 

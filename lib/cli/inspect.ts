@@ -30,7 +30,8 @@ export async function inspectCommand(argv: readonly string[]): Promise<number> {
   }
   const { file, json } = options
   if (await isFolder(file)) {
-    const checkpoint = (await latestCheckpoint(file)) ?? file
+    const onUnreadable = (_: string, error: Error) => console.error(`warning: ${error.message}`)
+    const checkpoint = (await latestCheckpoint(file, { onUnreadable })) ?? file
     const state = await readCheckpoint(checkpoint)
     console.log(json ? JSON.stringify(state, undefined, 2) : checkpointText(checkpoint, state))
     return 0

@@ -1,5 +1,5 @@
 // What the instruments' commands have in common: whose network, which images, where the results go.
-import { dirname } from 'node:path'
+import { basename, dirname, isAbsolute, relative, resolve } from 'node:path'
 import type { z } from 'zod'
 import { device, integer, text } from '../options.ts'
 import { type Instrument, writeInstrument } from '../report/instrument-file.ts'
@@ -19,7 +19,7 @@ export const INSTRUMENT_SHAPE = {
   seed: about('keys images, noise and draws', integer(0).default(1)),
   name: about('of the files; the instrument and the checkpoint by default', text().optional()),
   out: about(
-    'folder in which instruments/NAME.json, its plots and the page report.html are written; the run’s, or . for a file of weights',
+    'folder in which instruments/NAME.json, its plots and the page report.html are written; the run’s, that of a checkpoint which lies in no run, or . for a file of weights',
     text().optional(),
   ),
   device: about('cpu, cuda or cuda:N', device().default('cpu')),
@@ -38,8 +38,7 @@ export async function printInstrument(
   network: SamplingNetwork,
   isHeldOut: boolean,
 ): Promise<void> {
-  // A checkpoint is <run>/checkpoints/step-...
-  const run = options.run ?? (network.state ? dirname(dirname(network.path)) : '.')
+  const run = options.run ?? (network.state ? folderOfCheckpoint(network.path) : '.')
   const name = options.name ?? `${instrument.kind}-${network.name}`
   const summary = [...(instrument.summary ?? []), ...(isHeldOut ? [] : [NOT_HELD_OUT])]
   const folder = options.out ?? run
@@ -50,6 +49,13 @@ export async function printInstrument(
     console.log(`\n${title}\n${alignedTable([columns, ...rows])}`)
   }
   console.log(`\n${files[0]}\n${files.length - 1} pictures beside it\n${page}`)
+}
+
+/** The run of a checkpoint, `<run>/checkpoints/step-...`; of one that lies elsewhere, such as a copy, the folder that it lies in. */
+export function folderOfCheckpoint(checkpoint: string): string {
+  const parent = dirname(resolve(checkpoint))
+  const folder = basename(parent) === 'checkpoints' ? dirname(parent) : parent
+  return isAbsolute(checkpoint) ? folder : relative('.', folder) || '.'
 }
 
 /** The command line in words, for the record: what was given, in the order of the options. */

@@ -5,6 +5,7 @@ import type { z } from 'zod'
 import { gradientConflict } from '../analysis/gradient-conflict.ts'
 import { type Interference, interference } from '../analysis/interference.ts'
 import { interferenceInstrument } from '../analysis/interference-instrument.ts'
+import { argumentError } from '../check.ts'
 import { UNet, type UNetConfig } from '../model/unet.ts'
 import { decimal, flag, integer, numbers, oneOf, positive } from '../options.ts'
 import type { RunConfig } from '../training/run-config.ts'
@@ -13,7 +14,8 @@ import { decideOf, firstBatch, measuredImages, trainingOf } from './held-out-ima
 import { commandOf, INSTRUMENT_SHAPE, printInstrument } from './instrument-options.ts'
 import { interruptible } from './interrupt.ts'
 import { imagesFor, networkForSampling, type SamplingNetwork } from './network-for-sampling.ts'
-import { helpText, parseOptions } from './options.ts'
+import { helpText, kebab, parseOptions } from './options.ts'
+import { checkInstrumentOutput } from './output.ts'
 import { streamProgress } from './progress.ts'
 import { applyRuntime } from './runtime-options.ts'
 import { instrumentSlots, SLOTS_SHAPE } from './slots-for-instrument.ts'
@@ -42,6 +44,10 @@ const SHAPE = {
   memoryMb: about('MiB of gradients that may be held; fewer cost time', integer(1).default(512)),
 } satisfies Record<string, z.ZodType>
 
+/** Options that only the copies read, and those that only the gradients do. */
+const OF_TRAINING = ['steps', 'lr', 'batchSize', 'seeds', 'optimizer', 'count', 'timestepsPerSlot', 'sigmaData'] as const // biome-ignore format: one list
+const OF_GRADIENTS = ['draws', 'drawSize', 'memoryMb'] as const
+
 /** `trislot interference`. */
 export async function interferenceCommand(argv: readonly string[]): Promise<number> {
   const call = 'trislot interference'
@@ -52,6 +58,8 @@ export async function interferenceCommand(argv: readonly string[]): Promise<numb
     console.log(helpText(what, `${call} --run runs/digits`, SHAPE))
     return 0
   }
+  refuseUseless(call, options, given)
+  await checkInstrumentOutput(call, options)
   return interruptible(
     streamProgress(process.stderr, 'interference'),
     'stopping',
@@ -124,6 +132,27 @@ export async function interferenceCommand(argv: readonly string[]): Promise<numb
       return 0
     },
   )
+}
+
+/** Options of the part that is left out, both parts left out, and seeds that would be counted twice. */
+function refuseUseless(
+  call: string,
+  { training, gradients, seeds }: z.output<z.ZodObject<typeof SHAPE>>,
+  given: Record<string, unknown>,
+): void {
+  const refuse = (name: string, what: string, got: unknown): never => {
+    throw new UsageError(argumentError(call, name, what, got).message)
+  }
+  if (!training && !gradients) refuse('--no-training and --no-gradients', 'given one at a time', 'both')
+  for (const [isOn, without, keys] of [
+    [training, '--no-training', OF_TRAINING],
+    [gradients, '--no-gradients', OF_GRADIENTS],
+  ] as const) {
+    const useless = isOn ? undefined : keys.find((key) => given[key] !== undefined)
+    if (useless) refuse(`--${kebab(useless)}`, `absent with ${without}`, given[useless])
+  }
+  const twice = seeds.find((seed, i) => seeds.indexOf(seed) !== i)
+  if (twice !== undefined) refuse('--seeds', 'a list without repetitions', seeds)
 }
 
 /** Makes trainers over copies of a network; `release` when no more are needed. */

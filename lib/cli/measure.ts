@@ -1,20 +1,21 @@
 import { writeFile } from 'node:fs/promises'
-import { dirname, extname } from 'node:path'
+import { dirname, extname, resolve } from 'node:path'
 import type { z } from 'zod'
 import { measureHeadStatistics } from '../analysis/head-statistics.ts'
 import { writeLossCurve } from '../analysis/loss-curve-file.ts'
 import { lossCurve, measureTimestepLoss } from '../analysis/timestep-loss.ts'
-import { argumentError } from '../check.ts'
+import { argumentError, checkInteger } from '../check.ts'
 import { partitionByLoss } from '../curriculum/partition.ts'
 import { makeFolder } from '../folder.ts'
 import { writeHeadStatistics } from '../mixing/head-statistics-file.ts'
 import { device, integer, oneOf, text } from '../options.ts'
-import { HEADS } from '../prediction/heads.ts'
+import { HEADS, type Head } from '../prediction/heads.ts'
 import { decideOf, firstBatch, measuredImages, NOT_HELD_OUT, trainingOf } from './held-out-images.ts'
 import { interruptible } from './interrupt.ts'
 import { MODEL_SHAPE } from './model-options.ts'
 import { IMAGES_SHAPE, imagesFor, networkForSampling, SOURCE_SHAPE } from './network-for-sampling.ts'
 import { helpText, parseOptions } from './options.ts'
+import { checkOutputFile } from './output.ts'
 import { streamProgress } from './progress.ts'
 import { applyRuntime, RUNTIME_SHAPE } from './runtime-options.ts'
 import { measuredPlot, slotTable } from './slot-report.ts'
@@ -56,10 +57,26 @@ export async function measureCommand(argv: readonly string[]): Promise<number> {
       argumentError(call, '--out', 'a JSON file, beside which the plot is put', options.out).message,
     )
   }
+  const plot = `${options.out.slice(0, options.out.length - extname(options.out).length)}.svg`
+  const { headStatistics } = options
+  if (
+    headStatistics !== undefined &&
+    [options.out, plot].some((file) => resolve(file) === resolve(headStatistics))
+  ) {
+    const what = `another file than ${options.out} (--out) and ${plot}, the plot beside it`
+    throw new UsageError(argumentError(call, '--head-statistics', what, headStatistics).message)
+  }
+  await checkOutputFile(call, '--out', options.out)
+  await checkOutputFile(call, '--out', plot)
+  if (headStatistics !== undefined) await checkOutputFile(call, '--head-statistics', headStatistics)
   return interruptible(streamProgress(process.stderr, 'measuring'), 'stopping', async (progress, signal) => {
     await applyRuntime(options)
     const network = await networkForSampling(call, options, given, progress.line)
     const { unet, schedule } = network
+    const slotCount =
+      given.slots === undefined ? Math.min(options.slots, schedule.timestepCount) : options.slots
+    await asUsage(() => checkInteger(call, '--slots', slotCount, 1, schedule.timestepCount))
+    checkHeads(call, options, unet.layout.heads)
     const config = imagesFor(call, options, network)
     const { count, seed, timestepStride } = options
     const { heldOut, isHeldOut } = await measuredImages(config)
@@ -77,7 +94,6 @@ export async function measureCommand(argv: readonly string[]): Promise<number> {
       ...{ ...shared, timestepStride },
       ...(decide && { decide }),
     })
-    const { headStatistics } = options
     if (headStatistics !== undefined) {
       await writeHeadStatistics(
         headStatistics,
@@ -87,11 +103,10 @@ export async function measureCommand(argv: readonly string[]): Promise<number> {
     }
     progress.end()
     const curve = lossCurve(measured, schedule.timestepCount, options.head)
-    const slots = partitionByLoss(curve, options.slots)
+    const slots = partitionByLoss(curve, slotCount)
     await makeFolder(dirname(options.out))
     const loss = Float64Array.from(measured.t, (t) => curve[t] as number)
     await writeLossCurve(options.out, { ...measured, loss }, schedule.timestepCount)
-    const plot = `${options.out.slice(0, options.out.length - extname(options.out).length)}.svg`
     await writeFile(plot, measuredPlot(measured, schedule.timestepCount, slots))
     console.log(slotTable(slots, curve))
     console.log([options.out, plot, ...(headStatistics === undefined ? [] : [headStatistics])].join('\n'))
@@ -99,4 +114,24 @@ export async function measureCommand(argv: readonly string[]): Promise<number> {
     schedule.dispose()
     return 0
   })
+}
+
+/** What needs heads that the network does not have is refused before anything is measured. */
+function checkHeads(
+  call: string,
+  {
+    head,
+    headStatistics,
+  }: { readonly head?: Head | undefined; readonly headStatistics?: string | undefined },
+  heads: readonly Head[],
+): void {
+  if (head !== undefined && !heads.includes(head)) {
+    throw new UsageError(
+      argumentError(call, '--head', `a head of the network (${heads.join(', ')})`, head).message,
+    )
+  }
+  if (headStatistics !== undefined && heads.length < 2) {
+    const what = `absent for a network of one head (${heads[0]})`
+    throw new UsageError(argumentError(call, '--head-statistics', what, headStatistics).message)
+  }
 }

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
-import { basename, extname } from 'node:path'
+import { readdirSync } from 'node:fs'
+import { basename, extname, join } from 'node:path'
 import type { z } from 'zod'
 import { argumentError } from '../check.ts'
 import { bytesOf, type NpyArray } from '../data/npy.ts'
@@ -65,10 +66,13 @@ export const SOURCE_SHAPE = {
 /** Options that name images. */
 export const IMAGES_SHAPE = {
   data: about('images, as for train; those of the run by default', text().optional()),
-  size: about('where no run says it: height and width to which pictures are cropped', integer(1).optional()),
+  size: about(
+    'height and width to which the pictures of data are cropped; those of the network’s images by default, where they are known',
+    integer(1).optional(),
+  ),
   classes: about(
-    'where no run says it: classes of the images, those of the data, or of folder names or file names',
-    oneOf(['none', 'data', 'folder', 'prefix']).default('none'),
+    'classes of data: its own, or of folder names or file names; as the run has them by default, where data has such, else none',
+    oneOf(['none', 'data', 'folder', 'prefix']).optional(),
   ),
 } satisfies Record<string, z.ZodType>
 
@@ -105,6 +109,11 @@ export async function networkForSampling(
   if (stray !== undefined) {
     const what = 'absent unless --weights names a file'
     throw new UsageError(argumentError(call, `--${kebab(stray)}`, what, given[stray]).message)
+  }
+  const ofData = (['size', 'classes'] as const).find((option) => given[option] !== undefined)
+  if (ofData !== undefined && given.data === undefined) {
+    const what = 'absent unless --data is given'
+    throw new UsageError(argumentError(call, `--${ofData}`, what, given[ofData]).message)
   }
   const folder = checkpoint ?? (await newest(call, run as string, line))
   const choice = weightsChoice(call, weights)
@@ -193,25 +202,70 @@ export function hashOf(description: object, ...arrays: readonly NpyArray['data']
   return hash.digest('hex')
 }
 
-/** Where images come from to measure a network on: the run's own options, or for a file of weights those of the command line. */
+/** Options of the images that a network is measured on. */
+export type ImagesToMeasure = RunConfig & {
+  /** Where they are those of the run: what they were when the checkpoint at `path` was saved. */
+  readonly saved?: { readonly call: string; readonly path: string; readonly images: RunImages }
+}
+
+/** Where images come from to measure a network on: the run's own options, or those of the command line. */
 export function imagesFor(
   call: string,
-  { data, size, classes }: z.output<z.ZodObject<typeof IMAGES_SHAPE>>,
-  { path, state, images }: SamplingNetwork,
+  options: z.output<z.ZodObject<typeof IMAGES_SHAPE>>,
+  network: SamplingNetwork,
+): ImagesToMeasure {
+  const { data, size, classes } = options
+  const { path, state } = network
+  const { run, images } = (state?.extra ?? {}) as { run?: RunConfig; images?: RunImages }
+  if (run && (data === undefined || data === run.data)) {
+    return {
+      ...run,
+      ...(size !== undefined && { size }),
+      ...(classes !== undefined && { classes }),
+      ...(images && { saved: { call, path, images } }),
+    }
+  }
+  if (data !== undefined) return otherImages({ ...options, data }, network, run)
+  const whose = state ? `for ${path}, which is not of trislot train` : 'with a file of weights'
+  const classesToo = state ? '; --classes too where its network has classes' : ''
+  throw new UsageError(`${call}: expected --data to be given ${whose}, got none${classesToo}`)
+}
+
+/** Options of images that are not the run's: pictures become what the network takes, and none is known to be held out. */
+function otherImages(
+  { data, size, classes }: { data: string } & z.output<z.ZodObject<typeof IMAGES_SHAPE>>,
+  { unet, images }: SamplingNetwork,
+  run: RunConfig | undefined,
 ): RunConfig {
-  if (state) {
-    const config = (state.extra as { run?: RunConfig } | null)?.run
-    if (config && (data === undefined || data === config.data)) return config
-    if (config) return { ...config, data: data as string, heldOut: undefined } // which are of the run's own images
-    if (data !== undefined) return { data, size, classes } as RunConfig
-    throw new UsageError(
-      `${call}: expected --data to be given for ${path}, which is not of trislot train, got none; --classes too where its network has classes`,
-    )
+  const isFolder = isPictureFolder(data)
+  const height = images?.height
+  // What has a size of its own keeps it; emoji can be smaller than their 64 pixels.
+  const isCropped = isFolder || (data === 'emoji' && height !== undefined && height <= 64)
+  const hasSuchClasses = run && (run.classes === 'folder' || run.classes === 'prefix') === isFolder
+  const { crop, badFiles, superResolution, seed } = run ?? {}
+  return {
+    data,
+    size: size ?? (isCropped ? height : undefined),
+    classes: classes ?? (hasSuchClasses ? run.classes : 'none'),
+    ...(isFolder && { channels: unet.layout.imageChannels, crop, badFiles }),
+    ...{ superResolution, seed },
+  } as RunConfig
+}
+
+/** Whether `openDataset` takes it for a folder of pictures: a folder that is not CIFAR-10's. */
+function isPictureFolder(source: string): boolean {
+  if (source === 'digits' || source === 'emoji') return false
+  const names = namesIn(source)
+  const all = [...(names ?? []), ...(namesIn(join(source, 'cifar-10-batches-bin')) ?? [])]
+  return names !== undefined && !all.some((name) => /^(data_batch_\d+|test_batch)\.bin$/.test(name))
+}
+
+function namesIn(folder: string): string[] | undefined {
+  try {
+    return readdirSync(folder)
+  } catch {
+    return undefined // no folder, or none that can be read, of which opening it says why
   }
-  if (data === undefined) {
-    throw new UsageError(`${call}: expected --data to be given with a file of weights, got none`)
-  }
-  return { data, size: size ?? images?.height, classes } as RunConfig
 }
 
 async function newest(call: string, run: string, line: (text: string) => void): Promise<string> {

@@ -21,6 +21,7 @@ import {
   SOURCE_SHAPE,
 } from './network-for-sampling.ts'
 import { helpText, parseOptions } from './options.ts'
+import { checkOutputFolder } from './output.ts'
 import { streamProgress } from './progress.ts'
 import { applyRuntime, RUNTIME_SHAPE } from './runtime-options.ts'
 import { asUsage } from './usage.ts'
@@ -62,6 +63,8 @@ export async function nllCommand(argv: readonly string[]): Promise<number> {
     console.log(helpText(title, `${call} --run runs/digits --count 100`, SHAPE, NOTES))
     return 0
   }
+  const folder = options.out ?? (options.run === undefined ? 'nll' : join(options.run, 'nll'))
+  await checkOutputFolder(call, '--out', folder)
   return interruptible(streamProgress(process.stderr, 'evaluating'), 'stopping', async (progress, signal) => {
     await applyRuntime(options)
     const network = await networkForSampling(call, options, given, progress.line)
@@ -93,7 +96,6 @@ export async function nllCommand(argv: readonly string[]): Promise<number> {
       parts.push(part)
     }
     progress.end()
-    const folder = options.out ?? (options.run === undefined ? 'nll' : join(options.run, 'nll'))
     const report = summary(parts)
     await makeFolder(folder)
     await writeTerms(folder, report, dataset)

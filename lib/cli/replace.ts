@@ -8,6 +8,7 @@ import { commandOf, INSTRUMENT_SHAPE, printInstrument } from './instrument-optio
 import { interruptible } from './interrupt.ts'
 import { combineFor, imagesFor, networkForSampling } from './network-for-sampling.ts'
 import { helpText, parseOptions } from './options.ts'
+import { checkInstrumentOutput } from './output.ts'
 import { streamProgress } from './progress.ts'
 import { applyRuntime } from './runtime-options.ts'
 import { UsageError } from './usage.ts'
@@ -53,6 +54,7 @@ export async function replaceCommand(argv: readonly string[]): Promise<number> {
     console.log(helpText(what, `${call} --run runs/digits`, SHAPE))
     return 0
   }
+  await checkInstrumentOutput(call, options)
   return interruptible(streamProgress(process.stderr, 'replacing'), 'stopping', async (progress, signal) => {
     await applyRuntime(options)
     const network = await networkForSampling(call, options, given, progress.line)

@@ -19,6 +19,7 @@ import { interruptible } from './interrupt.ts'
 import { MODEL_SHAPE } from './model-options.ts'
 import { combineFor, hashOf, networkForSampling } from './network-for-sampling.ts'
 import { helpText, kebab, parseOptions } from './options.ts'
+import { checkOutputFile, checkOutputFolder } from './output.ts'
 import { streamProgress } from './progress.ts'
 import { applyRuntime, RUNTIME_SHAPE } from './runtime-options.ts'
 import { asUsage, UsageError } from './usage.ts'
@@ -115,6 +116,9 @@ export async function sampleCommand(argv: readonly string[]): Promise<number> {
     throw new UsageError(argumentError(call, `--${kebab(name)}`, what, given[name]).message)
   }
   const isGrid = options.format === 'grid'
+  const folder = options.out ?? (options.run !== undefined ? join(options.run, 'samples') : 'samples')
+  const isPng = isGrid && extname(folder).toLowerCase() === '.png'
+  await (isPng ? checkOutputFile : checkOutputFolder)(call, '--out', folder)
   const notice = isGrid ? 'stopping' : 'stopping; the same command again goes on from here'
   return interruptible(streamProgress(process.stderr, 'sampling'), notice, async (progress, signal) => {
     await applyRuntime(options)
@@ -171,9 +175,7 @@ export async function sampleCommand(argv: readonly string[]): Promise<number> {
             count > n ? `${first} of ${count} images in files` : '',
           ),
       })
-    const folder = options.out ?? (options.run !== undefined ? join(options.run, 'samples') : 'samples')
     if (isGrid) {
-      const isPng = extname(folder).toLowerCase() === '.png'
       const file = isPng ? folder : join(folder, `${network.name}-seed-${seed}.png`)
       await makeFolder(dirname(file))
       const drawn = await draw(0, count)

@@ -13,6 +13,8 @@ export interface ImageDataset {
   readonly width: number
   /** Names of the classes; index = label. */
   readonly classNames?: readonly string[]
+  /** Files of the source that were left out, and why. */
+  readonly skipped?: readonly { readonly file: string; readonly reason: string }[]
   /** Set by `withLowRes`: how many times smaller the low-resolution twin is in each direction. */
   readonly lowResFactor?: number
   /**
@@ -154,7 +156,7 @@ export function padded(dataset: ImageDataset, height: number, width: number): Im
 
 /** What a view has in common with the data set that it looks at. */
 export function description(dataset: ImageDataset): Omit<ImageDataset, 'image' | 'label'> {
-  const { name, length, channels, height, width, classNames, lowResFactor } = dataset
+  const { name, length, channels, height, width, classNames, skipped, lowResFactor } = dataset
   return {
     name,
     length,
@@ -162,6 +164,7 @@ export function description(dataset: ImageDataset): Omit<ImageDataset, 'image' |
     height,
     width,
     ...(classNames && { classNames }),
+    ...(skipped && { skipped }),
     ...(lowResFactor !== undefined && { lowResFactor }),
   }
 }

@@ -66,7 +66,8 @@ export class FileSource {
       if (image instanceof Uint8Array) {
         kept.push(i)
         await write?.(image)
-      } else if (badFiles === 'error' || !(image instanceof DataError) || !image.file) throw image
+      } else if (!(image instanceof DataError) || !image.file) throw image
+      else if (badFiles === 'error') throw withWayOut(image)
       else skipped.push({ file: path, reason: (image.cause as Error).message })
       onProgress?.(i + 1, files.length)
     }
@@ -107,6 +108,11 @@ export class FileSource {
     this.freeBytes -= bytes
     this.memory.set(path, image)
   }
+}
+
+/** Says how to go on without the file. */
+function withWayOut({ message, file, cause }: DataError): DataError {
+  return new DataError(`${message}; badFiles skip leaves such files out`, file, { cause })
 }
 
 /** Runs sliced work with visits to the event loop between the slices. */

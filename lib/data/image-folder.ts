@@ -159,6 +159,19 @@ function resolve(folder: string, options: ImageFolderOptions) {
   }
 }
 
+const SHOWN_SKIPPED = 3
+
+/** @internal One line about the files that a folder, or a view of it, was opened without; undefined where there are none. */
+export function skippedFiles({ skipped = [] }: ImageDataset): string | undefined {
+  if (skipped.length === 0) return undefined
+  const shown = skipped
+    .slice(0, SHOWN_SKIPPED)
+    .map(({ file, reason }) => `${file} (${reason.split('\n')[0]})`)
+    .join(', ')
+  const more = skipped.length > SHOWN_SKIPPED ? ', …' : ''
+  return `${skipped.length} ${skipped.length === 1 ? 'file is' : 'files are'} left out: ${shown}${more}`
+}
+
 function checkCount(folder: string, count: number, minimum: number, note: string): void {
   if (count >= minimum) return
   const what = minimum === 1 ? 'hold at least 1 image' : `hold at least ${minimum} images`

@@ -1,4 +1,5 @@
 import { argumentError, checkInteger, checkKnownOptions, checkNumber, checkOneOf } from '../check.ts'
+import { checkSafetensorsName } from '../checkpoint-file.ts'
 import type { Device } from '../device.ts'
 import { DeviceTensor } from '../device-tensor.ts'
 import {
@@ -380,6 +381,7 @@ export class Classifier extends NativeObject<'classifier'> {
 
   /** Writes the weights as safetensors, whole or not at all. */
   async saveWeights(path: string): Promise<void> {
+    checkSafetensorsName('classifier.saveWeights', 'path', path)
     await native().classifierSave(this.handle, path)
   }
 

@@ -1,4 +1,5 @@
 import { argumentError, checkInteger, checkKnownOptions, checkNumber } from '../check.ts'
+import { checkSafetensorsName } from '../checkpoint-file.ts'
 import type { Device } from '../device.ts'
 import {
   type HostData,
@@ -590,8 +591,13 @@ export class UNet extends NativeObject<'unet'> {
     }
   }
 
-  /** Writes the weights as safetensors, whole or not at all. */
+  /**
+   * Writes the weights as safetensors, whole or not at all; `convertWeights` makes a .pt of the file.
+   *
+   * @throws RangeError for a name that does not end in .safetensors, under which they could not be read again
+   */
   async saveWeights(path: string): Promise<void> {
+    checkSafetensorsName('unet.saveWeights', 'path', path)
     await native().unetSave(this.handle, path)
   }
 }

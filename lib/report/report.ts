@@ -1,4 +1,4 @@
-import { stat, writeFile } from 'node:fs/promises'
+import { realpath, stat, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { argumentError } from '../check.ts'
 import { makeFolder } from '../folder.ts'
@@ -16,7 +16,7 @@ export interface ReportOptions {
  * Writes one self-contained HTML page about runs: options, curves, losses by timestep, choices among heads, samples over
  * training, what instruments found, and the runs compared, with intervals over seeds. The same folders give the same bytes.
  *
- * @param folders - of runs, or of studies
+ * @param folders - of runs, or of studies; one that is there twice counts once
  * @returns the path of the page
  * @throws RangeError for a folder that holds no run, nor what instruments found
  *
@@ -32,8 +32,9 @@ export async function writeReport(folders: readonly string[], options: ReportOpt
   )
     throw argumentError(call, 'folders', 'a list of at least one folder of a run', folders)
   for (const folder of folders) await checkFolder(call, folder)
-  const page = await reportPage(await readFolders(folders))
-  const { out = folders.length === 1 ? join(folders[0]!, 'report.html') : 'report.html' } = options
+  const distinct = await withoutRepetitions(folders)
+  const page = await reportPage(await readFolders(distinct))
+  const { out = distinct.length === 1 ? join(distinct[0]!, 'report.html') : 'report.html' } = options
   await makeFolder(dirname(out))
   await writeFile(out, page)
   return out
@@ -47,6 +48,12 @@ export async function readFolders(folders: readonly string[]): Promise<PageConte
     Promise.all(folders.filter((_, i) => isStudy[i]).map(readStudyFolder)),
   ])
   return { runs, studies }
+}
+
+/** Each folder once, whatever paths lead to it: the same run twice is no second seed. */
+async function withoutRepetitions(folders: readonly string[]): Promise<string[]> {
+  const places = await Promise.all(folders.map((folder) => realpath(folder)))
+  return folders.filter((_, i) => places.indexOf(places[i]!) === i)
 }
 
 async function checkFolder(call: string, folder: string): Promise<void> {

@@ -1,8 +1,10 @@
 // What can only be wrong of a study's settings together: found before anything is trained.
 import { argumentError, checkInteger } from '../check.ts'
+import type { ImageDataset } from '../data/dataset.ts'
 import { ALL_HEADS, HEADS, type Head } from '../prediction/heads.ts'
 import { checkCombine } from '../sampling/combine.ts'
-import type { RunConfig } from '../training/run-config.ts'
+import { openImages, splitImages } from '../training/run.ts'
+import { datasetOptions, type RunConfig, type RunOptions, runConfig } from '../training/run-config.ts'
 import { trainedTimestepCount } from '../training/timestep-options.ts'
 import { parseMetric } from './metric.ts'
 import type { EvaluationSettings, StudyArm } from './study-file.ts'
@@ -73,6 +75,34 @@ export function checkMetrics(call: string, names: readonly string[], arms: reado
       refuse('without bitsPerDim, which evaluate does not measure')
     if (combination !== undefined && !combined.has(combination))
       refuse(`with a combination of evaluate.combinations (${[...combined].join(', ') || 'none'})`)
+  }
+}
+
+/**
+ * Opens each source of images once, and sets aside what each arm holds out, so that no cell begins whose images are missing.
+ *
+ * @throws the error of the source, which names the arm
+ */
+export async function checkImages(call: string, arms: readonly StudyArm[]): Promise<void> {
+  const opened = new Map<string, ImageDataset>()
+  for (const { name, options } of arms) {
+    const where = `${call} arms.${name}`
+    try {
+      const config = await runConfig(options as RunOptions)
+      const { data, classes, superResolution } = config
+      const source = JSON.stringify([data, classes, superResolution, datasetOptions(config)])
+      const dataset = opened.get(source) ?? (await openImages(config))
+      opened.set(source, dataset)
+      splitImages(dataset, config)
+    } catch (error) {
+      if (error instanceof Error) {
+        const message = error.message
+          .replace(/^run: /, '')
+          .replace(/^holdOut: expected amount/, 'expected heldOut')
+        error.message = `${where}: ${message}`
+      }
+      throw error
+    }
   }
 }
 

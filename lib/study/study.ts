@@ -10,6 +10,7 @@ import { exportCells, importCells } from './cells-file.ts'
 import type { CellName } from './comparison.ts'
 import { readFailures, removeFailure, writeFailure } from './failures.ts'
 import { featureClassifier } from './features.ts'
+import { checkImages } from './study-checks.ts'
 import {
   cellOptions,
   parseStudy,
@@ -110,6 +111,11 @@ export async function runStudy(given: StudyOptions, options: StudyRunOptions = {
     for (const cell of cells) if (!(await readFinishedCell(study, cell.arm, cell.seed))) waiting.push(cell)
     log(
       `${study.name}: ${cells.length} cells, ${cells.length - waiting.length} finished before; ${study.out}`,
+    )
+    // Of arms that have cells to train: finished ones need their images no more.
+    await checkImages(
+      call,
+      arms.filter(({ name }) => waiting.some(({ arm }) => arm.name === name)),
     )
     await trainFeatures(
       study.out,

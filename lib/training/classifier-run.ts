@@ -1,9 +1,9 @@
 import { join } from 'node:path'
 import { batches } from '../data/batches.ts'
 import type { ImageDataset } from '../data/dataset.ts'
+import { skippedFiles } from '../data/image-folder.ts'
 import { checkDevice } from '../device.ts'
 import { DataError } from '../errors.ts'
-import { makeFolder } from '../folder.ts'
 import { Classifier } from '../model/classifier.ts'
 import { NoiseSchedule } from '../schedule/noise-schedule.ts'
 import type { JsonValue } from '../timesteps/sampler.ts'
@@ -30,7 +30,7 @@ import {
   splitImages,
 } from './run.ts'
 import type { RunConfig } from './run-config.ts'
-import { lockRun } from './run-lock.ts'
+import { inRunFolder } from './run-lock.ts'
 import { JsonLines } from './run-stats.ts'
 import { timestepSampler } from './timestep-options.ts'
 
@@ -94,9 +94,7 @@ export async function runClassifier(
   const folder = wanted.run
   if (wanted.device !== 'cpu') await checkDevice(wanted.device)
   const { all, ...split } = await openClasses(wanted)
-  await makeFolder(folder)
-  const unlock = await lockRun(folder)
-  try {
+  return inRunFolder(folder, async () => {
     await removePartials(folder)
     const resumed = await findCheckpoint(folder, log)
     const state = resumed === undefined ? undefined : await readClassifierCheckpoint(call, resumed)
@@ -105,10 +103,8 @@ export async function runClassifier(
     const config = { ...wanted, ...(await settleRuntime(wanted, resumed ? stored : undefined)) }
     const images = (state?.extra as { images?: RunImages } | null | undefined)?.images
     refuseOtherImages(call, folder, images, all)
-    return await trainInto(config, { ...split, count: all.length }, resumed, state?.skips, { ...hooks, log })
-  } finally {
-    await unlock()
-  }
+    return trainInto(config, { ...split, count: all.length }, resumed, state?.skips, { ...hooks, log })
+  })
 }
 
 /** The images to train on and, where there are some, those for validation; both with classes. */
@@ -173,6 +169,8 @@ async function trainInto(
   await writeDurably(join(folder, 'config.json'), `${JSON.stringify(config, undefined, 2)}\n`)
   const { lines: stats } = await JsonLines.open(join(folder, 'stats.jsonl'), trainer.step)
   const from = resumed ? `, from step ${trainer.step}` : ''
+  const skipped = skippedFiles(dataset)
+  if (skipped) log(`warning: ${skipped}`)
   log(
     `${dataset.length} images of ${dataset.name}, ${classCount} classes, ${classifier.parameterCount} weights, ${steps} steps${from}`,
   )

@@ -1,9 +1,10 @@
 // One process a run: two that write the same stats and checkpoints would ruin both.
 import { randomUUID } from 'node:crypto'
 import { readFileSync } from 'node:fs'
-import { constants, copyFile, link, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { constants, copyFile, link, readFile, rename, rm, rmdir, writeFile } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
+import { exists, makeFolder } from '../folder.ts'
 
 const WITHOUT_LINKS = ['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS']
 
@@ -12,6 +13,19 @@ interface Owner {
   readonly host: string
   /** When the process began, in the kernel's ticks, so that another process with its number is not taken for it. */
   readonly started: string
+}
+
+/** Works in a run's folder that is made where it is not there, and locked; a start that failed leaves no empty one behind. */
+export async function inRunFolder<T>(folder: string, work: () => Promise<T>): Promise<T> {
+  const isNew = !(await exists(folder))
+  await makeFolder(folder)
+  const unlock = await lockRun(folder)
+  try {
+    return await work()
+  } finally {
+    await unlock()
+    if (isNew) await rmdir(folder).catch(() => {}) // which only an empty one allows
+  }
 }
 
 /**

@@ -4,10 +4,11 @@ import { measureHeadStatistics } from '../analysis/head-statistics.ts'
 import { argumentError, isObject, show } from '../check.ts'
 import { batches } from '../data/batches.ts'
 import { holdOut, type ImageDataset } from '../data/dataset.ts'
+import { skippedFiles } from '../data/image-folder.ts'
 import { openDataset } from '../data/open.ts'
 import { withLowRes } from '../data/super-resolution.ts'
 import { checkDevice, type Kernels, runtimeInfo, setKernels, setThreads } from '../device.ts'
-import { exists, makeFolder } from '../folder.ts'
+import { exists } from '../folder.ts'
 import { type HeadRow, headRow } from '../mixing/head-row.ts'
 import { UNet } from '../model/unet.ts'
 import { writeRunPlots } from '../report/run-plots.ts'
@@ -38,7 +39,7 @@ import {
   runConfig,
   runWarnings,
 } from './run-config.ts'
-import { lockRun } from './run-lock.ts'
+import { inRunFolder } from './run-lock.ts'
 import { JsonLines, type StatsRow, statsRow } from './run-stats.ts'
 import { runSchedule, timestepSampler } from './timestep-options.ts'
 import { Trainer, type TrainerOptions } from './trainer.ts'
@@ -112,18 +113,14 @@ export async function run(options: RunOptions, hooks: RunHooks = {}): Promise<Ru
   const folder = wanted.run
   if (wanted.device !== 'cpu') await checkDevice(wanted.device)
   const dataset = await openImages(wanted)
-  await makeFolder(folder)
-  const unlock = await lockRun(folder)
-  try {
+  return inRunFolder(folder, async () => {
     await removePartials(folder)
     const resumed = await findCheckpoint(folder, log)
     const stored = await readStoredConfig<RunConfig>(folder)
     if (stored && resumed) refuseChanges('run', folder, stored, wanted, FREE_OPTIONS)
     const config = { ...wanted, ...(await settleRuntime(wanted, resumed ? stored : undefined)) }
-    return await trainInto(config, dataset, resumed, { ...hooks, log })
-  } finally {
-    await unlock()
-  }
+    return trainInto(config, dataset, resumed, { ...hooks, log })
+  })
 }
 
 /** Opens the images that a run's options name (`name` is the option); `classes` decides whether they have labels. */
@@ -227,7 +224,8 @@ async function trainInto(
       : undefined
   const headLines = mixing && (await JsonLines.open(join(folder, 'heads.jsonl'), trainer.step)).lines
   const from = resumed ? `, from step ${trainer.step}` : ''
-  for (const warning of runWarnings(config)) log(`warning: ${warning}`)
+  const found = [skippedFiles(all), stillSteps(config, lr, trainer.step)]
+  for (const warning of [...runWarnings(config), ...found]) if (warning) log(`warning: ${warning}`)
   log(`${dataset.length} images of ${dataset.name}, ${unet.parameterCount} weights, ${steps} steps${from}`)
   if (mixing?.about) log(mixing.about)
 
@@ -375,6 +373,22 @@ async function trainInto(
     unet.dispose()
     schedule.dispose()
   }
+}
+
+/** What to say where steps are to come that train nothing, because the learning rate has fallen to 0; else undefined. */
+function stillSteps(
+  { steps, lrSchedule, lrSteps, run: folder }: RunConfig,
+  lr: (step: number) => number,
+  done: number,
+): string | undefined {
+  if (done >= steps || lr(steps - 1) > 0) return undefined // it never rises again
+  let first = steps - 1
+  while (first > done && lr(first - 1) === 0) first--
+  const wayOut =
+    done === 0
+      ? 'give more lrSteps (--lr-steps) to let it fall more slowly'
+      : `lrSteps of a run that has begun are fixed; to train on, begin another in another folder from its weights (--init, a checkpoint of ${folder}) with its own --lr-steps`
+  return `from step ${first + 1} on the learning rate is 0, and nothing is trained: ${lrSchedule} ends at lrSteps ${lrSteps}; ${wayOut}`
 }
 
 /** Images for what is shown while a run trains, the same at every step. */

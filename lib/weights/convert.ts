@@ -7,6 +7,7 @@ import { readConfigFile } from './config-file.ts'
 import { type DescribeOptions, missingOptions, whatIsKnown } from './describe.ts'
 import { inferNetwork } from './infer.ts'
 import { inspectWeights, type WeightsContents } from './inspect.ts'
+import { isSameFile } from './same-file.ts'
 
 /** What `convertWeights` did. */
 export interface Conversion {
@@ -38,7 +39,7 @@ export async function convertWeights(
   if (extension !== '.safetensors' && extension !== '.pt') {
     throw argumentError(call, 'to', 'a file name that ends in .safetensors or .pt', to)
   }
-  if (from === to) throw argumentError(call, 'to', 'another file than from', to)
+  if (await isSameFile(from, to)) throw argumentError(call, 'to', 'another file than from', to)
   const part = options.part === undefined ? {} : { part: options.part }
   const contents = await inspectWeights(from, part)
   const isUNet = inferNetwork(contents.tensors).kind === 'unet'

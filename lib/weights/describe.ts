@@ -105,7 +105,11 @@ export async function describeModel(
   return { ...description, source, ...(recipe && { recipe }), contents }
 }
 
-/** What can be said of a file although some of it may be unknown. */
+/**
+ * What can be said of a file although some of it may be unknown.
+ *
+ * @throws RangeError for something given that the shapes contradict; CheckpointError for a `config` that they do
+ */
 export async function whatIsKnown(
   path: string,
   { config, part, given = {}, defaults = {}, nameOf = (option) => option }: DescribeOptions,
@@ -138,10 +142,14 @@ export async function whatIsKnown(
   }
   const { process: _, ...rest } = known
   const process = (given.schedule ?? given.timestepCount) ? undefined : beyondName(known)
+  const network = withVariance(known.network, inferred.outChannels)
+  const configured = config === undefined ? undefined : { ...shapes, ...groups, ...base?.known.network }
+  const told = { given: defined(given.network ?? {}), configured, source: base?.source ?? '' }
+  await checkTold(call, path, contents, network, told, nameOf)
   return {
     known: {
       ...rest,
-      network: withVariance(known.network, inferred.outChannels),
+      network,
       ...(process && { process }),
     },
     source: base?.source ?? 'the options given',
@@ -284,12 +292,75 @@ async function checkShapes(
   source: string,
 ): Promise<void> {
   const found = differences(contents, await parametersOf(network))
+  if (found.length > 0) throw otherNetwork(call, path, source, found)
+}
+
+/** Options that no shape depends on; what they must divide is checked as the network is made. */
+const SHAPELESS = [
+  'attentionHeads',
+  'headChannels',
+  'newAttentionOrder',
+  'normGroups',
+  'dropout',
+  'recompute',
+]
+
+/** What options say counts before the shapes, and must not contradict them; `network` is what is known with it. */
+async function checkTold(
+  call: string,
+  path: string,
+  contents: WeightsContents,
+  network: Partial<UNetOptions>,
+  told: {
+    readonly given: Partial<UNetOptions>
+    /** What is known by a configuration that was named, without what is given. */
+    readonly configured: Partial<UNetOptions> | undefined
+    readonly source: string
+  },
+  nameOf: (option: string) => string,
+): Promise<void> {
+  const { given, configured, source } = told
+  const found = Object.keys(given).length > 0 || configured ? await unlike(contents, network) : []
   if (found.length === 0) return
-  const listed = `${found.slice(0, 5).join(', ')}${found.length > 5 ? `, … ${found.length} in all` : ''}`
-  throw new CheckpointError(
-    `${call}: expected ${path} to hold the tensors of the network of ${source}, got ${listed}`,
+  const shaping = Object.entries(given).filter(([option]) => !SHAPELESS.includes(option))
+  const isConfigured = configured && (shaping.length === 0 || (await unlike(contents, configured)).length > 0)
+  if (isConfigured) throw otherNetwork(call, path, source, found)
+  if (shaping.length === 0) return
+  const names = shaping.map(([option]) => nameOf(option)).join(' and ')
+  const values = shaping.map(([, value]) => (Array.isArray(value) ? value.join(',') : String(value)))
+  throw new RangeError(
+    `${call}: expected ${names} to fit the tensors of ${path}, got ${values.join(' and ')}, against ${fewOf(found)}`,
+  )
+}
+
+/** Where the tensors of a network differ from those of the file, as far as the network is known. */
+async function unlike(contents: WeightsContents, network: Partial<UNetOptions>): Promise<string[]> {
+  const { inChannels, outChannels } = inferNetwork(contents.tensors)
+  const { imageChannels, lowRes, heads, attentionHeads, headChannels } = network
+  const isLowRes = lowRes ?? inChannels === 2 * (imageChannels ?? inChannels)
+  const filledIn = {
+    ...withVariance(network, outChannels),
+    lowRes: isLowRes,
+    imageChannels: imageChannels ?? inChannels / (isLowRes ? 2 : 1),
+    heads: heads ?? ['eps'],
+    // No shape depends on these.
+    normGroups: network.normGroups ?? 1,
+    ...(attentionHeads === undefined && (headChannels ?? -1) === -1 && { attentionHeads: 1 }),
+  } as UNetOptions
+  const knowsOutput = imageChannels !== undefined && lowRes !== undefined && heads !== undefined
+  const found = differences(contents, await parametersOf(filledIn))
+  return found.filter((difference) => knowsOutput || !/^(no )?out\.2\./.test(difference))
+}
+
+function otherNetwork(call: string, path: string, source: string, found: readonly string[]): CheckpointError {
+  return new CheckpointError(
+    `${call}: expected ${path} to hold the tensors of the network of ${source}, got ${fewOf(found)}`,
     path,
   )
+}
+
+function fewOf(found: readonly string[]): string {
+  return `${found.slice(0, 5).join(', ')}${found.length > 5 ? `, … ${found.length} in all` : ''}`
 }
 
 /** A learned variance is what the heads leave over of the output. */

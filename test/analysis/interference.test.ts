@@ -11,6 +11,7 @@ import { UNet } from '../../lib/model/unet.ts'
 import type { InstrumentTable } from '../../lib/report/instrument-file.ts'
 import { NoiseSchedule } from '../../lib/schedule/noise-schedule.ts'
 import { Trainer } from '../../lib/training/trainer.ts'
+import { rejection } from '../support/rejection.ts'
 import { TINY, tinyBatch } from '../support/tiny.ts'
 
 const schedule = NoiseSchedule.create({ name: 'cosine', timestepCount: 20 })
@@ -83,6 +84,12 @@ describe('interference', () => {
       expect(control.mean).to.be.closeTo(mean([[3, 0], [3, 1], [3, 2]]), 1e-9) // biome-ignore format: pairs
       expect(control.n).to.equal(2)
     }
+  })
+
+  it('refuses a seed that is there twice, whose repetition would narrow the intervals', async () => {
+    expect((await rejection(interference({ ...options, seeds: [1, 2, 1] }))).message).to.equal(
+      'interference: expected seeds[2] to be a whole number that is not there twice, got 1',
+    )
   })
 
   it('never changes the network that was copied', async () => {

@@ -91,6 +91,16 @@ describe('safetensors files', () => {
       expect((await readTensors(path)).tensors.size).to.equal(0)
     })
 
+    it('are refused under a name by which they could not be read', async () => {
+      const file = join(folder, 'x.pt')
+      const error = await rejection(writeTensors(file, {}))
+      expect(error).to.be.instanceOf(RangeError)
+      expect(error.message).to.equal(
+        `writeTensors: expected path to be a file name that ends in .safetensors, got "${file}"`,
+      )
+      expect(await readdir(folder)).to.not.include('x.pt')
+    })
+
     it('are refused when data and shape differ', async () => {
       const odd = { odd: { data: new Float32Array(3), shape: [2, 2] } }
       expect((await rejection(writeTensors(path, odd))).message).to.match(

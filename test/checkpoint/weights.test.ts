@@ -51,6 +51,15 @@ describe('UNet weights in files', () => {
     expect(metadata).to.deep.equal({ format: 'trislot' })
   })
 
+  it('are saved under no name by which they could not be read', async () => {
+    for (const name of ['w.pt', 'w', 'w.SAFETENSORS']) {
+      const { message } = await rejection(unet.saveWeights(name))
+      expect(message).to.equal(
+        `unet.saveWeights: expected path to be a file name that ends in .safetensors, got "${name}"`,
+      )
+    }
+  })
+
   it('come back bit for bit in another network, in whatever order the file has them', async () => {
     const other = await UNet.create(TINY, { seed: 4 })
     const path = join(folder, 'turned.safetensors')

@@ -1,6 +1,6 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, relative } from 'node:path'
 import { expect } from 'chai'
 import { readTensors, writeTensors } from '../../lib/checkpoint-file.ts'
 import { elementCount } from '../../lib/tensor.ts'
@@ -90,10 +90,35 @@ describe('trislot forward', () => {
       '--inputs',
       inputs,
     ]
-    expect(await command('forward', ...files, '--out', join(folder, 'none'))).to.deep.equal({
+    expect(await command('forward', ...files, '--out', join(folder, 'none.safetensors'))).to.deep.equal({
       code: 1,
       out: '',
       err: `trislot forward: expected ${inputs} to hold t, got x`,
+    })
+  })
+
+  it('writes over none of its own files, and no name that it could not read again', async () => {
+    const inputs = join(folder, 'in.safetensors')
+    await writeTensors(inputs, { x: { data: new Float32Array(1), shape: [1] } })
+    const before = await readFile(inputs)
+    const link = join(folder, 'link.safetensors')
+    await symlink(inputs, link)
+    const forward = (weights: string, out: string) =>
+      command('forward', '--config', 'net.json', '--weights', weights, '--inputs', inputs, '--out', out)
+    for (const out of [inputs, relative('.', inputs), link]) {
+      expect(await forward('w.pt', out)).to.deep.equal({
+        code: 2,
+        out: '',
+        err: `trislot forward: expected --out to be another file than --inputs, got "${out}"`,
+      })
+    }
+    expect((await readFile(inputs)).equals(before)).to.equal(true)
+    expect((await forward('w.safetensors', 'w.safetensors')).err).to.equal(
+      'trislot forward: expected --out to be another file than --weights, got "w.safetensors"',
+    )
+    expect(await forward('w.pt', 'o.pt')).to.include({
+      code: 2,
+      err: 'trislot forward: expected --out to be a file name that ends in .safetensors, got "o.pt"',
     })
   })
 
@@ -110,7 +135,7 @@ describe('trislot forward', () => {
       '--inputs',
       inputs,
       '--out',
-      'o',
+      'o.safetensors',
     )
     expect(code).to.equal(1)
     expect(err).to.contain('got unknown model_channel (did you mean model_channels?)')

@@ -149,6 +149,25 @@ describe('trislot probe, interference and replace', () => {
     expect(JSON.parse(await readFile(out, 'utf8')).timestepCount).to.equal(1000)
   })
 
+  it('refuse options that have no effect, and seeds that would be counted twice', async () => {
+    for (const [words, message] of [
+      [
+        '--no-training --no-gradients',
+        'expected --no-training and --no-gradients to be given one at a time, got "both"',
+      ],
+      ['--no-training --steps 9', 'expected --steps to be absent with --no-training, got 9'],
+      ['--no-training --lr 1', 'expected --lr to be absent with --no-training, got 1'],
+      ['--no-gradients --draw-size 4', 'expected --draw-size to be absent with --no-gradients, got 4'],
+      ['--no-gradients --draws 4', 'expected --draws to be absent with --no-gradients, got 4'],
+      ['--seeds 1,1', 'expected --seeds to be a list without repetitions, got [1, 1]'],
+    ] as const) {
+      expect(await command('interference', '--run', run, ...words.split(' '))).to.deep.equal({
+        ...{ code: 2, out: '' },
+        err: `trislot interference: ${message}`,
+      })
+    }
+  })
+
   it('refuse slots that are no slots', async () => {
     const ranges = await command('replace', '--run', run, '--ranges', '7')
     expect(ranges.code).to.equal(2)

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect } from 'chai'
 import type { CellResult } from '../../lib/study/cell.ts'
@@ -66,5 +66,24 @@ describe('trislot sweep', function () {
     const { code, err } = await command('sweep', '--data', small.data, '--spaces', 'v,w')
     expect(code).to.equal(2)
     expect(err).to.contain('trislot sweep: expected --spaces to be among eps, v, F, got w')
+  })
+
+  it('refuses images that are not there, and more held out than there are, before anything is trained', async () => {
+    const out = join(small.folder, 'refused')
+    const words = ['--preset', 'tiny', '--batch-sizes', '4', '--samplers', 'uniform', '--out', out]
+    for (const [more, message] of [
+      [
+        ['--data', join(small.folder, 'nope')],
+        /expected data to be one of .*; got no such file or folder .*nope$/,
+      ],
+      [['--data', small.data, '--held-out', '24'], /expected heldOut to be .*\[1, 23\], .*, got 24$/],
+    ] as const) {
+      const { code, err } = await command('sweep', ...words, ...more)
+      expect(code).to.equal(1)
+      expect(err)
+        .to.match(/^runStudy arms\.b4-uniform-eps-steps: /)
+        .and.match(message)
+      expect(existsSync(join(out, 'b4-uniform-eps-steps'))).to.equal(false)
+    }
   })
 })

@@ -125,7 +125,7 @@ describe('imageFolder', () => {
     expect(error.name).to.equal('DataError')
     expect(error.file).to.equal(join(folder, 'b.png'))
     expect(error.message).to.equal(
-      `imageFolder: expected ${join(folder, 'b.png')} to be a picture that decodes, got "Input buffer contains unsupported image format"`,
+      `imageFolder: expected ${join(folder, 'b.png')} to be a picture that decodes, got "Input buffer contains unsupported image format"; badFiles skip leaves such files out`,
     )
   })
 
@@ -155,7 +155,7 @@ describe('imageFolder', () => {
     expect(error.file).to.equal(join(folder, 'strip.png'))
     expect(error.message).to.equal(
       `imageFolder: expected ${error.file} to be a picture that can be cropped to 64x64, got ` +
-        '"crop: expected a picture that covers 64x64 in 67108864 pixels, got 6400000x64 for one of 100000x1"',
+        '"crop: expected a picture that covers 64x64 in 67108864 pixels, got 6400000x64 for one of 100000x1"; badFiles skip leaves such files out',
     )
     const dataset = await imageFolder(folder, { size: 64, badFiles: 'skip' })
     expect(dataset.files).to.deep.equal(['a.png'])

@@ -183,6 +183,14 @@ describe('writeReport', () => {
     )
   })
 
+  it('counts a run once, however often and by whatever path it is given', async () => {
+    const run = await makeRun(join(work.folder, 'once'))
+    const html = await page(run, `${run}/`, join(run, '..', 'once'))
+    expect(html).to.equal(await page(run))
+    expect(html).not.to.include('2 seeds')
+    expect(await writeReport([run, run])).to.equal(join(run, 'report.html'))
+  })
+
   it('refuses a folder that holds no run', async () => {
     const failure = await writeReport([work.folder]).catch((error: Error) => error)
     expect(failure).to.be.instanceOf(RangeError)

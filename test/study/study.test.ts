@@ -390,6 +390,23 @@ describe('runStudy', function () {
     )
   })
 
+  it('opens the images of every arm before the first cell begins, of those that still train', async () => {
+    const out = join(small.folder, 'data')
+    const options = { ...given, out, seeds: [0], images: 8, stopAt: [], compare: {} }
+    const evaluate = { images: 4, timesteps: 2 }
+    const arms = { first: {}, other: { data: join(small.folder, 'nope.npz') } }
+    expect((await rejection(runStudy({ ...options, evaluate, arms }))).message).to.match(
+      /^runStudy arms\.other: expected data to be one of digits .*; got no such file or folder .*nope\.npz$/,
+    )
+    const split = { first: {}, other: { heldOut: 24 } }
+    expect((await rejection(runStudy({ ...options, evaluate, arms: split }))).message).to.equal(
+      'runStudy arms.other: expected heldOut to be a fraction in (0, 1) or a count in [1, 23], so that both parts have images, got 24',
+    )
+    expect(existsSync(join(out, 'first'))).to.equal(false)
+    const { results } = await runStudy({ ...options, evaluate, arms }, { arms: ['first'] })
+    expect(results.map(({ arm }) => arm)).to.deep.equal(['first'])
+  })
+
   it('refuses a file that is wrong before it trains', async () => {
     const wrong = join(small.folder, 'wrong.json')
     await writeFile(wrong, JSON.stringify({ ...given, armz: {} }))

@@ -1,17 +1,19 @@
 import { existsSync } from 'node:fs'
-import { readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { expect } from 'chai'
 import { writeNpz } from '../../lib/data/npz.ts'
 import { runtimeInfo, setKernels } from '../../lib/device.ts'
+import { onePicture } from '../../lib/report/grid.ts'
 import { slotEdges, timestepCount } from '../../lib/report/page/run-figures.ts'
 import { readRunFolder } from '../../lib/report/page/run-folder.ts'
+import { writePng } from '../../lib/report/png.ts'
 import { latestCheckpoint, listCheckpoints, readCheckpoint } from '../../lib/training/checkpoint.ts'
 import { run } from '../../lib/training/run.ts'
 import { runConfig } from '../../lib/training/run-config.ts'
 import { lockRun } from '../../lib/training/run-lock.ts'
 import type { StatsRow } from '../../lib/training/run-stats.ts'
-import { start, until } from '../support/command.ts'
+import { command, start, until } from '../support/command.ts'
 import { asArguments, SMALL, smallData } from '../support/small-run.ts'
 
 describe('run', () => {
@@ -268,7 +270,56 @@ describe('run', () => {
     expect(await failure(run({ ...before, steps: 8 }))).to.contain(
       'give lrSteps 6 to train on with more steps',
     )
-    expect(await run({ ...before, steps: 8, lrSteps: 6 })).to.include({ step: 8 })
+    const log: string[] = []
+    const longer = await run({ ...before, steps: 8, lrSteps: 6 }, { log: (line) => log.push(line) })
+    expect(longer).to.include({ step: 8 })
+    expect(log[0]).to.equal(
+      'warning: from step 7 on the learning rate is 0, and nothing is trained: cosine ends at lrSteps 6; lrSteps of a run that has begun are ' +
+        `fixed; to train on, begin another in another folder from its weights (--init, a checkpoint of ${before.run}) with its own --lr-steps`,
+    )
+  })
+
+  it('warns of steps at a learning rate of 0 where it falls too early', async () => {
+    const warnings = async (name: string, more: object): Promise<string[]> => {
+      const log: string[] = []
+      await run({ ...options(name, 8), ...more }, { log: (line) => log.push(line) })
+      return log.filter((line) => line.startsWith('warning: '))
+    }
+    expect(await warnings('early', { lrSchedule: 'linear', lrSteps: 6 })).to.deep.equal([
+      'warning: from step 7 on the learning rate is 0, and nothing is trained: linear ends at lrSteps 6; give more lrSteps (--lr-steps) to let it fall more slowly',
+    ])
+    expect(await warnings('in-time', { lrSchedule: 'linear' })).to.deep.equal([])
+  })
+
+  it('says which pictures it leaves out, and how to leave them out', async () => {
+    const pictures = join(small.folder, 'pictures')
+    await mkdir(pictures)
+    const image = { data: new Uint8Array(64 * 3), shape: [1, 3, 8, 8] } as const
+    for (const name of ['a', 'b', 'c']) await writePng(join(pictures, `${name}.png`), onePicture(image, 0))
+    for (const name of ['d', 'e', 'f', 'g']) await writeFile(join(pictures, `${name}.png`), 'no picture')
+    const broken = { ...options('skipping', 1), data: pictures, size: 8 }
+    expect(await failure(run(broken))).to.match(/d\.png to be .*; badFiles skip leaves such files out$/)
+    expect(
+      (await command('train', ...asArguments(broken))).err.endsWith(
+        '; --bad-files skip leaves such files out',
+      ),
+    ).to.equal(true)
+    const log: string[] = []
+    await run({ ...broken, badFiles: 'skip', heldOut: 1 }, { log: (line) => log.push(line) })
+    const reason = '(Input buffer contains unsupported image format)'
+    expect(log[0]).to.equal(
+      `warning: 4 files are left out: d.png ${reason}, e.png ${reason}, f.png ${reason}, …`,
+    )
+  })
+
+  it('leaves no folder where it could not start', async () => {
+    const odd = { ...options('odd-image', 1), data: join(small.folder, 'odd.npz') }
+    await writeNpz(odd.data, { arr_0: { data: new Uint8Array(24 * 49), shape: [24, 7, 7, 1] } })
+    expect(await failure(run(odd))).to.match(/^run: expected/)
+    expect(existsSync(odd.run)).to.equal(false)
+    await mkdir(odd.run)
+    await failure(run(odd))
+    expect(existsSync(odd.run)).to.equal(true)
   })
 
   it('falls back to the checkpoint before a damaged one, says so, and keeps the damaged one aside', async () => {

@@ -1,6 +1,7 @@
 import { join } from 'node:path'
 import { expect } from 'chai'
 import { gaussianEpsLoss } from '../../lib/analysis/gaussian-model.ts'
+import { HEADS } from '../../lib/prediction/heads.ts'
 import { NoiseSchedule } from '../../lib/schedule/noise-schedule.ts'
 import { STREAMS } from '../../lib/timesteps/stream.ts'
 import { WEIGHTING_NAMES } from '../../lib/timesteps/weighting.ts'
@@ -357,9 +358,10 @@ describe('Double counting', () => {
       'a law that is part of the objective, and a strategy that evens noise levels out',
     ])
     expect(await warnings({ mix: 'normalised', recipe: 'small-batch' })).to.deep.equal([])
-    const [unbounded] = await warnings({ mix: 'all-own', space: 'F' })
+    const heads = [...HEADS]
+    const [unbounded] = await warnings({ heads, mix: 'all-own', space: 'F' })
     expect(unbounded).to.equal('one space for the mean over several heads')
-    expect(await warnings({ mix: 'all', space: 'F' })).to.deep.equal([])
+    expect(await warnings({ heads, mix: 'all', space: 'F' })).to.deep.equal([])
     expect(await warnings({ mix: 'uncertainty', weighting: 'cluster-uncertainty' })).to.deep.equal([
       'a strategy that evens noise levels out, and a weighting that does',
     ])

@@ -96,6 +96,26 @@ describe('describeModel', () => {
     })
   })
 
+  it('refuses what the shapes contradict, also where not everything is known', async () => {
+    const three = join(folder, 'three.safetensors')
+    await sparseFile(three, await parametersOf({ ...SMALL, imageChannels: 1, heads: ['xStart', 'v', 'eps'] }))
+    const of = async (path: string, network: Partial<UNetOptions>) =>
+      rejection(describeModel(path, { given: { network } }))
+    const heads = await of(three, { heads: ['eps'] })
+    expect(heads).to.be.instanceOf(RangeError)
+    expect(heads.message).to.equal(
+      `describeModel: expected heads to fit the tensors of ${three}, got eps, against out.2.weight [3, 32, 3, 3] instead of [1, 32, 3, 3], out.2.bias [3] instead of [1]`,
+    )
+    expect((await of(three, { heads: ['v', 'eps'] })).message).to.match(/^describeModel: expected what the /)
+    expect((await of(small, { imageChannels: 1 })).message).to.match(
+      /^describeModel: expected imageChannels to fit the tensors of .*, got 1, against input_blocks\.0\.0\.weight \[32, 3, 3, 3\] instead of \[32, 1, 3, 3\]$/,
+    )
+    expect((await of(small, { lowRes: true, heads: ['eps'] })).message).to.match(
+      /^describeModel: expected lowRes and heads to fit .*, got true and eps, against input_blocks\.0\.0\.weight /,
+    )
+    expect((await of(small, { normGroups: 5 })).message).to.contain('to be divisible by the 5 norm groups')
+  })
+
   it('needs no order of attention where there is one head', async () => {
     const given = { ...GIVEN, network: { heads: ['eps'], attentionHeads: 1 } } as const
     expect((await describeModel(small, { given })).network.attentionHeads).to.equal(1)

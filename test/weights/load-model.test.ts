@@ -1,6 +1,7 @@
-import { copyFile, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { copyFile, mkdtemp, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, relative } from 'node:path'
 import { expect } from 'chai'
 import { readTensors, writeTensors } from '../../lib/checkpoint-file.ts'
 import { writeNpz } from '../../lib/data/npz.ts'
@@ -8,7 +9,7 @@ import { memoryCount, resetPeakMemory } from '../../lib/device.ts'
 import { CheckpointError } from '../../lib/errors.ts'
 import { UNet, type UNetOptions } from '../../lib/model/unet.ts'
 import { elementCount } from '../../lib/tensor.ts'
-import { listCheckpoints } from '../../lib/training/checkpoint.ts'
+import { listCheckpoints, saveCheckpoint } from '../../lib/training/checkpoint.ts'
 import { drawImages } from '../../lib/training/preview.ts'
 import { run } from '../../lib/training/run.ts'
 import type { RunOptions } from '../../lib/training/run-config.ts'
@@ -20,7 +21,7 @@ import { command } from '../support/command.ts'
 import { fixturePath } from '../support/fixtures.ts'
 import { formulaWeights } from '../support/formula-weights.ts'
 import { rejection } from '../support/rejection.ts'
-import { TINY } from '../support/tiny.ts'
+import { TINY, tinyBatch, tinyTimesteps, tinyTrainer } from '../support/tiny.ts'
 
 /** A network like guided-diffusion's, but small: noise and a variance of RGB images. */
 const NETWORK: UNetOptions = { ...TINY, imageChannels: 3, heads: ['eps'], learnsVariance: true }
@@ -342,9 +343,36 @@ describe('Weights of guided-diffusion', () => {
     expect((await rejection(convertWeights(file, path('x.bin')))).message).to.match(
       /^convertWeights: expected to to be a file name that ends in \.safetensors or \.pt, got ".*x\.bin"$/,
     )
-    expect((await rejection(convertWeights(file, file))).message).to.match(
-      /^convertWeights: expected to to be another file than from, got /,
-    )
+    for (const same of [file, relative('.', file)]) {
+      expect((await rejection(convertWeights(file, same))).message).to.match(
+        /^convertWeights: expected to to be another file than from, got /,
+      )
+    }
+  })
+
+  it('are neither converted nor described by options that the shapes contradict', async () => {
+    const grey = path('three-heads.safetensors')
+    const unet = await UNet.create(TINY)
+    await unet.saveWeights(grey)
+    unet.dispose()
+    const why = `expected --heads to fit the tensors of ${grey}, got eps, against out.2.weight [3, 8, 3, 3] instead of [1, 8, 3, 3], out.2.bias [3] instead of [1]`
+    expect(await command('convert', grey, path('false.pt'), '--heads', 'eps')).to.deep.equal({
+      code: 2,
+      out: '',
+      err: `trislot convert: ${why}`,
+    })
+    for (const name of ['false.pt', 'false.json']) expect(existsSync(path(name))).to.equal(false)
+    expect(await command('inspect', grey, '--heads', 'eps')).to.deep.equal({
+      code: 2,
+      out: '',
+      err: `trislot inspect: ${why}`,
+    })
+    const config = await command('convert', grey, path('false.pt'), '--config', 'lsun_cat')
+    expect(config.code).to.equal(1)
+    expect(config.err).to.contain('to hold the tensors of the network of the published network lsun_cat, got')
+    const { code, out } = await command('inspect', grey, '--heads', 'xStart,v,eps')
+    expect(code).to.equal(0)
+    expect(out).to.contain('heads: xStart, v, eps')
   })
 
   it('are loaded one tensor at a time: the file is never whole in memory', async () => {
@@ -403,6 +431,31 @@ describe('trislot inspect', () => {
       ...{ format: 'torch-legacy', part: 'model', otherParts: ['ema'], parameterCount: 88, kind: 'other' },
     })
     expect(tensors[1]).to.deep.equal({ name: 'stem.bias', dtype: 'float32', shape: [4] })
+  })
+
+  it('warns of a newer checkpoint of a run that is damaged', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'trislot-inspect-'))
+    try {
+      const { trainer, unet, schedule } = await tinyTrainer()
+      const first = await saveCheckpoint(trainer, folder)
+      await trainer.trainStep({ images: tinyBatch(), t: tinyTimesteps(), lr: 1e-3 })
+      const second = await saveCheckpoint(trainer, folder)
+      for (const object of [trainer, unet, schedule]) object.dispose()
+      const file = join(second, 'model.safetensors')
+      const { size } = await stat(file)
+      await truncate(file, size - 1)
+      const { code, out, err } = await command('inspect', folder)
+      expect(code).to.equal(0)
+      expect(out.split('\n')[0]).to.match(new RegExp(`^${first}: .*step 0, .*every file is whole$`))
+      expect(err).to.equal(
+        `warning: readCheckpoint: expected ${second} to hold the files that its state.json lists, got model.safetensors with ${size - 1} bytes instead of ${size}`,
+      )
+      const json = await command('inspect', folder, '--json')
+      expect(JSON.parse(json.out).step).to.equal(0)
+      expect(json.err).to.equal(err)
+    } finally {
+      await rm(folder, { recursive: true })
+    }
   })
 
   it('needs a file, and names one that is not there', async () => {
