@@ -128,7 +128,7 @@ describe('run with mix', () => {
     expect(levels.some(({ share }) => share !== null)).to.equal(true)
     // A head that the strategy does not train gives nothing, and the mixture all.
     const merged = await run(options('shares-merge', 5, 'merge', more))
-    const known = (await rows(merged.folder))[0]?.levels.flatMap(({ share }) => share ?? [])
+    const known = (await rows(merged.folder))[0]?.levels.flatMap(({ share }) => (share ? [share] : []))
     expect(known).to.have.length.above(0)
     for (const share of known ?? []) expect(share).to.deep.equal({ xStart: 0, eps: 0, mixture: 1 })
     const single = await run(options('shares-single', 5, undefined, { ...more, heads: ['v'] }))
