@@ -30,18 +30,13 @@ export const INSTRUMENT_SHAPE = {
 /** Writes what an instrument found where the options say, and that folder's page; prints its summary, tables and paths. */
 export async function printInstrument(
   instrument: Instrument,
-  options: {
-    readonly run?: string | undefined
-    readonly out?: string | undefined
-    readonly name?: string | undefined
-  },
+  options: InstrumentPlace & { readonly name?: string | undefined },
   network: SamplingNetwork,
   isHeldOut: boolean,
 ): Promise<void> {
-  const run = options.run ?? (network.state ? folderOfCheckpoint(network.path) : '.')
   const name = options.name ?? `${instrument.kind}-${network.name}`
   const summary = [...(instrument.summary ?? []), ...(isHeldOut ? [] : [NOT_HELD_OUT])]
-  const folder = options.out ?? run
+  const folder = instrumentFolder(options)
   const files = await writeInstrument(folder, { ...instrument, summary, name })
   const page = await writeReport([folder])
   for (const sentence of summary) console.log(sentence)
@@ -49,6 +44,18 @@ export async function printInstrument(
     console.log(`\n${title}\n${alignedTable([columns, ...rows])}`)
   }
   console.log(`\n${files[0]}\n${files.length - 1} pictures beside it\n${page}`)
+}
+
+/** Options that say where an instrument writes. */
+export interface InstrumentPlace {
+  readonly run?: string | undefined
+  readonly checkpoint?: string | undefined
+  readonly out?: string | undefined
+}
+
+/** The folder in which an instrument writes: `--out`, the run's, or where a checkpoint belongs. */
+export function instrumentFolder({ out, run, checkpoint }: InstrumentPlace): string {
+  return out ?? run ?? (checkpoint === undefined ? '.' : folderOfCheckpoint(checkpoint))
 }
 
 /** The run of a checkpoint, `<run>/checkpoints/step-...`; of one that lies elsewhere, such as a copy, the folder that it lies in. */

@@ -73,7 +73,7 @@ export async function interferenceCommand(argv: readonly string[]): Promise<numb
           `${call}: expected --optimizer to be fresh for a file of weights, got "continued"`,
         )
       }
-      const config = imagesFor(call, options, network)
+      const config = await imagesFor(call, options, network)
       const { heldOut, train, isHeldOut } = await measuredImages(config)
       const { seed, seeds, steps, batchSize, timestepsPerSlot, sigmaData, draws, drawSize, memoryMb, count } =
         options

@@ -77,7 +77,7 @@ export async function measureCommand(argv: readonly string[]): Promise<number> {
       given.slots === undefined ? Math.min(options.slots, schedule.timestepCount) : options.slots
     await asUsage(() => checkInteger(call, '--slots', slotCount, 1, schedule.timestepCount))
     checkHeads(call, options, unet.layout.heads)
-    const config = imagesFor(call, options, network)
+    const config = await imagesFor(call, options, network)
     const { count, seed, timestepStride } = options
     const { heldOut, isHeldOut } = await measuredImages(config)
     if (!isHeldOut) progress.line(NOT_HELD_OUT)

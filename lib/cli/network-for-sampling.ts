@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto'
-import { readdirSync } from 'node:fs'
-import { basename, extname, join } from 'node:path'
+import { basename, extname } from 'node:path'
 import type { z } from 'zod'
 import { argumentError } from '../check.ts'
 import { bytesOf, type NpyArray } from '../data/npy.ts'
+import { isPictureFolder } from '../data/open.ts'
 import type { Device } from '../device.ts'
 import { type HeadStatistics, LEAST_COUNT } from '../mixing/head-statistics.ts'
 import type { MeasuredNetwork } from '../mixing/head-statistics-file.ts'
@@ -209,11 +209,11 @@ export type ImagesToMeasure = RunConfig & {
 }
 
 /** Where images come from to measure a network on: the run's own options, or those of the command line. */
-export function imagesFor(
+export async function imagesFor(
   call: string,
   options: z.output<z.ZodObject<typeof IMAGES_SHAPE>>,
   network: SamplingNetwork,
-): ImagesToMeasure {
+): Promise<ImagesToMeasure> {
   const { data, size, classes } = options
   const { path, state } = network
   const { run, images } = (state?.extra ?? {}) as { run?: RunConfig; images?: RunImages }
@@ -232,12 +232,12 @@ export function imagesFor(
 }
 
 /** Options of images that are not the run's: pictures become what the network takes, and none is known to be held out. */
-function otherImages(
+async function otherImages(
   { data, size, classes }: { data: string } & z.output<z.ZodObject<typeof IMAGES_SHAPE>>,
   { unet, images }: SamplingNetwork,
   run: RunConfig | undefined,
-): RunConfig {
-  const isFolder = isPictureFolder(data)
+): Promise<RunConfig> {
+  const isFolder = await isPictureFolder(data)
   const height = images?.height
   // What has a size of its own keeps it; emoji can be smaller than their 64 pixels.
   const isCropped = isFolder || (data === 'emoji' && height !== undefined && height <= 64)
@@ -250,22 +250,6 @@ function otherImages(
     ...(isFolder && { channels: unet.layout.imageChannels, crop, badFiles }),
     ...{ superResolution, seed },
   } as RunConfig
-}
-
-/** Whether `openDataset` takes it for a folder of pictures: a folder that is not CIFAR-10's. */
-function isPictureFolder(source: string): boolean {
-  if (source === 'digits' || source === 'emoji') return false
-  const names = namesIn(source)
-  const all = [...(names ?? []), ...(namesIn(join(source, 'cifar-10-batches-bin')) ?? [])]
-  return names !== undefined && !all.some((name) => /^(data_batch_\d+|test_batch)\.bin$/.test(name))
-}
-
-function namesIn(folder: string): string[] | undefined {
-  try {
-    return readdirSync(folder)
-  } catch {
-    return undefined // no folder, or none that can be read, of which opening it says why
-  }
 }
 
 async function newest(call: string, run: string, line: (text: string) => void): Promise<string> {

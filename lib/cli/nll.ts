@@ -69,7 +69,7 @@ export async function nllCommand(argv: readonly string[]): Promise<number> {
     await applyRuntime(options)
     const network = await networkForSampling(call, options, given, progress.line)
     const { unet, schedule, state, variance } = network
-    const config = imagesFor(call, options, network)
+    const config = await imagesFor(call, options, network)
     const dataset = await openImages(config)
     const count = Math.min(options.count ?? dataset.length, dataset.length)
     const steps = await asUsage(() => schedule.respace(options.respacing ?? ''))

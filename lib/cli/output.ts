@@ -2,8 +2,9 @@
 import { mkdtemp, open, rmdir, stat } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { argumentError } from '../check.ts'
-import { folderOfCheckpoint } from './instrument-options.ts'
-import { UsageError } from './usage.ts'
+import { checkInstrumentName } from '../report/instrument-file.ts'
+import { type InstrumentPlace, instrumentFolder } from './instrument-options.ts'
+import { asUsage, UsageError } from './usage.ts'
 
 /**
  * Checks that a file can be written; nothing is left behind.
@@ -38,18 +39,11 @@ export async function checkOutputFolder(call: string, option: string, path: stri
  */
 export async function checkInstrumentOutput(
   call: string,
-  options: {
-    readonly run?: string | undefined
-    readonly checkpoint?: string | undefined
-    readonly out?: string | undefined
-    readonly name?: string | undefined
-  },
+  options: InstrumentPlace & { readonly name?: string | undefined },
 ): Promise<void> {
-  const { run, checkpoint, out, name } = options
-  if (name !== undefined && (!/^[\w.-]+$/.test(name) || name.startsWith('.'))) {
-    throw new UsageError(argumentError(call, '--name', 'letters, digits, -, _ and dots', name).message)
-  }
-  const folder = out ?? run ?? (checkpoint === undefined ? '.' : folderOfCheckpoint(checkpoint))
+  const { name } = options
+  if (name !== undefined) await asUsage(() => checkInstrumentName(call, '--name', name))
+  const folder = instrumentFolder(options)
   const refuse = refusal(call, '--out', 'a folder that can be written', folder)
   await checkPlace(resolve(folder, 'instruments'), refuse)
 }

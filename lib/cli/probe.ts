@@ -46,7 +46,7 @@ export async function probeCommand(argv: readonly string[]): Promise<number> {
     await applyRuntime(options)
     const network = await networkForSampling(call, options, given, progress.line)
     const { unet, schedule } = network
-    const config = imagesFor(call, options, network)
+    const config = await imagesFor(call, options, network)
     const { heldOut, isHeldOut } = await measuredImages(config)
     const { count, seed, batchSize, dense, sparse, timestepStride: stride, slots } = options
     const timesteps = stride

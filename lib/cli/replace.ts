@@ -59,7 +59,7 @@ export async function replaceCommand(argv: readonly string[]): Promise<number> {
     await applyRuntime(options)
     const network = await networkForSampling(call, options, given, progress.line)
     const { unet, schedule, rescalesTimesteps } = network
-    const config = imagesFor(call, options, network)
+    const config = await imagesFor(call, options, network)
     const { heldOut, isHeldOut } = await measuredImages(config)
     const combine = await combineFor(options.combine, network, progress.line)
     const { count, seed, starts, steps, eta, positions, width, noiseSize, includesLast, clip } = options

@@ -77,6 +77,13 @@ export async function openDataset(
   throw unknown(`the file ${source}`)
 }
 
+/** @internal Whether `openDataset` takes it for a folder of pictures: a folder that is not CIFAR-10's. */
+export async function isPictureFolder(source: string): Promise<boolean> {
+  if (source === 'digits' || source === 'emoji') return false
+  const status = await stat(source).catch(() => undefined)
+  return status?.isDirectory() === true && !(await isCifarFolder(source))
+}
+
 async function isCifarFolder(folder: string): Promise<boolean> {
   for (const path of [folder, join(folder, 'cifar-10-batches-bin')]) {
     const names = await readdir(path).catch(() => [])

@@ -78,6 +78,12 @@ export interface Instrument {
   readonly data: JsonValue
 }
 
+/** @internal @throws RangeError for a name that is no file name */
+export function checkInstrumentName(call: string, option: string, name: string): void {
+  if (/^[\w.-]+$/.test(name) && !name.startsWith('.')) return
+  throw argumentError(call, option, 'letters, digits, -, _ and dots', name)
+}
+
 /**
  * Writes `<folder>/instruments/<name>.json` with the library's version, and for each plot `<name>-<k>.svg` and `.png` (no PNG where the package sharp is
  * missing); those of an earlier one of that name are replaced.
@@ -89,9 +95,7 @@ export async function writeInstrument(
   folder: string,
   { name, ...instrument }: Instrument & { readonly name: string },
 ): Promise<string[]> {
-  if (!/^[\w.-]+$/.test(name) || name.startsWith('.')) {
-    throw argumentError('writeInstrument', 'name', 'letters, digits, -, _ and dots', name)
-  }
+  checkInstrumentName('writeInstrument', 'name', name)
   const target = join(folder, 'instruments')
   await makeFolder(target)
   for (const file of await readdir(target)) {

@@ -83,7 +83,7 @@ export function checkMetrics(call: string, names: readonly string[], arms: reado
  *
  * @throws the error of the source, which names the arm
  */
-export async function checkImages(call: string, arms: readonly StudyArm[]): Promise<void> {
+export async function checkSources(call: string, arms: readonly StudyArm[]): Promise<void> {
   const opened = new Map<string, ImageDataset>()
   for (const { name, options } of arms) {
     const where = `${call} arms.${name}`

@@ -10,7 +10,7 @@ import { exportCells, importCells } from './cells-file.ts'
 import type { CellName } from './comparison.ts'
 import { readFailures, removeFailure, writeFailure } from './failures.ts'
 import { featureClassifier } from './features.ts'
-import { checkImages } from './study-checks.ts'
+import { checkSources } from './study-checks.ts'
 import {
   cellOptions,
   parseStudy,
@@ -113,7 +113,7 @@ export async function runStudy(given: StudyOptions, options: StudyRunOptions = {
       `${study.name}: ${cells.length} cells, ${cells.length - waiting.length} finished before; ${study.out}`,
     )
     // Of arms that have cells to train: finished ones need their images no more.
-    await checkImages(
+    await checkSources(
       call,
       arms.filter(({ name }) => waiting.some(({ arm }) => arm.name === name)),
     )

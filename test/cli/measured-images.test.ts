@@ -77,26 +77,26 @@ describe('Images that a network is measured on', () => {
       ...{ path: 'r/checkpoints/step-1', unet: { layout: { imageChannels: 1 } }, images },
       state: { extra: { run: own, images } },
     } as unknown as SamplingNetwork
-    const options = (given: Parameters<typeof imagesFor>[1], of = network) =>
-      JSON.parse(JSON.stringify(imagesFor('f', given, of)))
+    const options = async (given: Parameters<typeof imagesFor>[1], of = network) =>
+      JSON.parse(JSON.stringify(await imagesFor('f', given, of)))
     const saved = { call: 'f', path: network.path, images }
-    expect(options({})).to.deep.equal({ ...own, saved })
-    expect(options({ data: 'flowers' })).to.deep.equal({ ...own, saved })
-    expect(options({ data: 'flowers', size: 32, classes: 'none' })).to.deep.equal({
+    expect(await options({})).to.deep.equal({ ...own, saved })
+    expect(await options({ data: 'flowers' })).to.deep.equal({ ...own, saved })
+    expect(await options({ data: 'flowers', size: 32, classes: 'none' })).to.deep.equal({
       ...{ ...own, saved, size: 32, classes: 'none' },
     })
-    expect(options({ data: 'digits' })).to.deep.equal({ data: 'digits', classes: 'none', seed: 7 })
-    expect(options({ data: 'digits', classes: 'data' })).to.include({ classes: 'data' })
-    expect(options({ data: 'emoji' })).to.include({ size: 16, classes: 'none' })
-    expect(options({ data: pictures })).to.deep.equal({
+    expect(await options({ data: 'digits' })).to.deep.equal({ data: 'digits', classes: 'none', seed: 7 })
+    expect(await options({ data: 'digits', classes: 'data' })).to.include({ classes: 'data' })
+    expect(await options({ data: 'emoji' })).to.include({ size: 16, classes: 'none' })
+    expect(await options({ data: pictures })).to.deep.equal({
       ...{ data: pictures, size: 16, channels: 1, crop: 'random', badFiles: 'skip', classes: 'prefix' },
       seed: 7,
     })
-    expect(options({ data: pictures, size: 32, classes: 'folder' })).to.include({
+    expect(await options({ data: pictures, size: 32, classes: 'folder' })).to.include({
       ...{ size: 32, classes: 'folder' },
     })
     const { state: _, ...file } = network
-    expect(options({ data: pictures }, file)).to.deep.equal({
+    expect(await options({ data: pictures }, file)).to.deep.equal({
       ...{ data: pictures, size: 16, channels: 1, classes: 'none' },
     })
   })
