@@ -1,9 +1,10 @@
 import type { z } from 'zod'
-import { estimateMemory, type MemoryEstimate } from '../analysis/memory-estimate.ts'
+import type { MemoryEstimate } from '../analysis/memory-estimate.ts'
+import { freeMemory } from '../free-memory.ts'
 import { parameterCount } from '../model/layers.ts'
 import { UNet, type UNetOptions, unetConfig } from '../model/unet.ts'
 import { flag, integer, text } from '../options.ts'
-import { freeMemory } from '../setup/build.ts'
+import { gigabytes, PROCESS_BYTES, stepMemory } from '../training/memory-fit.ts'
 import { openImages, settleRuntime, trainerOptions } from '../training/run.ts'
 import {
   networkOptions,
@@ -41,9 +42,6 @@ const NOTES = `Takes the options of trislot train, so that "train" in a command 
 made up: 32x32 with 3 channels unless --size and --channels say otherwise.
 The estimate is of tensors, for two-dimensional networks in fp32 and bf16 on the CPU.`
 
-/** What node and LibTorch take beside tensors. */
-const PROCESS_BYTES = 350 * 2 ** 20
-
 /** What is timed: a network and its images. */
 interface Subject {
   readonly network: UNetOptions
@@ -69,7 +67,7 @@ export async function benchCommand(argv: readonly string[]): Promise<number> {
   return interruptible(streamProgress(process.stderr, 'timing'), 'stopping', async (progress, signal) => {
     const subject = await asUsage(() => describeSubject(config, isMadeUp))
     const free = freeMemory()
-    const estimate = await asUsage(() => estimateFor(subject, config))
+    const estimate = await asUsage(() => stepMemory(subject.network, subject.size, config))
     const { fitting, fittingRecomputed } = whatFits(subject, config, free)
     const network = unetConfig(subject.network)
     const facts = {
@@ -115,23 +113,13 @@ async function describeSubject(config: RunConfig, isMadeUp: boolean): Promise<Su
   return { network: networkOptions(config, channels, classCount), size: [height, width] }
 }
 
-function estimateFor(
-  { network, size }: Subject,
-  config: RunConfig,
-  batchSize = config.batchSize,
-): MemoryEstimate {
-  const { precision, emaRates, microBatch } = config
-  const batch = Math.min(microBatch || batchSize, batchSize)
-  return estimateMemory(network, { size, batch, precision, averageCount: emaRates.length })
-}
-
 /** The largest batches, powers of two, whose estimate fits; 0 where not even one image does. */
 function whatFits(subject: Subject, config: RunConfig, free: number) {
   const largest = (recompute: boolean): number => {
     const network = { ...subject.network, recompute }
     let batch = 0
     for (let next = 1; next <= 2 ** 16; next *= 2) {
-      const { totalBytes } = estimateFor({ ...subject, network }, { ...config, microBatch: 0 }, next)
+      const { totalBytes } = stepMemory(network, subject.size, { ...config, microBatch: 0, batchSize: next })
       if (totalBytes + PROCESS_BYTES > free) break
       batch = next
     }
@@ -197,4 +185,3 @@ function saySpeed(speed: TrainingSpeed, threads: number): void {
 }
 
 const megabytes = (bytes: number): string => `${Math.round(bytes / 2 ** 20)} MiB`
-const gigabytes = (bytes: number): string => `${(bytes / 2 ** 30).toFixed(1)} GiB`

@@ -110,12 +110,19 @@ export async function sampleCommand(argv: readonly string[]): Promise<number> {
     return 0
   }
   const solver = chosenSolver(call, options)
-  for (const name of ['classifierScale', 'classifierConfig', 'clipGuided'] as const) {
-    if (given[name] === undefined || given.classifier !== undefined) continue
-    const what = 'absent, it belongs to --classifier'
-    throw new UsageError(argumentError(call, `--${kebab(name)}`, what, given[name]).message)
-  }
   const isGrid = options.format === 'grid'
+  for (const [name, isUseless, owner] of [
+    ['classifierScale', given.classifier === undefined, '--classifier'],
+    ['classifierConfig', given.classifier === undefined, '--classifier'],
+    ['clipGuided', given.classifier === undefined, '--classifier'],
+    ['guidanceInterval', options.guidanceScale === 1, '--guidance-scale'],
+    ['shardSize', isGrid, '--format png and npz'],
+  ] as const) {
+    if (given[name] === undefined || !isUseless) continue
+    throw new UsageError(
+      argumentError(call, `--${kebab(name)}`, `absent, it belongs to ${owner}`, given[name]).message,
+    )
+  }
   const folder = options.out ?? (options.run !== undefined ? join(options.run, 'samples') : 'samples')
   const isPng = isGrid && extname(folder).toLowerCase() === '.png'
   await (isPng ? checkOutputFile : checkOutputFolder)(call, '--out', folder)

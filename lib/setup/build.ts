@@ -1,10 +1,11 @@
 // Builds the addon with cmake-js: Node-API headers come from a package, so nothing is downloaded.
 import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { cpus, freemem } from 'node:os'
+import { cpus } from 'node:os'
 import { dirname, join } from 'node:path'
 import { SetupError } from '../errors.ts'
+import { freeMemory } from '../free-memory.ts'
 import type { Libtorch } from './libtorch.ts'
 import type { Reporter } from './report.ts'
 import { run } from './run.ts'
@@ -15,23 +16,6 @@ const bytesPerCompiler = 1.5e9
 /** Compilers to run side by side: one a core, and no more than free memory holds at 1.5 GB each. */
 export function parallelJobs(cores: number = cpus().length, freeBytes: number = freeMemory()): number {
   return Math.max(1, Math.min(cores, Math.floor(freeBytes / bytesPerCompiler)))
-}
-
-/** Memory in bytes that new processes can take, within the container's limit where there is one. */
-export function freeMemory(): number {
-  const available = readText('/proc/meminfo')?.match(/^MemAvailable:\s+(\d+) kB/m)?.[1]
-  const free = available === undefined ? freemem() : Number(available) * 1024
-  const limit = Number(readText('/sys/fs/cgroup/memory.max') ?? Number.NaN)
-  const used = Number(readText('/sys/fs/cgroup/memory.current') ?? Number.NaN)
-  return Number.isNaN(limit - used) ? free : Math.min(free, limit - used)
-}
-
-function readText(file: string): string | undefined {
-  try {
-    return readFileSync(file, 'utf8')
-  } catch {
-    return undefined
-  }
 }
 
 export interface BuildOptions {

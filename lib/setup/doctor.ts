@@ -1,7 +1,7 @@
 // `trislot doctor`: everything that a maintainer asks for, and a tiny forward-backward.
 import { readFileSync } from 'node:fs'
 import { cpus, totalmem } from 'node:os'
-import { freeMemory } from './build.ts'
+import { freeMemory } from '../free-memory.ts'
 import { describeRule } from './libtorch.ts'
 import { locateAddon } from './locate.ts'
 import { cacheHome, packageRoot, packageVersion } from './paths.ts'

@@ -28,6 +28,7 @@ import { loadInitialWeights } from './initial-weights.ts'
 import { learningRate } from './learning-rate.ts'
 import { type StepReport, train } from './loop.ts'
 import { LossBins } from './loss-bins.ts'
+import { memoryWarning } from './memory-fit.ts'
 import { runMixing } from './mixing-options.ts'
 import { previewFile, writePreview } from './preview.ts'
 import {
@@ -182,7 +183,8 @@ async function trainInto(
   const isConditional = config.classes !== 'none'
   const schedule = runSchedule(config)
   const classCount = isConditional ? (classNames?.length ?? 0) : 0
-  const unet = await UNet.create(networkOptions(config, channels, classCount), { seed, device })
+  const network = networkOptions(config, channels, classCount)
+  const unet = await UNet.create(network, { seed, device })
   unet.checkImageShape('run', [batchSize, channels, height, width])
   if (config.init !== undefined && !resumed) await loadInitialWeights(unet, config, log)
   const trainer = await Trainer.create(unet, schedule, trainerOptions(config))
@@ -224,7 +226,11 @@ async function trainInto(
       : undefined
   const headLines = mixing && (await JsonLines.open(join(folder, 'heads.jsonl'), trainer.step)).lines
   const from = resumed ? `, from step ${trainer.step}` : ''
-  const found = [skippedFiles(all), stillSteps(config, lr, trainer.step)]
+  const found = [
+    skippedFiles(all),
+    stillSteps(config, lr, trainer.step),
+    device === 'cpu' && memoryWarning(network, [height, width], config),
+  ]
   for (const warning of [...runWarnings(config), ...found]) if (warning) log(`warning: ${warning}`)
   log(`${dataset.length} images of ${dataset.name}, ${unet.parameterCount} weights, ${steps} steps${from}`)
   if (mixing?.about) log(mixing.about)

@@ -72,7 +72,13 @@ describe('trislot sample with guidance', () => {
     expect((await sample('--classifier-scale', '2')).err).to.equal(
       'trislot sample: expected --classifier-scale to be absent, it belongs to --classifier, got 2',
     )
-    expect((await sample('--guidance-interval', '5')).err).to.equal(
+    expect((await sample('--guidance-interval', '5,9')).err).to.equal(
+      'trislot sample: expected --guidance-interval to be absent, it belongs to --guidance-scale, got [5, 9]',
+    )
+    expect((await sample('--shard-size', '4')).err).to.equal(
+      'trislot sample: expected --shard-size to be absent, it belongs to --format png and npz, got 4',
+    )
+    expect((await sample('--guidance-scale', '2', '--guidance-interval', '5')).err).to.equal(
       'trislot sample: expected --guidance-interval to be two timesteps BEGIN,END, 0 <= BEGIN <= END, got [5]',
     )
   })

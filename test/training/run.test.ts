@@ -289,6 +289,9 @@ describe('run', () => {
       'warning: from step 7 on the learning rate is 0, and nothing is trained: linear ends at lrSteps 6; give more lrSteps (--lr-steps) to let it fall more slowly',
     ])
     expect(await warnings('in-time', { lrSchedule: 'linear' })).to.deep.equal([])
+    expect(await warnings('constant', { lrSteps: 6 })).to.deep.equal([
+      'warning: lrSteps 6 does nothing where lrSchedule is constant',
+    ])
   })
 
   it('says which pictures it leaves out, and how to leave them out', async () => {
