@@ -42,7 +42,7 @@ describe('the declared studies', () => {
 })
 
 /** A study with all its arms, of a few steps each and one seed. */
-async function miniature(name: string, folder: string): Promise<Study> {
+async function miniature(name: string, folder: string, imageCount: number): Promise<Study> {
   const { images, stopAt: _, evaluate: __, compare: ___, base, arms, ...rest } = declared(name)
   const short = (options: Readonly<Record<string, unknown>>) => ({
     ...options,
@@ -52,7 +52,7 @@ async function miniature(name: string, folder: string): Promise<Study> {
   const { evaluate: _____, ...shortBase } = short(base)
   return parseStudy({
     ...rest,
-    ...(images !== undefined && { images: 64 }),
+    ...(images !== undefined && { images: imageCount }),
     base: { ...shortBase, logEvery: 1 },
     arms: Object.fromEntries(Object.entries(arms).map(([arm, options]) => [arm, short(options)])),
     seeds: [0],
@@ -61,7 +61,7 @@ async function miniature(name: string, folder: string): Promise<Study> {
   })
 }
 
-describe('miniatures of the studies on digits', function () {
+describe('miniatures of the studies', function () {
   this.timeout(600_000)
   let folder: string
   before(async () => {
@@ -69,8 +69,10 @@ describe('miniatures of the studies on digits', function () {
   })
   after(() => rm(folder, { recursive: true, force: true }))
 
-  async function trained(name: string) {
-    const study = await miniature(name, folder)
+  const tried = new Set<string>()
+  async function trained(name: string, imageCount = 64) {
+    tried.add(name)
+    const study = await miniature(name, folder, imageCount)
     const cells = new Map<string, { arm: StudyArm; result: CellResult; rows: StatsRow[] }>()
     for (const arm of study.arms) {
       const result = (await runCell(study, arm, 0)) as CellResult
@@ -174,5 +176,36 @@ describe('miniatures of the studies on digits', function () {
         expect(sum, `${name} ${options.mix}`).to.be.closeTo(1, 1e-9)
       }
     }
+  })
+
+  // Whatever else is declared: every arm trains as it says, and arms of the same law see the same timesteps.
+  it('the others: arms that draw by one law, batch size and count draw the same timesteps', async () => {
+    for (const name of NAMES.filter((each) => !tried.has(each))) {
+      const { rows, result, arms } = await trained(name, 16)
+      const first = new Map<string, { arm: string; drawn: unknown }>()
+      for (const { name: arm, options, batchSize, steps } of arms) {
+        const config = await runConfig(options)
+        const { sampler, stream, uniformShare, samplerNumbers, slotPlan, slotEdges, heads, mix } = config
+        expect(result(arm).heldOut.heads, arm).to.deep.equal(heads ?? ['xStart', 'v', 'eps'])
+        for (const { loss } of rows(arm)) expect(loss, `${name} ${arm}`).to.be.above(0).and.below(1e4)
+        const isAdaptive = ['loss-second-moment', 'adaptive-density', 'time-warping'].includes(sampler)
+        if (isAdaptive || config.weighting === 'uncertainty') continue
+        const drawn = rows(arm).map(({ byBin }) => byBin?.count)
+        const law = JSON.stringify([
+          sampler,
+          stream,
+          uniformShare,
+          samplerNumbers,
+          slotPlan,
+          slotEdges,
+          batchSize,
+          steps,
+        ])
+        const before = first.get(law)
+        if (before) expect(drawn, `${name}: ${arm} and ${before.arm} ${mix}`).to.deep.equal(before.drawn)
+        else first.set(law, { arm, drawn })
+      }
+    }
+    expect([...tried].sort()).to.deep.equal([...NAMES].sort())
   })
 })
