@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { imagesInOrder } from '../data/batches.ts'
+import { type ImageDataset, inMemory } from '../data/dataset.ts'
 import { imagesBetween } from '../data/image-range.ts'
 import { CheckpointError } from '../errors.ts'
 import type { Head } from '../prediction/heads.ts'
@@ -320,7 +321,7 @@ class Evaluator {
     return { t: Array.from(t), logSnr, ...apart, heads, combine, ...(ema && { ema }), ...(raw && { raw }) }
   }
 
-  /** Draws samples and compares them, with the study's own classifier where the images have classes. */
+  /** Draws samples and compares them, with the study's own classifier where the images have classes; super-resolution of held-out images. */
   async samples(
     out: string,
     checkpoint: string,
@@ -334,10 +335,32 @@ class Evaluator {
     const classifier = await featureClassifier(out, this.#config, dataset, options)
     try {
       const settings = { ...this.#settings, samples }
-      return await compareSamples(checkpoint, settings, this.#config, dataset, classifier, signal)
+      return await compareSamples(
+        checkpoint,
+        settings,
+        this.#config,
+        this.#config.superResolution === undefined
+          ? { dataset, originals: undefined }
+          : await this.#originals(samples.count, dataset.classNames),
+        classifier,
+        signal,
+      )
     } finally {
       classifier?.dispose()
     }
+  }
+
+  /** The first held-out images, which super-resolution makes larger from their low-resolution twins. */
+  async #originals(count: number, classNames: ImageDataset['classNames']) {
+    const originals = await this.#heldOutImages(count)
+    const { data, shape, labels } = originals
+    const name = `${count} held-out originals`
+    const dataset = inMemory({
+      ...{ data: data as Uint8Array, shape, name },
+      ...(labels && { labels }),
+      ...(classNames && { classNames }),
+    })
+    return { dataset, originals }
   }
 
   /** Bits per dimension of the first held-out images. */

@@ -209,7 +209,7 @@ interface CellPair {
 
 /** Distances by the features of two classifiers, of two machines for instance, are not comparable. */
 function isComparable(cell: CellResult, twin: CellResult, { sample }: Metric): boolean {
-  const isOfFeatures = sample !== undefined && sample !== 'slicedWasserstein'
+  const isOfFeatures = sample === 'frechet' || sample === 'kid'
   return !isOfFeatures || cell.samples?.features === twin.samples?.features
 }
 

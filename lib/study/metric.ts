@@ -6,7 +6,7 @@ import type { CellResult, HeldOutResult } from './cell.ts'
 import { fromV } from './held-out-error.ts'
 
 /** Sample metrics by name; `@` and a number of steps follow. */
-export const SAMPLE_METRICS = ['slicedWasserstein', 'frechet', 'kid'] as const
+export const SAMPLE_METRICS = ['slicedWasserstein', 'frechet', 'kid', 'mse'] as const
 /** Ways to combine heads that are read from measured products of errors, beside those of `parseCombine`. */
 const COMBINATIONS = ['signal', 'mean', 'table', 'blue', ...HEADS] as const
 type Combination = (typeof COMBINATIONS)[number]
@@ -28,8 +28,8 @@ export interface Metric {
 
 /**
  * Reads a metric's name: `F`, `v`, `F.clipped`, `v.clipped` or `F.geometric`, then `.ema` or `.raw`; `F@blue` and so on for
- * other combinations of the heads (signal, mean, table, blue, or a head); `frechet@10`, `kid@10` or `slicedWasserstein@10` for
- * samples of 10 steps; `bitsPerDim`; these, too, of another combination: `frechet@10@blue`. Smaller is better in all of them.
+ * other combinations of the heads (signal, mean, table, blue, or a head); `frechet@10`, `kid@10`, `slicedWasserstein@10`, and `mse@10`
+ * of super-resolution, for samples of 10 steps; `bitsPerDim`; these, too, of another combination: `frechet@10@blue`. Smaller is better in all of them.
  *
  * @throws RangeError for a name that is none of these
  */

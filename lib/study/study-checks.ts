@@ -35,9 +35,9 @@ export async function checkEvaluation(
   for (const [i, steps] of samples?.steps.entries() ?? [])
     checkInteger(call, `evaluate.samples.steps[${i}]`, steps, 1, timestepCount)
   if (bitsPerDim) checkInteger(call, 'evaluate.bitsPerDim.steps', bitsPerDim.steps, 1, timestepCount)
-  if (samples && config.superResolution !== undefined) {
-    const what = 'absent with superResolution, where samples would need low-resolution images'
-    throw argumentError(call, 'evaluate.samples', what, samples)
+  if (samples && config.superResolution !== undefined && samples.count > evaluate.images) {
+    const what = `at most the ${evaluate.images} held-out images of the evaluation, which super-resolution makes larger`
+    throw argumentError(call, 'evaluate.samples.count', what, samples.count)
   }
 
   const [name, own] =
@@ -60,7 +60,7 @@ export function checkMetrics(call: string, names: readonly string[], arms: reado
   const drawn = new Set(arms.flatMap(({ evaluate }) => evaluate.samples?.steps ?? []))
   const combined = new Set(arms.flatMap(({ evaluate }) => evaluate.combinations ?? []))
   for (const name of names) {
-    const { kind, steps, combination, weights } = parseMetric(call, name)
+    const { kind, steps, combination, weights, sample } = parseMetric(call, name)
     const refuse = (what: string): never => {
       throw argumentError(call, 'compare.metrics', what, name)
     }
@@ -71,6 +71,8 @@ export function checkMetrics(call: string, names: readonly string[], arms: reado
     }
     if (steps !== undefined && !drawn.has(steps))
       refuse(`of samples that evaluate.samples draws (steps ${[...drawn].join(', ') || 'none'})`)
+    if (sample === 'mse' && !arms.some(({ options }) => options.superResolution !== undefined))
+      refuse('another, because no arm is of super-resolution')
     if (kind === 'bits' && !arms.some(({ evaluate }) => evaluate.bitsPerDim))
       refuse('without bitsPerDim, which evaluate does not measure')
     if (combination !== undefined && !combined.has(combination))

@@ -83,7 +83,7 @@ describe('parseStudy', () => {
       [{}, { timesteps: [] }, 'expected evaluate.timesteps.length to be an integer >= 1, got 0'],
       [{}, { samples: { steps: [5, 0] } }, 'expected evaluate.samples.steps[1] to be an integer in [1, 1000], got 0'],
       [{}, { bitsPerDim: { steps: 1001 } }, 'expected evaluate.bitsPerDim.steps to be an integer in [1, 1000], got 1001'],
-      [{ superResolution: 4 }, { samples: {} }, 'expected evaluate.samples to be absent with superResolution, where samples would need low-resolution images, got'],
+      [{ superResolution: 4 }, { samples: { count: 513 } }, 'expected evaluate.samples.count to be at most the 512 held-out images of the evaluation, which super-resolution makes larger, got 513'],
     ] as const) // biome-ignore format: one case a line
       expect(await of(options, evaluate)).to.contain(`runStudy arms.more: ${expected}`)
   })
@@ -119,6 +119,9 @@ describe('parseStudy', () => {
     const samples = { samples: { steps: [5, 10] } }
     expect(await message({ evaluate: samples, compare: { metrics: ['kid@25'] } })).to.equal(
       'runStudy: expected compare.metrics to be of samples that evaluate.samples draws (steps 5, 10), got "kid@25"',
+    )
+    expect(await message({ evaluate: samples, compare: { metrics: ['mse@5'] } })).to.equal(
+      'runStudy: expected compare.metrics to be another, because no arm is of super-resolution, got "mse@5"',
     )
     expect(await message({ arms: { plain: {}, more: { evaluate: { images: 600 } } } })).to.equal(
       'runStudy arms.more: expected evaluate.images to be at most the 512 that heldOut keeps out of training, got 600',

@@ -4,14 +4,19 @@ import { expect } from 'chai'
 import { lowResImages } from '../../lib/data/low-res-images.ts'
 import { npz, writeNpz } from '../../lib/data/npz.ts'
 import { lowResTwin } from '../../lib/data/super-resolution.ts'
+import { toUint8 } from '../../lib/data/to-uint8.ts'
 import { UNet } from '../../lib/model/unet.ts'
 import { encodePng, writePng } from '../../lib/report/png.ts'
 import { sideBySide } from '../../lib/report/side-by-side.ts'
+import { Denoiser } from '../../lib/sampling/denoiser.ts'
+import { sample } from '../../lib/sampling/sample.ts'
 import { NoiseSchedule } from '../../lib/schedule/noise-schedule.ts'
-import { readCheckpoint } from '../../lib/training/checkpoint.ts'
+import { type CellResult, runCell } from '../../lib/study/cell.ts'
+import { parseStudy, type StudyArm } from '../../lib/study/study-file.ts'
+import { latestCheckpoint, loadForSampling, readCheckpoint } from '../../lib/training/checkpoint.ts'
 import { drawImages } from '../../lib/training/preview.ts'
-import { run } from '../../lib/training/run.ts'
-import type { RunOptions } from '../../lib/training/run-config.ts'
+import { openImages, run, splitImages } from '../../lib/training/run.ts'
+import { type RunOptions, runConfig } from '../../lib/training/run-config.ts'
 import { command } from '../support/command.ts'
 import { rejection } from '../support/rejection.ts'
 import { smallData } from '../support/small-run.ts'
@@ -123,6 +128,52 @@ describe('Super-resolution', () => {
       `trislot sample: expected --class to be given, because ${grey} has no classes, got undefined`,
     )
     expect((await sample('--low-res', grey, '--class', '2', '--out', join(where, 'x.png'))).code).to.equal(0)
+  })
+
+  it('is judged in studies by held-out images made larger, with their classes, against the originals', async () => {
+    const { run: _, steps: __, ...base } = options('study')
+    const study = await parseStudy({
+      name: 'enlarged',
+      out: join(small.folder, 'enlarged'),
+      images: 8,
+      base: { ...base, classes: 'data' },
+      arms: { one: {}, other: { lr: 1e-3 } },
+      seeds: [0],
+      evaluate: {
+        ...{ images: 4, curveImages: 2, timesteps: 2, weights: 'raw', bothWeights: false },
+        samples: { count: 3, steps: [2], batchSize: 2, seed: 5, featureSteps: 2 },
+      },
+      compare: { metrics: ['mse@2', 'frechet@2', 'slicedWasserstein@2'] },
+    })
+    const [arm] = study.arms as [StudyArm]
+    const result = (await runCell(study, arm, 0)) as CellResult
+    const [row] = result.samples?.rows ?? []
+    expect(row?.frechet).to.be.above(0)
+    expect(row?.slicedWasserstein).to.be.above(0)
+
+    // Image by image, from what the run's folder holds.
+    const { heldOut } = splitImages(await openImages(await runConfig(arm.options as RunOptions)), {
+      ...{ heldOut: 4, seed: 0 },
+    })
+    const folder = join(study.out, 'one', 'seed-0')
+    const { unet, schedule } = await loadForSampling((await latestCheckpoint(folder)) as string, {
+      weights: 'raw',
+    })
+    const process = schedule.respace('2')
+    let squares = 0
+    for (let k = 0; k < 3; k++) {
+      const original = (await heldOut?.image(k)) as Uint8Array
+      const { data: pixels, shape } = lowResTwin({ data: original, shape: [1, 1, 8, 8] }, 2)
+      const y = Int32Array.of(heldOut?.label?.(k) as number)
+      const drawn = await sample({
+        denoiser: new Denoiser(unet, process, { lowRes: { data: pixels, shape }, y }),
+        ...{ shape: [1, 1, 8, 8], seed: 5, firstImage: k, eta: 0 },
+      })
+      for (const [i, value] of toUint8(drawn).entries())
+        squares += ((value - (original[i] as number)) / 127.5) ** 2
+    }
+    expect(row?.mse).to.be.closeTo(squares / (3 * 64), 1e-3)
+    for (const owner of [process, unet, schedule]) owner.dispose()
   })
 
   it('draws image k the same whatever the batch it is drawn in', async () => {
