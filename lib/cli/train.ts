@@ -6,7 +6,7 @@ import { text } from '../options.ts'
 import { type RunHooks, run } from '../training/run.ts'
 import { RUN_SHAPE, type RunOptions, runConfig } from '../training/run-config.ts'
 import { onInterrupt } from './interrupt.ts'
-import { helpText, inWordsOf, parseOptions } from './options.ts'
+import { helpText, inOptionNames, inWordsOf, parseOptions } from './options.ts'
 import { lineAfter, streamProgress } from './progress.ts'
 import { asUsage } from './usage.ts'
 
@@ -46,7 +46,7 @@ export async function trainCommand(argv: readonly string[]): Promise<number> {
   try {
     const hooks: RunHooks = {
       signal: interrupts.signal,
-      log: lineAfter(`run ${config.run}`, progress.line),
+      log: lineAfter(`run ${config.run}`, (line) => progress.line(inOptionNames(line, SHAPE))),
       onReport(report) {
         if (Number.isFinite(report.loss))
           loss = loss === undefined ? report.loss : 0.95 * loss + 0.05 * report.loss
@@ -58,7 +58,13 @@ export async function trainCommand(argv: readonly string[]): Promise<number> {
         )
       },
     }
-    const result = await inWordsOf(call, SHAPE, () => run(config, hooks))
+    // What is wrong before the first step is wrong usage: a run that was begun with other options, for instance.
+    const result = await inWordsOf(call, SHAPE, () => run(config, hooks)).catch((error: unknown) => {
+      if (loss !== undefined) throw error
+      return asUsage<never>(() => {
+        throw error
+      })
+    })
     progress.end()
     if (result.wasStopped)
       progress.line(`stopped at step ${result.step} of ${config.steps}; the same command goes on`)

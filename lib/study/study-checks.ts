@@ -97,12 +97,7 @@ export async function checkSources(call: string, arms: readonly StudyArm[]): Pro
       opened.set(source, dataset)
       splitImages(dataset, config)
     } catch (error) {
-      if (error instanceof Error) {
-        const message = error.message
-          .replace(/^run: /, '')
-          .replace(/^holdOut: expected amount/, 'expected heldOut')
-        error.message = `${where}: ${message}`
-      }
+      if (error instanceof Error) error.message = `${where}: ${error.message.replace(/^run: /, '')}`
       throw error
     }
   }

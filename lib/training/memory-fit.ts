@@ -37,8 +37,8 @@ export function memoryWarning(
     const fitting = [batch, ...smaller].find((microBatch) => needs(options, microBatch) <= freeBytes)
     if (fitting === undefined) continue
     const ways = [
-      ...(fitting < batch ? [`microBatch ${fitting} (--micro-batch)`] : []),
-      ...(options === network ? [] : ['recompute (--recompute)']),
+      ...(fitting < batch ? [`microBatch ${fitting}`] : []),
+      ...(options === network ? [] : ['recompute']),
     ]
     advice = `${ways.join(' and ')} trains the same in about ${gigabytes(needs(options, fitting))}`
     break

@@ -167,7 +167,12 @@ export function splitImages(
   },
 ): { train: ImageDataset; heldOut?: ImageDataset } {
   const { heldOut, seed, splitSeed = seed } = config
-  return heldOut === undefined ? { train: dataset } : holdOut(dataset, heldOut, splitSeed)
+  if (heldOut === undefined) return { train: dataset }
+  if (heldOut >= dataset.length) {
+    const what = `fewer than the ${dataset.length} images of ${dataset.name}`
+    throw argumentError('run', 'heldOut', what, heldOut)
+  }
+  return holdOut(dataset, heldOut, splitSeed)
 }
 
 async function trainInto(
@@ -392,8 +397,8 @@ function stillSteps(
   while (first > done && lr(first - 1) === 0) first--
   const wayOut =
     done === 0
-      ? 'give more lrSteps (--lr-steps) to let it fall more slowly'
-      : `lrSteps of a run that has begun are fixed; to train on, begin another in another folder from its weights (--init, a checkpoint of ${folder}) with its own --lr-steps`
+      ? 'give more lrSteps to let it fall more slowly'
+      : `lrSteps of a run that has begun are fixed; to train on, begin another in another folder from its weights (option init, a checkpoint of ${folder}) with its own lrSteps`
   return `from step ${first + 1} on the learning rate is 0, and nothing is trained: ${lrSchedule} ends at lrSteps ${lrSteps}; ${wayOut}`
 }
 

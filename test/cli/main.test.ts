@@ -1,4 +1,6 @@
 import { readFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { expect } from 'chai'
 import { command } from '../support/command.ts'
 
@@ -104,6 +106,19 @@ describe('trislot', () => {
     expect(err).to.match(
       /^trislot train: expected --data to be one of digits .*; got no such file or folder no-such-folder$/,
     )
+  })
+
+  it('ends with 2 where options do not fit the images or the network, which only the run finds', async () => {
+    for (const words of [
+      ['--size', '32'],
+      ['--heads', 'v', '--mix', 'table'],
+      ['--held-out', '3000'],
+    ]) {
+      const run = ['--run', join(tmpdir(), 'trislot-never')]
+      const { code, err } = await command('train', '--data', 'digits', '--steps', '1', ...run, ...words)
+      expect(err).to.match(/(^|\n)trislot train: expected --/)
+      expect(code, err).to.equal(2)
+    }
   })
 
   it('names options as they are typed, also where the library refuses them', async () => {

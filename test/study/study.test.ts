@@ -400,7 +400,7 @@ describe('runStudy', function () {
     )
     const split = { first: {}, other: { heldOut: 24 } }
     expect((await rejection(runStudy({ ...options, evaluate, arms: split }))).message).to.equal(
-      'runStudy arms.other: expected heldOut to be a fraction in (0, 1) or a count in [1, 23], so that both parts have images, got 24',
+      `runStudy arms.other: expected heldOut to be fewer than the 24 images of ${small.data}, got 24`,
     )
     expect(existsSync(join(out, 'first'))).to.equal(false)
     const { results } = await runStudy({ ...options, evaluate, arms }, { arms: ['first'] })

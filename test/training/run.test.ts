@@ -275,7 +275,7 @@ describe('run', () => {
     expect(longer).to.include({ step: 8 })
     expect(log[0]).to.equal(
       'warning: from step 7 on the learning rate is 0, and nothing is trained: cosine ends at lrSteps 6; lrSteps of a run that has begun are ' +
-        `fixed; to train on, begin another in another folder from its weights (--init, a checkpoint of ${before.run}) with its own --lr-steps`,
+        `fixed; to train on, begin another in another folder from its weights (option init, a checkpoint of ${before.run}) with its own lrSteps`,
     )
   })
 
@@ -286,7 +286,7 @@ describe('run', () => {
       return log.filter((line) => line.startsWith('warning: '))
     }
     expect(await warnings('early', { lrSchedule: 'linear', lrSteps: 6 })).to.deep.equal([
-      'warning: from step 7 on the learning rate is 0, and nothing is trained: linear ends at lrSteps 6; give more lrSteps (--lr-steps) to let it fall more slowly',
+      'warning: from step 7 on the learning rate is 0, and nothing is trained: linear ends at lrSteps 6; give more lrSteps to let it fall more slowly',
     ])
     expect(await warnings('in-time', { lrSchedule: 'linear' })).to.deep.equal([])
     expect(await warnings('constant', { lrSteps: 6 })).to.deep.equal([
