@@ -23,13 +23,13 @@ export interface MeasuredImages {
  */
 export async function measuredImages(config: ImagesToMeasure): Promise<MeasuredImages> {
   const dataset = await openImages(config)
-  const { train, heldOut } = splitImages(dataset, config)
   const { call, path, images } = config.saved ?? {}
-  if (heldOut && images?.count !== undefined && images.count !== dataset.length) {
+  if (config.heldOut !== undefined && images?.count !== undefined && images.count !== dataset.length) {
     throw new RangeError(
       `${call}: expected data to hold ${images.count} images, as when ${path} was saved, got ${dataset.length} of ${dataset.name}; which of them were held out cannot be told any more: make it what it was, or name images that were not trained by --data`,
     )
   }
+  const { train, heldOut } = splitImages(dataset, config, call)
   return { train, heldOut: heldOut ?? dataset, isHeldOut: heldOut !== undefined }
 }
 

@@ -115,7 +115,7 @@ export async function sampleCommand(argv: readonly string[]): Promise<number> {
     ['classifierScale', given.classifier === undefined, '--classifier'],
     ['classifierConfig', given.classifier === undefined, '--classifier'],
     ['clipGuided', given.classifier === undefined, '--classifier'],
-    ['guidanceInterval', options.guidanceScale === 1, '--guidance-scale'],
+    ['guidanceInterval', options.guidanceScale === 1, 'a --guidance-scale other than 1'],
     ['shardSize', isGrid, '--format png and npz'],
   ] as const) {
     if (given[name] === undefined || !isUseless) continue

@@ -43,11 +43,13 @@ export async function trainCommand(argv: readonly string[]): Promise<number> {
     'stopping after this step, then saving; Ctrl-C again leaves at once',
   )
   let loss: number | undefined
+  let hasBegun = false
   try {
     const hooks: RunHooks = {
       signal: interrupts.signal,
       log: lineAfter(`run ${config.run}`, (line) => progress.line(inOptionNames(line, SHAPE))),
       onReport(report) {
+        hasBegun = true
         if (Number.isFinite(report.loss))
           loss = loss === undefined ? report.loss : 0.95 * loss + 0.05 * report.loss
         const speed = report.imagesPerSecond.toPrecision(3)
@@ -60,7 +62,8 @@ export async function trainCommand(argv: readonly string[]): Promise<number> {
     }
     // What is wrong before the first step is wrong usage: a run that was begun with other options, for instance.
     const result = await inWordsOf(call, SHAPE, () => run(config, hooks)).catch((error: unknown) => {
-      if (loss !== undefined) throw error
+      const isUsage = !hasBegun && error instanceof Error && error.message.startsWith(`${call}: expected `)
+      if (!isUsage) throw error
       return asUsage<never>(() => {
         throw error
       })

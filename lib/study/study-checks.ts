@@ -71,7 +71,7 @@ export function checkMetrics(call: string, names: readonly string[], arms: reado
     }
     if (steps !== undefined && !drawn.has(steps))
       refuse(`of samples that evaluate.samples draws (steps ${[...drawn].join(', ') || 'none'})`)
-    if (sample === 'mse' && !arms.some(({ options }) => options.superResolution !== undefined))
+    if (sample === 'mse' && !arms.some(({ config }) => config.superResolution !== undefined))
       refuse('another, because no arm is of super-resolution')
     if (kind === 'bits' && !arms.some(({ evaluate }) => evaluate.bitsPerDim))
       refuse('without bitsPerDim, which evaluate does not measure')

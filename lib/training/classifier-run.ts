@@ -113,7 +113,7 @@ async function openClasses(
 ): Promise<{ all: ImageDataset; train: ImageDataset; validation: ImageDataset | undefined }> {
   // The options that openImages reads mean the same here.
   const all = await openImages(config as unknown as RunConfig)
-  const { train, heldOut } = splitImages(all, config)
+  const { train, heldOut } = splitImages(all, config, 'runClassifier')
   if (config.valData === undefined) return { all, train, validation: heldOut }
   const validation = await openImages({ ...config, data: config.valData } as unknown as RunConfig, 'valData')
   const [here, there] = [train.classNames ?? [], validation.classNames ?? []]

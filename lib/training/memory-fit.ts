@@ -1,5 +1,4 @@
 import { estimateMemory, type MemoryEstimate } from '../analysis/memory-estimate.ts'
-import { freeMemory } from '../free-memory.ts'
 import type { UNetOptions } from '../model/unet.ts'
 import type { RunConfig } from './run-config.ts'
 
@@ -19,12 +18,17 @@ export function stepMemory(
   return estimateMemory(network, { size, batch, precision, averageCount: emaRates.length })
 }
 
-/** What to say where a step takes more memory than is free, with what would fit; undefined where it fits. */
+/**
+ * What to say where a step takes more memory than is free, with what would fit; undefined where it fits. Of fp16, and of LibTorch's
+ * kernels, the estimate knows too little: they take more.
+ *
+ * @param freeBytes - before the network was made
+ */
 export function memoryWarning(
   network: UNetOptions,
   size: readonly [height: number, width: number],
   config: StepOptions,
-  freeBytes = freeMemory(),
+  freeBytes: number,
 ): string | undefined {
   const needs = (options: UNetOptions, microBatch: number): number =>
     stepMemory(options, size, { ...config, microBatch }).totalBytes + PROCESS_BYTES
@@ -40,7 +44,7 @@ export function memoryWarning(
       ...(fitting < batch ? [`microBatch ${fitting}`] : []),
       ...(options === network ? [] : ['recompute']),
     ]
-    advice = `${ways.join(' and ')} trains the same in about ${gigabytes(needs(options, fitting))}`
+    advice = `${ways.join(' and ')} takes about ${gigabytes(needs(options, fitting))}`
     break
   }
   return `a step needs about ${gigabytes(needed)} of memory and ${gigabytes(freeBytes)} are free, so that the system may kill the process; ${advice}`

@@ -307,7 +307,6 @@ export async function runConfig(asked: RunOptions, call = 'run'): Promise<RunCon
   Object.assign(config, halfLifeRates(call, options, config.batchSize))
   Object.assign(config, mixOptions(call, { ...options, steps: config.steps }))
   refuseDirection(call, config)
-  refuseUseless(call, options, config)
   const { lossCurve, slotRule } = given
   const slots = await slotsOf({ ...config, lossCurve, slotRule }, call)
   if (slots) {
@@ -338,23 +337,6 @@ function refuseDirection(
   if (without) throw argumentError(call, 'directionWeight', `absent ${without}`, directionWeight)
 }
 
-/** Refuses what is given and would do nothing, because what it belongs to is not. */
-function refuseUseless(call: string, given: RunOptions, config: Given): void {
-  const { heldOut, weightDecay, choose, mix, compare } = config
-  const comparesNothing = mix === undefined && (choose === 'mean' || HEADS.some((head) => head === choose))
-  for (const [name, isUseless, what] of [
-    ['splitSeed', heldOut === undefined, 'absent without heldOut'],
-    ['decayAll', config.decayAll && weightDecay === 0, 'absent without weightDecay'],
-    [
-      'compare',
-      comparesNothing && compare !== 'own',
-      `absent where choose is ${choose}, which compares nothing`,
-    ],
-  ] as const) {
-    if (isUseless && given[name] !== undefined) throw argumentError(call, name, what, given[name])
-  }
-}
-
 /** What of a run counts twice, or does nothing, and may be meant, in words; throws where it cannot be. */
 export function runWarnings(config: Given, call = 'run'): string[] {
   const { slotEdges = [] } = config
@@ -364,10 +346,26 @@ export function runWarnings(config: Given, call = 'run'): string[] {
     ...config,
     slotsByLoss: config.slotRefresh !== undefined || lengths.some((length) => length - shortest > 1),
   })
-  const isIdle = config.lrSchedule === 'constant' && config.lrSteps !== undefined
-  return isIdle
-    ? [...counted, `lrSteps ${config.lrSteps} does nothing where lrSchedule is constant`]
-    : counted
+  return [...counted, ...uselessOptions(config)]
+}
+
+/** What of a run does nothing, because what it belongs to is not given. */
+function uselessOptions(config: Given): string[] {
+  const { lrSchedule, lrSteps, splitSeed, heldOut, decayAll, weightDecay, choose, mix, compare } = config
+  const comparesNothing = mix === undefined && (choose === 'mean' || HEADS.some((head) => head === choose))
+  const found: [isUseless: boolean, what: string][] = [
+    [
+      lrSteps !== undefined && lrSchedule === 'constant',
+      `lrSteps ${lrSteps} does nothing where lrSchedule is constant`,
+    ],
+    [splitSeed !== undefined && heldOut === undefined, `splitSeed ${splitSeed} does nothing without heldOut`],
+    [decayAll && weightDecay === 0, 'decayAll does nothing without weightDecay'],
+    [
+      comparesNothing && compare !== 'own',
+      `compare ${compare} does nothing where choose is ${choose}, which compares no heads`,
+    ],
+  ]
+  return found.flatMap(([isUseless, what]) => (isUseless ? [what] : []))
 }
 
 /** Options of the network among those of a run. */

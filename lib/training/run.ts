@@ -9,6 +9,7 @@ import { openDataset } from '../data/open.ts'
 import { withLowRes } from '../data/super-resolution.ts'
 import { checkDevice, type Kernels, runtimeInfo, setKernels, setThreads } from '../device.ts'
 import { exists } from '../folder.ts'
+import { freeMemory } from '../free-memory.ts'
 import { type HeadRow, headRow } from '../mixing/head-row.ts'
 import { UNet } from '../model/unet.ts'
 import { writeRunPlots } from '../report/run-plots.ts'
@@ -165,12 +166,13 @@ export function splitImages(
     readonly seed: number
     readonly splitSeed?: number | undefined
   },
+  call = 'run',
 ): { train: ImageDataset; heldOut?: ImageDataset } {
   const { heldOut, seed, splitSeed = seed } = config
   if (heldOut === undefined) return { train: dataset }
   if (heldOut >= dataset.length) {
     const what = `fewer than the ${dataset.length} images of ${dataset.name}`
-    throw argumentError('run', 'heldOut', what, heldOut)
+    throw argumentError(call, 'heldOut', what, heldOut)
   }
   return holdOut(dataset, heldOut, splitSeed)
 }
@@ -189,6 +191,7 @@ async function trainInto(
   const schedule = runSchedule(config)
   const classCount = isConditional ? (classNames?.length ?? 0) : 0
   const network = networkOptions(config, channels, classCount)
+  const freeBytes = freeMemory() // before the network takes its part
   const unet = await UNet.create(network, { seed, device })
   unet.checkImageShape('run', [batchSize, channels, height, width])
   if (config.init !== undefined && !resumed) await loadInitialWeights(unet, config, log)
@@ -234,7 +237,7 @@ async function trainInto(
   const found = [
     skippedFiles(all),
     stillSteps(config, lr, trainer.step),
-    device === 'cpu' && memoryWarning(network, [height, width], config),
+    device === 'cpu' && memoryWarning(network, [height, width], config, freeBytes),
   ]
   for (const warning of [...runWarnings(config), ...found]) if (warning) log(`warning: ${warning}`)
   log(`${dataset.length} images of ${dataset.name}, ${unet.parameterCount} weights, ${steps} steps${from}`)

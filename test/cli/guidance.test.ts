@@ -73,7 +73,7 @@ describe('trislot sample with guidance', () => {
       'trislot sample: expected --classifier-scale to be absent, it belongs to --classifier, got 2',
     )
     expect((await sample('--guidance-interval', '5,9')).err).to.equal(
-      'trislot sample: expected --guidance-interval to be absent, it belongs to --guidance-scale, got [5, 9]',
+      'trislot sample: expected --guidance-interval to be absent, it belongs to a --guidance-scale other than 1, got [5, 9]',
     )
     expect((await sample('--shard-size', '4')).err).to.equal(
       'trislot sample: expected --shard-size to be absent, it belongs to --format png and npz, got 4',

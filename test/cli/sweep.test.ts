@@ -76,7 +76,10 @@ describe('trislot sweep', function () {
         ['--data', join(small.folder, 'nope')],
         /expected data to be one of .*; got no such file or folder .*nope$/,
       ],
-      [['--data', small.data, '--held-out', '24'], /expected heldOut to be .*\[1, 23\], .*, got 24$/],
+      [
+        ['--data', small.data, '--held-out', '24'],
+        /expected heldOut to be fewer than the 24 images of .*, got 24$/,
+      ],
     ] as const) {
       const { code, err } = await command('sweep', ...words, ...more)
       expect(code).to.equal(1)

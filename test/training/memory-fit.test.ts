@@ -25,14 +25,12 @@ describe('memoryWarning', () => {
       [bytes(16) - 1, 8],
       [bytes(1), 1],
     ] as const) {
-      const way = `microBatch ${micro} trains the same in about ${gib(bytes(micro))}`
+      const way = `microBatch ${micro} takes about ${gib(bytes(micro))}`
       expect(warning(free)).to.equal(begin(free) + way)
     }
     const small = bytes(1, { recompute: true })
     expect(small).to.be.below(bytes(1))
-    expect(warning(small)).to.equal(
-      `${begin(small)}microBatch 1 and recompute trains the same in about ${gib(small)}`,
-    )
+    expect(warning(small)).to.equal(`${begin(small)}microBatch 1 and recompute takes about ${gib(small)}`)
     const none = 'not even one image at once would fit: take smaller images or a smaller network'
     for (const more of [{}, { recompute: true }])
       expect(warning(small - 1, more)).to.equal(begin(small - 1, more) + none)

@@ -58,13 +58,6 @@ describe("A run with guided-diffusion's options", () => {
         'lossScaleGrowth to be absent unless precision is fp16, got 1',
       ],
       [{ sumsMicroBatches: true }, 'sumsMicroBatches to be absent without microBatch, got true'],
-      [{ splitSeed: 1 }, 'splitSeed to be absent without heldOut, got 1'],
-      [{ decayAll: true }, 'decayAll to be absent without weightDecay, got true'],
-      [{ compare: 'F' }, 'compare to be absent where choose is mean, which compares nothing, got "F"'],
-      [
-        { choose: 'v', compare: 'F' },
-        'compare to be absent where choose is v, which compares nothing, got "F"',
-      ],
       [
         { loss: 'kll' as 'kl' },
         'loss to be one of mse, rescaledMse, kl, rescaledKl, got "kll"; did you mean kl?',

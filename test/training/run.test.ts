@@ -292,6 +292,12 @@ describe('run', () => {
     expect(await warnings('constant', { lrSteps: 6 })).to.deep.equal([
       'warning: lrSteps 6 does nothing where lrSchedule is constant',
     ])
+    const idle = { splitSeed: 1, decayAll: true, choose: 'mean', compare: 'F' }
+    expect(await warnings('idle', idle)).to.deep.equal([
+      'warning: splitSeed 1 does nothing without heldOut',
+      'warning: decayAll does nothing without weightDecay',
+      'warning: compare F does nothing where choose is mean, which compares no heads',
+    ])
   })
 
   it('says which pictures it leaves out, and how to leave them out', async () => {

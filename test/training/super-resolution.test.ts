@@ -135,8 +135,8 @@ describe('Super-resolution', () => {
     const study = await parseStudy({
       name: 'enlarged',
       out: join(small.folder, 'enlarged'),
-      images: 8,
-      base: { ...base, classes: 'data' },
+      images: 120,
+      base: { ...base, classes: 'data', lr: 0.01, emaRates: [] },
       arms: { one: {}, other: { lr: 1e-3 } },
       seeds: [0],
       evaluate: {
@@ -160,19 +160,29 @@ describe('Super-resolution', () => {
       weights: 'raw',
     })
     const process = schedule.respace('2')
-    let squares = 0
-    for (let k = 0; k < 3; k++) {
-      const original = (await heldOut?.image(k)) as Uint8Array
-      const { data: pixels, shape } = lowResTwin({ data: original, shape: [1, 1, 8, 8] }, 2)
-      const y = Int32Array.of(heldOut?.label?.(k) as number)
-      const drawn = await sample({
-        denoiser: new Denoiser(unet, process, { lowRes: { data: pixels, shape }, y }),
-        ...{ shape: [1, 1, 8, 8], seed: 5, firstImage: k, eta: 0 },
-      })
-      for (const [i, value] of toUint8(drawn).entries())
-        squares += ((value - (original[i] as number)) / 127.5) ** 2
+    /** Mean squared error where image k is made of the low-resolution twin of image `twin(k)`, with the class of `of(k)`. */
+    const mse = async (twin: (k: number) => number, of = twin): Promise<number> => {
+      let squares = 0
+      for (let k = 0; k < 3; k++) {
+        const image = async (i: number) => (await heldOut?.image(i)) as Uint8Array
+        const original = await image(k)
+        const { data: pixels, shape } = lowResTwin({ data: await image(twin(k)), shape: [1, 1, 8, 8] }, 2)
+        const y = Int32Array.of(heldOut?.label?.(of(k)) as number)
+        const drawn = await sample({
+          denoiser: new Denoiser(unet, process, { lowRes: { data: pixels, shape }, y }),
+          ...{ shape: [1, 1, 8, 8], seed: 5, firstImage: k, eta: 0 },
+        })
+        for (const [i, value] of toUint8(drawn).entries())
+          squares += ((value - (original[i] as number)) / 127.5) ** 2
+      }
+      return squares / (3 * 64)
     }
-    expect(row?.mse).to.be.closeTo(squares / (3 * 64), 1e-3)
+    const measured = row?.mse as number
+    expect(measured).to.be.closeTo(await mse((k) => k), 1e-4)
+    // Another twin, or another class, would show.
+    const next = (k: number): number => (k + 1) % 3
+    expect(Math.abs(measured - (await mse(next, (k) => k)))).to.be.above(1e-3)
+    expect(Math.abs(measured - (await mse((k) => k, next)))).to.be.above(1e-3)
     for (const owner of [process, unet, schedule]) owner.dispose()
   })
 
