@@ -105,9 +105,9 @@ for (const kernels of KERNELS) {
     it('leads away from the null class without a classifier, keeping the variance of the class', async () => {
       const guidanceScale = fixture.scales.free
       check(await draw(made.conditional, { y, guidanceScale }), 'freeAncestral')
-      // Extrapolated predictions, step for step without noise, amplify the rounding of float32 most.
-      const absolute = kernels === 'fast' ? 1e-3 : 2e-4
-      check(await draw(made.conditional, { y, guidanceScale }, 0), 'freeDdim', absolute)
+      // Extrapolated predictions, step for step without noise, amplify the rounding of float32 most: with LibTorch's kernels, too,
+      // where there is no AVX-512 (4e-4 and 5e-4 at one element in two runs; below 2e-4 with it).
+      check(await draw(made.conditional, { y, guidanceScale }, 0), 'freeDdim', 1e-3)
     })
 
     it('draws without classes at a guidance scale of 0', async () => {
