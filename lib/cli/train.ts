@@ -8,7 +8,7 @@ import { RUN_SHAPE, type RunOptions, runConfig } from '../training/run-config.ts
 import { onInterrupt } from './interrupt.ts'
 import { helpText, inOptionNames, inWordsOf, parseOptions } from './options.ts'
 import { lineAfter, streamProgress } from './progress.ts'
-import { asUsage } from './usage.ts'
+import { asUsage, usageOf } from './usage.ts'
 
 const SHAPE = {
   ...RUN_SHAPE,
@@ -63,10 +63,7 @@ export async function trainCommand(argv: readonly string[]): Promise<number> {
     // What is wrong before the first step is wrong usage: a run that was begun with other options, for instance.
     const result = await inWordsOf(call, SHAPE, () => run(config, hooks)).catch((error: unknown) => {
       const isUsage = !hasBegun && error instanceof Error && error.message.startsWith(`${call}: expected `)
-      if (!isUsage) throw error
-      return asUsage<never>(() => {
-        throw error
-      })
+      throw isUsage ? usageOf(error) : error
     })
     progress.end()
     if (result.wasStopped)

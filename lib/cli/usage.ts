@@ -8,9 +8,12 @@ export async function asUsage<T>(work: () => T | Promise<T>): Promise<T> {
   try {
     return await work()
   } catch (error) {
-    if (error instanceof RangeError || error instanceof TypeError) {
-      throw new UsageError(error.message, { cause: error })
-    }
-    throw error
+    throw usageOf(error)
   }
+}
+
+/** A wrong value as a usage error; any other error as it is. */
+export function usageOf(error: unknown): unknown {
+  if (!(error instanceof RangeError || error instanceof TypeError)) return error
+  return new UsageError(error.message, { cause: error })
 }

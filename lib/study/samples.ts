@@ -123,8 +123,8 @@ async function draw(
     const n = Math.min(batchSize, count - first)
     const part = originals && imagesBetween(originals, first, first + n)
     const classes = config.classes === 'none' ? 0 : (classNames?.length ?? 0)
-    const inTurn = Int32Array.from({ length: n }, (_, i) => (first + i) % classes)
-    const y = classes > 0 ? (part?.labels ?? inTurn) : undefined
+    const inTurn = () => Int32Array.from({ length: n }, (_, i) => (first + i) % classes)
+    const y = classes > 0 ? (part?.labels ?? inTurn()) : undefined
     const images = await sample({
       denoiser: denoiser({ ...(y && { y }), ...(part?.lowRes && { lowRes: part.lowRes }) }),
       ...{ shape: [n, channels, height, width], seed, firstImage: first, eta: 0 },
