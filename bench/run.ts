@@ -72,6 +72,10 @@ const BUDGET_MS = 9.5 * 60_000 // of a quick run
 /** One turn of a worker takes at least so long, so that small networks make several steps in it. */
 const TURN_MS = 250
 
+/** Of steps that take longer, as bf16 without instructions for it does, a quick run makes few. */
+const SLOW_MS = 3000
+const SLOW_ROUNDS = 3
+
 /** Between two turns, for the threads of the side before to go to sleep. */
 const SETTLE_MS = 20
 /** What the turns after a warm-up are expected to take, and the least that a quick run begins a warm-up with. */
@@ -146,10 +150,14 @@ async function main(): Promise<void> {
 
   const variants = new Map<Case, Variant>()
   const cases = listCases()
-  for (const item of cases) variants.set(item, await timeCase(item, workers, ceilings))
+  for (const item of cases) {
+    variants.set(item, await timeCase(item, workers, ceilings))
+    write(false)
+  }
   await workers.reference.close()
   await workers.best.close()
   for (const precision of options.precisions) await threeHeads(ours, precision)
+  write(false)
   if (options.noMemory) skipped.push('peak memory (--no-memory)')
   else {
     for (const [item, variant] of variants) {
@@ -161,33 +169,38 @@ async function main(): Promise<void> {
   await workers.ours.close()
 
   printAims()
-  const idleShare = idle.cpuMs / idle.wallMs
-  say(`workers that waited used ${percent(idleShare)} of a core`)
+  say(`workers that waited used ${percent(idle.cpuMs / idle.wallMs)} of a core`)
   for (const line of skipped) say(`skipped: ${line}`)
-  const seconds = (performance.now() - started) / 1000
+  const minutes = (performance.now() - started) / 60_000
   if (!options.quick) rmSync(compiled, { recursive: true, force: true })
-  say(`${rows.length} rows in ${(seconds / 60).toFixed(1)} minutes`)
-  mkdirSync(dirname(options.json), { recursive: true })
-  const result = {
-    command: ['npm run bench --', ...process.argv.slice(2)].join(' '),
-    date: new Date().toISOString(),
-    machine,
-    threads: options.threads,
-    device: options.device,
-    versions: {
-      trislot: packageVersion(),
-      commit: commit(),
-      ours: ourInfo.versions,
-      theirs: theirInfo.versions,
-    },
-    seconds: Math.round(seconds),
-    idleCpuShare: idleShare,
-    skipped,
-    networks: Object.fromEntries(options.networks.map(({ name, about }) => [name, about])),
-    rows,
-  }
-  writeFileSync(options.json, `${JSON.stringify(result, undefined, 1)}\n`)
+  say(`${rows.length} rows in ${minutes.toFixed(1)} minutes`)
+  write(true)
   say(`written: ${options.json}`)
+
+  /** Also on the way, so that a run that is broken off leaves what it has. */
+  function write(isComplete: boolean): void {
+    const result = {
+      command: ['npm run bench --', ...process.argv.slice(2)].join(' '),
+      date: new Date().toISOString(),
+      machine,
+      threads: options.threads,
+      device: options.device,
+      versions: {
+        trislot: packageVersion(),
+        commit: commit(),
+        ours: ourInfo.versions,
+        theirs: theirInfo.versions,
+      },
+      isComplete,
+      seconds: Math.round((performance.now() - started) / 1000),
+      idleCpuShare: idle.cpuMs / idle.wallMs,
+      skipped,
+      networks: Object.fromEntries(options.networks.map(({ name, about }) => [name, about])),
+      rows,
+    }
+    mkdirSync(dirname(options.json), { recursive: true })
+    writeFileSync(options.json, `${JSON.stringify(result, undefined, 1)}\n`)
+  }
 }
 
 function listCases(): Case[] {
@@ -226,7 +239,7 @@ async function timeCase(
   const expected = parameterCount(config)
   if (parameters.some((count) => count !== expected))
     throw new Error(`bench: expected ${expected} weights on every side, got ${parameters.join(', ')}`)
-  const [a, b, c] = (await interleave([ours, reference, best])) as [number[], number[], number[]]
+  const [a, b, c] = await interleave([ours, reference, best])
   addRow(item, 'step-ms', 'reference', compare(a, b), { variant: 'fp32, as guided-diffusion' })
   addRow(item, 'step-ms', 'best', compare(a, c), { variant: describe(variant), tried })
 
@@ -240,7 +253,7 @@ async function timeCase(
   return variant
 }
 
-/** Tries each candidate for a few steps. */
+/** Tries each candidate for a few steps; a quick run takes the first where steps are slow. */
 async function fastestVariant(
   item: Case,
   worker: Worker,
@@ -248,7 +261,12 @@ async function fastestVariant(
   const results: { variant: Variant; ms: number }[] = []
   for (const variant of candidates(item.work, item.precision, options.quick)) {
     await worker.build(job(item, item.precision, variant))
-    const first = (await worker.time(2))[1] as number
+    const warmUp = (await worker.time(1))[0] as number
+    if (options.quick && warmUp > SLOW_MS) {
+      results.push({ variant, ms: warmUp })
+      break
+    }
+    const first = (await worker.time(1))[0] as number
     const steps = Math.max(2, Math.min(15, Math.round(500 / first)))
     results.push({ variant, ms: median([first, ...(await worker.time(steps))]) })
   }
@@ -259,26 +277,35 @@ async function fastestVariant(
   }
 }
 
-/** Milliseconds a step of each worker, one entry a round: A B C A B C ... */
-async function interleave(workers: readonly Worker[], rounds = options.rounds): Promise<number[][]> {
-  const steps: number[] = []
+/** Milliseconds a step of each worker, one entry a round: A B C A B C ... A slow one of a quick run drops out early. */
+async function interleave<const Workers extends readonly Worker[]>(
+  workers: Workers,
+): Promise<{ -readonly [I in keyof Workers]: number[] }> {
+  const plans: { steps: number; rounds: number }[] = []
   for (const worker of workers) {
-    const ms = (await worker.time(3))[2] as number
-    steps.push(Math.max(1, Math.min(50, Math.round(TURN_MS / ms))))
+    const first = (await worker.time(1))[0] as number
+    const isSlow = options.quick && first > SLOW_MS
+    const ms = isSlow ? first : ((await worker.time(2))[1] as number)
+    plans.push({
+      steps: Math.max(1, Math.min(50, Math.round(TURN_MS / ms))),
+      rounds: isSlow ? Math.min(SLOW_ROUNDS, options.rounds) : options.rounds,
+    })
   }
   const results: number[][] = workers.map(() => [])
-  for (let turn = 0; turn < rounds; turn++) {
+  for (let turn = 0; turn < options.rounds; turn++) {
     for (const [i, worker] of workers.entries()) {
+      const { steps, rounds } = plans[i] as { steps: number; rounds: number }
+      if (turn >= rounds) continue
       await setTimeout(SETTLE_MS)
       const others = workers.filter((other) => other !== worker)
       const before = others.map((other) => other.cpuMs())
       const begin = performance.now()
-      results[i]!.push(median(await worker.time(steps[i] as number)))
+      results[i]!.push(median(await worker.time(steps)))
       idle.wallMs += performance.now() - begin
       idle.cpuMs += Math.max(...others.map((other, j) => other.cpuMs() - before[j]!))
     }
   }
-  return results
+  return results as { -readonly [I in keyof Workers]: number[] }
 }
 
 /** What three heads cost over one, both ours. */
@@ -295,7 +322,7 @@ async function threeHeadsOf(network: BenchNetwork, ours: WorkerCommand, precisio
   await workers[0].build(job(item, precision, {}))
   await workers[1].build(job(item, precision, {}, { heads: ['v'] }))
   say(`${title(item)} ${precision}, three heads against one`)
-  const [three, one] = (await interleave(workers)) as [number[], number[]]
+  const [three, one] = await interleave(workers)
   addRow(item, 'three-heads-time', 'one-head', compare(three, one))
   addRow(
     item,
@@ -361,7 +388,7 @@ async function compileCases(
       const warmUp = (performance.now() - begin) / 1000
       say(`${name}: warm-up ${warmUp.toFixed(0)} s`)
       await ours.build(job(item, item.precision, {}))
-      const [a, b] = (await interleave([ours, worker])) as [number[], number[]]
+      const [a, b] = await interleave([ours, worker])
       const detail = {
         variant: describe(variant),
         warmUpSeconds: round(warmUp),

@@ -22,11 +22,11 @@ export interface Comparison {
   readonly rounds: number
 }
 
-/** Compares two lists whose entries at one index were measured right after each other. */
+/** Compares two lists whose entries at one index were measured right after each other; of ours those that theirs has, too. */
 export function compare(ours: readonly number[], theirs: readonly number[]): Comparison {
   const ratios = theirs.map((value, i) => value / (ours[i] as number))
   return {
-    ours: median(ours),
+    ours: median(ours.slice(0, theirs.length)),
     theirs: median(theirs),
     ratio: median(ratios),
     spread: [quantile(ratios, 0.25), quantile(ratios, 0.75)],

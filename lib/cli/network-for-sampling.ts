@@ -11,7 +11,7 @@ import { RECIPES, type Recipe } from '../model/recipes.ts'
 import type { UNet } from '../model/unet.ts'
 import type { VarianceType } from '../native.ts'
 import { integer, oneOf, text } from '../options.ts'
-import { openCombine } from '../sampling/combine.ts'
+import { defaultCombine, openCombine } from '../sampling/combine.ts'
 import type { Combine } from '../sampling/denoiser.ts'
 import type { NoiseSchedule } from '../schedule/noise-schedule.ts'
 import {
@@ -173,7 +173,23 @@ async function fromFile(
   }
 }
 
-/** What predicts xStart, from the words of `--combine`; says so when a file of statistics was measured on another network. */
+/** `--combine` of commands that read a network. */
+export const COMBINE_SHAPE = {
+  combine: about(
+    'what predicts xStart: signal (the default), table (the default where a minimum over the heads was trained) or blue (statistics of the heads, of the checkpoint or of a file: blue=FILE), mean, gate, a head, or weights such as xStart=0.3,v=0.7',
+    text().optional(),
+  ),
+} satisfies Record<string, z.ZodType>
+
+/** The words of `--combine`, and where it is not given those that suit how the network was trained. */
+export function combineWords(
+  given: string | undefined,
+  { unet, statistics, state }: SamplingNetwork,
+): string {
+  return given ?? (statistics ? defaultCombine(unet.layout.heads, state?.trainer.loss.choose) : 'signal')
+}
+
+/** What predicts xStart, from words of `--combine`; says so when a file of statistics was measured on another network. */
 export async function combineFor(
   words: string,
   { unet, schedule, statistics, path, identity }: SamplingNetwork,

@@ -14,7 +14,9 @@ import { PRECISIONS } from '../training/trainer.ts'
 import { interruptible } from './interrupt.ts'
 import { MODEL_SHAPE } from './model-options.ts'
 import {
+  COMBINE_SHAPE,
   combineFor,
+  combineWords,
   IMAGES_SHAPE,
   imagesFor,
   networkForSampling,
@@ -38,10 +40,7 @@ const SHAPE = {
     text().optional(),
   ),
   clip: about('clip the predicted xStart to [-1, 1]', flag().default(true)),
-  combine: about(
-    'what predicts xStart: signal, table or blue (statistics of the heads, of the checkpoint or of a file: blue=FILE), mean, gate, a head, or weights such as xStart=0.3,v=0.7',
-    text().default('signal'),
-  ),
+  ...COMBINE_SHAPE,
   seed: about('keys the noise', integer(0).default(0)),
   out: about('folder to write into; nll/ of the run by default', text().optional()),
   precision: about('of convolutions and attention', oneOf(PRECISIONS).default('fp32')),
@@ -69,12 +68,13 @@ export async function nllCommand(argv: readonly string[]): Promise<number> {
     await applyRuntime(options)
     const network = await networkForSampling(call, options, given, progress.line)
     const { unet, schedule, state, variance } = network
+    const combine = combineWords(options.combine, network)
     const config = await imagesFor(call, options, network)
     const dataset = await openImages(config)
     const count = Math.min(options.count ?? dataset.length, dataset.length)
     const steps = await asUsage(() => schedule.respace(options.respacing ?? ''))
     const denoiser = new Denoiser(unet, steps, {
-      combine: await combineFor(options.combine, network, progress.line),
+      combine: await combineFor(combine, network, progress.line),
       clip: options.clip,
       rescalesTimesteps: network.rescalesTimesteps,
       precision: options.precision,
@@ -101,7 +101,7 @@ export async function nllCommand(argv: readonly string[]): Promise<number> {
     await writeTerms(folder, report, dataset)
     const { weights } = options
     const settings = { network: network.path, step: state?.step, weights, data: dataset.name, seed, variance }
-    const { clip, combine, respacing = null, precision } = options
+    const { clip, respacing = null, precision } = options
     const json = { ...report, ...settings, clip, combine, respacing, precision }
     await writeFile(join(folder, 'nll.json'), `${JSON.stringify(json, undefined, 2)}\n`)
     console.log(

@@ -6,7 +6,13 @@ import { decimal, flag, integer, numbers, oneOf, text } from '../options.ts'
 import { firstBatch, measuredImages } from './held-out-images.ts'
 import { commandOf, INSTRUMENT_SHAPE, printInstrument } from './instrument-options.ts'
 import { interruptible } from './interrupt.ts'
-import { combineFor, imagesFor, networkForSampling } from './network-for-sampling.ts'
+import {
+  COMBINE_SHAPE,
+  combineFor,
+  combineWords,
+  imagesFor,
+  networkForSampling,
+} from './network-for-sampling.ts'
 import { helpText, parseOptions } from './options.ts'
 import { checkInstrumentOutput } from './output.ts'
 import { streamProgress } from './progress.ts'
@@ -40,7 +46,7 @@ const SHAPE = {
   width: about('share of the process in each', decimal(1e-6, 1).default(0.1)),
   noiseSize: about('deviation of the noise on xStart', decimal(0).default(0.1)),
   includesLast: about('intervene in the last step too, in a window of its own', flag().default(false)),
-  combine: about('which head predicts, as for sample', text().default('signal')),
+  ...COMBINE_SHAPE,
   clip: about('clip the prediction to [-1, 1]', flag().default(true)),
 } satisfies Record<string, z.ZodType>
 
@@ -61,7 +67,7 @@ export async function replaceCommand(argv: readonly string[]): Promise<number> {
     const { unet, schedule, rescalesTimesteps } = network
     const config = await imagesFor(call, options, network)
     const { heldOut, isHeldOut } = await measuredImages(config)
-    const combine = await combineFor(options.combine, network, progress.line)
+    const combine = await combineFor(combineWords(options.combine, network), network, progress.line)
     const { count, seed, starts, steps, eta, positions, width, noiseSize, includesLast, clip } = options
     const ranges = options.ranges === undefined ? [] : readRanges(call, options.ranges)
     const measures = options.windows ?? (ranges.length > 0 ? [] : undefined)

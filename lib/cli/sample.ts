@@ -17,7 +17,13 @@ import { lockRun } from '../training/run-lock.ts'
 import { PRECISIONS } from '../training/trainer.ts'
 import { interruptible } from './interrupt.ts'
 import { MODEL_SHAPE } from './model-options.ts'
-import { combineFor, hashOf, networkForSampling } from './network-for-sampling.ts'
+import {
+  COMBINE_SHAPE,
+  combineFor,
+  combineWords,
+  hashOf,
+  networkForSampling,
+} from './network-for-sampling.ts'
 import { helpText, kebab, parseOptions } from './options.ts'
 import { checkOutputFile, checkOutputFolder } from './output.ts'
 import { streamProgress } from './progress.ts'
@@ -50,10 +56,7 @@ const SHAPE = {
     flag().optional(),
   ),
   ddpm: about('the same as --solver ddpm', flag().default(false)),
-  combine: about(
-    'what predicts xStart: signal, table or blue (statistics of the heads, of the checkpoint or of a file: blue=FILE), mean, gate, a head, or weights such as xStart=0.3,v=0.7',
-    text().default('signal'),
-  ),
+  ...COMBINE_SHAPE,
   class: about('class of all images, a number or a name; by default they take turns', text().optional()),
   lowRes: about(
     'super-resolution: what is made larger, a picture, a folder, a .npz file or another data set; larger images are shrunk as in training',
@@ -142,7 +145,8 @@ export async function sampleCommand(argv: readonly string[]): Promise<number> {
     const respacing = chosenSteps(call, options, schedule.timestepCount)
     await asUsage(() => schedule.respace(respacing).dispose()) // refused before any work
     const { batchSize, seed, precision, guidanceScale, classifierScale, clipGuided } = options
-    const combine = await combineFor(options.combine, network, progress.line)
+    const words = combineWords(options.combine, network)
+    const combine = await combineFor(words, network, progress.line)
     const factor = images?.lowResFactor
     const small = await lowResOf(call, config, options, { size: [height, width], factor })
     const opened =
@@ -201,10 +205,10 @@ export async function sampleCommand(argv: readonly string[]): Promise<number> {
         settings: {
           network: network.name,
           identity: await network.identity(),
-          ...{ seed, batchSize, solver, combine: options.combine, precision, device, guidanceScale },
+          ...{ seed, batchSize, solver, combine: words, precision, device, guidanceScale },
           respacing: typeof respacing === 'string' ? respacing : { ...respacing },
           ...(typeof combine === 'function' &&
-            options.combine !== 'signal' && {
+            words !== 'signal' && {
               combineAt: hashOf(Array.from(schedule.tables.timestepMap, combine)),
             }),
           ...(guidanceInterval && { guidanceInterval: [...guidanceInterval] }),

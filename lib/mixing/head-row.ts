@@ -48,18 +48,22 @@ export function headRow(statistics: HeadStatistics, step: number): HeadRow {
   }
 }
 
+/** @internal A value for each pair of heads, named as `v-eps`. */
+export function byPair<T>(heads: readonly Head[], of: (a: number, b: number) => T): Record<string, T> {
+  return Object.fromEntries(
+    heads.flatMap((first, a) =>
+      heads.slice(a + 1).map((second, i) => [`${first}-${second}`, of(a, a + 1 + i)]),
+    ),
+  )
+}
+
 function rowBin(statistics: HeadStatistics, bin: number): HeadRowBin {
   const { heads } = statistics
   const { edges, centres } = statistics.bins
   const size = heads.length
   const named = (values: readonly number[]): ByName =>
     Object.fromEntries(heads.map((head, h) => [head, values[h] as number]))
-  const pairs = (of: (a: number, b: number) => number): ByName =>
-    Object.fromEntries(
-      heads.flatMap((first, a) =>
-        heads.slice(a + 1).map((second, i) => [`${first}-${second}`, of(a, a + 1 + i)]),
-      ),
-    )
+  const pairs = (of: (a: number, b: number) => number): ByName => byPair(heads, of)
   const product = (values: readonly number[]) => (a: number, b: number) => values[a * size + b] as number
   const errors = statistics.errors(bin)
   const ofErrors = product(statistics.products(bin))

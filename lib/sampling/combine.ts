@@ -58,6 +58,17 @@ export function combineByBlue(schedule: TrainedProcess, statistics: HeadStatisti
   })
 }
 
+/**
+ * Words of `openCombine` for a network of which nobody says how it is read: `signal`, but `table` where a minimum over several heads trained
+ * it, since a head that loses is not trained and every mixture would read it.
+ *
+ * @param choose - what chose among the heads in training
+ */
+export function defaultCombine(heads: readonly Head[], choose: string | undefined): 'signal' | 'table' {
+  const isMinimum = choose === 'min' || choose === 'minBatch' || choose === 'minPixel'
+  return isMinimum && heads.length > 1 ? 'table' : 'signal'
+}
+
 /** Where `parseCombine` finds what `table` and `blue` need. */
 export interface CombineSources {
   /** Of the heads of this network. */

@@ -4,6 +4,7 @@ import { imagesInOrder } from '../data/batches.ts'
 import { type ImageDataset, inMemory } from '../data/dataset.ts'
 import { imagesBetween } from '../data/image-range.ts'
 import { CheckpointError } from '../errors.ts'
+import { byPair } from '../mixing/head-row.ts'
 import type { Head } from '../prediction/heads.ts'
 import { openCombine } from '../sampling/combine.ts'
 import { sourceVersion } from '../setup/paths.ts'
@@ -67,6 +68,18 @@ export interface HeldOutResult extends HeldOutMeans {
   readonly heads: Readonly<Partial<Record<Head, PerTimestep>>>
   /** [2][K][H * H] mean products of the heads' errors in v space over the even and the odd images (one half of one image: twice). */
   readonly products: readonly (readonly (readonly number[])[])[]
+  /** Who wins; absent where there is one head, and in results from before it was kept. */
+  readonly rivalry?: HeadRivalry
+}
+
+/** What only images one by one tell about several heads, each a value for every timestep. */
+export interface HeadRivalry {
+  /** By head: share of the images on which it has the smallest error in v space. */
+  readonly winRate: Readonly<Record<string, readonly number[]>>
+  /** Mean over images of the smallest head's error in v space: what a minimum over heads shows and no sampler can have. */
+  readonly minimum: readonly number[]
+  /** By pair, as `v-eps`: root mean square difference of the two heads' mean pixel in xStart. */
+  readonly brightnessGap: Readonly<Record<string, readonly number[]>>
 }
 
 /** A point of a learning curve, on the first `curveImages` held-out images. */
@@ -307,7 +320,7 @@ class Evaluator {
   async curvePoint(checkpoint: string, signal?: AbortSignal): Promise<CurvePoint> {
     const { curveImages } = this.#settings
     const measured = await this.#measure(checkpoint, curveImages, signal)
-    const means = ({ perTimestep: _, heads: __, products: ___, ...rest }: HeldOutResult): HeldOutMeans => rest
+    const means = ({ perTimestep: _, heads: __, products: ___, rivalry: ____, ...rest }: HeldOutResult): HeldOutMeans => rest // biome-ignore format: short
     const { step, imagesSeen, raw, ema } = measured
     return { step, imagesSeen, ...(ema && { ema: means(ema) }), ...(raw && { raw: means(raw) }) }
   }
@@ -442,6 +455,7 @@ class Evaluator {
         perTimestep,
         heads: own,
         products: productsOfHalves(measured),
+        ...(heads.length > 1 && { rivalry: rivalry(measured) }),
       }
       return { measured, result, alsoAt }
     } finally {
@@ -473,6 +487,27 @@ function deviations({ clipped, imageCount }: HeldOutError, means: readonly numbe
     const squares = values.reduce((sum, value) => sum + (value - center) ** 2, 0)
     return center === 0 ? 0 : (inF * Math.sqrt(squares / Math.max(1, imageCount - 1))) / center
   })
+}
+
+function rivalry({ t, heads, imageCount, products, brightness }: HeldOutError): HeadRivalry {
+  const size = heads.length
+  const atEach = (of: (image: number) => number): number[] =>
+    Array.from(t, (_, k) => mean(Array.from({ length: imageCount }, (_, i) => of(k * imageCount + i))))
+  const errors = (image: number) =>
+    heads.map((_, h) => products[image * size ** 2 + h * (size + 1)] as number)
+  const winner = (image: number): number => {
+    const own = errors(image)
+    return own.indexOf(Math.min(...own))
+  }
+  const gap = (a: number, b: number) =>
+    atEach((image) => (brightness[image * size + a]! - brightness[image * size + b]!) ** 2).map(Math.sqrt)
+  return {
+    winRate: Object.fromEntries(
+      heads.map((head, h) => [head, atEach((image) => Number(winner(image) === h))]),
+    ),
+    minimum: atEach((image) => Math.min(...errors(image))),
+    brightnessGap: byPair(heads, gap),
+  }
 }
 
 /** Halves, so that weights chosen on one can be measured on the other. */

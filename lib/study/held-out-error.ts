@@ -24,6 +24,8 @@ export interface HeldOutError {
    * squared errors (math.md, eq. 100).
    */
   readonly products: Float64Array
+  /** [K, N, H] mean over pixels of each head's error in xStart: how much too bright it sees the image. */
+  readonly brightness: Float64Array
   /**
    * [K, N] mean squared error in v space of the combined prediction after xStart is clipped to [-1, 1], as samplers do. Without
    * it the last timesteps, where eps says next to nothing about xStart, decide the mean of a network that predicts eps.
@@ -74,6 +76,7 @@ export async function heldOutError(
   const size = channels * height * width
   const square = heads.length ** 2
   const products = new Float64Array(timesteps.length * count * square)
+  const brightness = new Float64Array(timesteps.length * count * heads.length)
   const clipped = new Float64Array(timesteps.length * count)
   const gated = combine === 'gate' ? new Float64Array(timesteps.length * count) : undefined
   if (gated && !unet.layout.gate) {
@@ -124,10 +127,13 @@ export async function heldOutError(
             number,
           ]
           const factor = toV[h] as number
+          let sum = 0
           for (let p = 0; p < size; p++) {
             const target = a * xStart[i * size + p]! + b * eps[i * size + p]!
             row[p] = factor * (output[at + p]! - target)
+            sum += row[p]!
           }
+          brightness[(k * count + first + i) * heads.length + h] = (sigma * sum) / size
         }
         const gate =
           gated && output.subarray((i + 1) * stride - heads.length * height * width, (i + 1) * stride)
@@ -164,6 +170,7 @@ export async function heldOutError(
     snr: at(snr),
     imageCount: count,
     products,
+    brightness,
     clipped,
     ...(gated && { gated }),
   }

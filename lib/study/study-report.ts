@@ -5,6 +5,7 @@ import { packageVersion } from '../setup/paths.ts'
 import type { Alternation } from '../statistics/alternation.ts'
 import { changeText } from '../statistics/change-text.ts'
 import { writeDurably } from '../training/checkpoint.ts'
+import { type ArmHeads, armHeads } from './arm-heads.ts'
 import type { CellResult } from './cell.ts'
 import {
   type ArmComparison,
@@ -51,12 +52,18 @@ export async function writeStudyReport(
     arms,
     alternation: alternations(study, results),
     scatter: scatters(study, results),
+    heads: armHeads(study, results),
   }
   await writeDurably(join(out, 'study.json'), `${JSON.stringify(file, undefined, 1)}\n`)
   const failed = failures.map(
     ({ arm, seed, message }) => `Failed: ${arm}/seed-${seed}: ${message.split('\n')[0]}`,
   )
-  const text = [studyTables(study, arms), ...alternationTable(file.alternation), ...failed].join('\n\n')
+  const text = [
+    studyTables(study, arms),
+    ...alternationTable(file.alternation),
+    ...headTables(file.heads),
+    ...failed,
+  ].join('\n\n')
   const made = madeBy.map(({ version: maker, cells }) => `${cells} by ${maker}`).join(', ')
   const heading = [`# ${title}`, ...(about ? [about] : []), ...(made ? [`Cells: ${made}.`] : [])].join('\n\n')
   await writeFile(join(out, 'study.md'), `${heading}\n\n${text}\n`)
@@ -141,6 +148,28 @@ function alternationTable(found: readonly ArmAlternation[]): string[] {
     'ratio of consecutive',
   ]
   return rows.length > 0 ? [table(titles, rows)] : []
+}
+
+/** Who is best at each noise level, for each arm of several heads. */
+function headTables(found: readonly ArmHeads[]): string[] {
+  return found.map(({ arm, heads, timesteps }) => {
+    const of = (values: Readonly<Record<string, number>> | undefined, digits: number): string =>
+      values ? Object.values(values).map((value) => value.toFixed(digits)).join(' / ') : '' // biome-ignore format: short
+    const rows = timesteps.map((at) => [
+      at.logSnr.toFixed(1),
+      of(at.winRate, 2),
+      heads.map((head) => figure(at.error[head] as number)).join(' / '),
+      ...[at.minimum ?? Number.NaN, at.table, at.blue, at.signal].map(figure),
+      of(at.correlation, 3),
+      of(at.brightnessGap, 3),
+    ])
+    const pairs = Object.keys(timesteps[0]?.correlation ?? {}).join(' / ')
+    const titles = [
+      ...['log snr', 'best on this share of images', 'F error', 'minimum of each image'],
+      ...['table', 'blue', 'signal', `correlation of errors, ${pairs}`, 'gap of brightness'],
+    ]
+    return `${arm}: ${heads.join(' / ')}\n\n${table(titles, rows)}`
+  })
 }
 
 /** How the loss of one image scatters at each timestep: deviation over mean of F, xStart clipped, means over seeds. */

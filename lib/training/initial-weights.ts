@@ -7,7 +7,7 @@ import { runNetwork } from './run-presets.ts'
 
 /** The options that the network of `init` fills in; those that are given count for it where its file does not tell them. */
 export async function initOptions(
-  config: Omit<RunConfig, 'run'>,
+  config: Omit<RunConfig, 'run' | 'combine'>,
   given: RunOptions,
   call: string,
 ): Promise<Partial<RunConfig>> {
@@ -68,7 +68,7 @@ export async function loadInitialWeights(
  * The network of the file, which need not be the run's: only what its shapes do not tell is taken from the run's options.
  */
 async function describeInit(
-  config: Omit<RunConfig, 'run'>,
+  config: Omit<RunConfig, 'run' | 'combine'>,
   given: Partial<RunOptions>,
   call: string,
 ): Promise<DescribedModel> {

@@ -11,6 +11,7 @@ import { KERNELS } from '../device.ts'
 import { type UNetOptions, unetConfig } from '../model/unet.ts'
 import { checkOptions, decimal, device, flag, integer, numbers, oneOf, positive, text } from '../options.ts'
 import { ALL_HEADS, HEADS } from '../prediction/heads.ts'
+import { defaultCombine } from '../sampling/combine.ts'
 import { SCHEDULE_NAMES } from '../schedule/noise-schedule.ts'
 import { extent } from '../statistics/extent.ts'
 import { clippedSnr } from '../timesteps/law.ts'
@@ -247,8 +248,8 @@ export const RUN_SHAPE = {
   logEvery: about('run', 'steps between lines of stats.jsonl', integer(1).default(10)),
   combine: about(
     'run',
-    'what predicts xStart in previews: signal, table or blue (from the run’s statistics of the heads), mean, gate, a head, or weights such as xStart=0.3,v=0.7',
-    text().default('signal'),
+    'what predicts xStart in previews: signal (the default), table (the default where a minimum over the heads is trained) or blue (from the run’s statistics of the heads), mean, gate, a head, or weights such as xStart=0.3,v=0.7',
+    text().optional(),
   ),
   ...TIMESTEP_SHAPE,
 } as const satisfies Record<string, z.ZodType>
@@ -259,7 +260,7 @@ export type RunOptions = z.input<z.ZodObject<typeof RUN_SHAPE>>
 type Given = z.output<z.ZodObject<typeof RUN_SHAPE>>
 
 /** A run's options with presets, slots and defaults filled in, as config.json holds them. */
-export type RunConfig = Given & { readonly run: string }
+export type RunConfig = Given & { readonly run: string; readonly combine: string }
 
 /** Options that may differ when a run is continued, because they change nothing of what is learned. */
 export const FREE_OPTIONS: readonly (keyof RunConfig)[] = [
@@ -320,7 +321,8 @@ export async function runConfig(asked: RunOptions, call = 'run'): Promise<RunCon
   const settled = settleTimesteps(call, config, trainedTimestepCount(config))
   const isChecked = settled.samplerNumbers ?? settled.weightingNumbers ?? settled.slotRefreshRule
   if (isChecked) timestepSampler(settled) // which checks them
-  const complete = { ...settled, run: run ?? join('runs', runName(given)) }
+  const combine = settled.combine ?? defaultCombine(settled.heads ?? HEADS, settled.choose)
+  const complete = { ...settled, combine, run: run ?? join('runs', runName(given)) }
   // Colours and classes are known when the images are read; whatever they are, the network's widths must fit.
   unetConfig(networkOptions(complete, config.channels ?? 3, config.classes === 'none' ? 0 : 2), call)
   return complete

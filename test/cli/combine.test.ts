@@ -7,19 +7,23 @@ import { asArguments, SMALL, smallData } from '../support/small-run.ts'
 describe('trislot with --mix and --combine', () => {
   let small: Awaited<ReturnType<typeof smallData>>
   let run: string
-  before(async () => {
-    small = await smallData()
-    run = join(small.folder, 'r')
+  const train = async (name: string, mix: string): Promise<string> => {
+    const folder = join(small.folder, name)
     const { choose: _, ...rest } = SMALL
-    const words = asArguments({ ...rest, data: small.data, steps: 40, run, mix: 'all', saveEvery: 0 })
+    const words = asArguments({ ...rest, data: small.data, steps: 40, run: folder, mix, saveEvery: 0 })
     const trained = await command('train', ...words)
     expect(trained.code, trained.err).to.equal(0)
+    return folder
+  }
+  before(async () => {
+    small = await smallData()
+    run = await train('r', 'all')
   })
   after(() => small.remove())
 
-  const drawn = async (combine: string): Promise<string> => {
-    const words = ['--run', run, '--threads', '1', '--count', '2', '--combine', combine]
-    const { code, out, err } = await command('sample', ...words)
+  const drawn = async (combine?: string, from = run): Promise<string> => {
+    const words = ['--run', from, '--threads', '1', '--count', '2']
+    const { code, out, err } = await command('sample', ...words, ...(combine ? ['--combine', combine] : []))
     expect(code, err).to.equal(0)
     return (await readFile(out)).toString('base64')
   }
@@ -54,6 +58,18 @@ describe('trislot with --mix and --combine', () => {
     expect(await said('--combine', `blue=${file}`, '--weights', 'raw')).to.contain(
       `warning: ${file} was measured on other weights (`,
     )
+  })
+
+  it('reads a network that a minimum trained by its table unless told otherwise, others by the signal', async () => {
+    expect(await drawn()).to.equal(await drawn('signal'))
+    const minimum = await train('minimum', 'paper')
+    const found = await drawn(undefined, minimum)
+    expect(found).to.equal(await drawn('table', minimum))
+    expect(found).to.not.equal(await drawn('signal', minimum))
+    const { code, out } = await command('nll', '--run', minimum, '--threads', '1', '--count', '4')
+    expect(code).to.equal(0)
+    const { combine } = JSON.parse(await readFile(join(out.split('\n').at(-1) as string, 'nll.json'), 'utf8'))
+    expect(combine).to.equal('table')
   })
 
   it('bounds the likelihood with them too', async () => {

@@ -3,7 +3,7 @@ import { blueWeights } from '../../lib/mixing/blue.ts'
 import { HeadStatistics } from '../../lib/mixing/head-statistics.ts'
 import { HEADS } from '../../lib/prediction/heads.ts'
 import type { HeadWeights } from '../../lib/prediction/signal-weights.ts'
-import { combineBySignal, openCombine, parseCombine } from '../../lib/sampling/combine.ts'
+import { combineBySignal, defaultCombine, openCombine, parseCombine } from '../../lib/sampling/combine.ts'
 import { Denoiser } from '../../lib/sampling/denoiser.ts'
 import { sample } from '../../lib/sampling/sample.ts'
 import { NoiseSchedule } from '../../lib/schedule/noise-schedule.ts'
@@ -58,6 +58,17 @@ describe('combineBySignal', () => {
     expect(() => parseCombine('best', schedule, ['v'])).to.throw(
       'parseCombine: expected combine to be signal, table, blue, mean, gate, one of v, or weights such as xStart=0.3,v=0.7, got "best"',
     )
+  })
+})
+
+describe('defaultCombine', () => {
+  it('is the table where a minimum starved the heads that lost, else the signal', () => {
+    for (const choose of ['min', 'minBatch', 'minPixel']) {
+      expect(defaultCombine(HEADS, choose)).to.equal('table')
+      expect(defaultCombine(['v'], choose)).to.equal('signal')
+    }
+    for (const choose of ['mean', 'relaxed', 'given', 'v', undefined])
+      expect(defaultCombine(HEADS, choose)).to.equal('signal')
   })
 })
 

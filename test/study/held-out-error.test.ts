@@ -30,7 +30,7 @@ describe('heldOutError', () => {
   })
   const timesteps = Int32Array.of(0, 33, 66, 99)
 
-  it('agrees with the native loss of every head, which has the same noise', async () => {
+  it('agrees with the native loss and brightness of every head, which have the same noise', async () => {
     const measured = await heldOutError(unet, schedule, { images, timesteps, seed: 7, batchSize: 2 })
     const native = await measureTimestepLoss(unet, schedule, { images, timestepStride: 33, seed: 7 })
     expect(Array.from(native.t)).to.deep.equal(Array.from(timesteps))
@@ -43,6 +43,17 @@ describe('heldOutError', () => {
         const inXStart = own / { xStart: 1, v: 1 + snr, eps: snr, xPrev: 0 }[head]
         expect(v[k]! / (inXStart * (1 + snr))).to.be.closeTo(1, 1e-4)
         expect(F[k]! / (inXStart * (snr + 1 / 0.16))).to.be.closeTo(1, 1e-4)
+      }
+    }
+    for (let k = 0; k < timesteps.length; k++) {
+      for (let g = 0; g < 3; g++) {
+        for (let h = 0; h < 3; h++) {
+          let sum = 0
+          for (let i = 0; i < 5; i++)
+            sum += measured.brightness[(k * 5 + i) * 3 + g]! * measured.brightness[(k * 5 + i) * 3 + h]!
+          const expected = native.brightnessProducts![k * 9 + g * 3 + h]!
+          expect(sum / 5).to.be.closeTo(expected, 1e-4 * Math.abs(expected) + 1e-9)
+        }
       }
     }
   })

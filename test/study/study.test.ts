@@ -114,7 +114,7 @@ describe('runStudy', function () {
       )
       expect([heldOut.t, heldOut.alsoAt]).to.deep.equal([[0, 1, 2, 3], [1]]) // 0 is among the three already
       expect(heldOut.ema?.products[0]?.[0]).to.have.length(9)
-      expect(heldOut.combine).to.equal(cell.startsWith('min') ? 'signal' : 'v')
+      expect(heldOut.combine).to.equal(cell.startsWith('min') ? 'table' : 'v')
       expect(settings.images).to.equal(6)
       expect(samples?.rows.map(({ steps, combine }) => [steps, combine])).to.deep.equal([
         [2, undefined],
@@ -127,6 +127,16 @@ describe('runStudy', function () {
       expect(metricValue(result(cell), parseMetric('x', 'bitsPerDim@mean'))).to.equal(
         bitsPerDim?.rows[1]?.mean,
       )
+      const { winRate, minimum, brightnessGap } = heldOut.ema?.rivalry ?? expect.fail()
+      for (const [k, smallest] of minimum.entries()) {
+        const shares = Object.values(winRate).map((row) => row[k] as number)
+        expect(shares.reduce((a, b) => a + b, 0)).to.be.closeTo(1, 1e-12)
+        const best = Math.min(...Object.values(heldOut.ema!.heads).map(({ v }) => v[k] as number))
+        expect(smallest).to.be.at.most(best * (1 + 1e-6))
+        expect(smallest).to.be.above(0)
+      }
+      expect(Object.keys(brightnessGap)).to.deep.equal(['xStart-v', 'xStart-eps', 'v-eps'])
+      expect(brightnessGap['v-eps']?.every((gap) => gap > 0)).to.equal(true)
       expect(alternation?.count).to.be.above(10)
       const { v, heads } = heldOut.raw ?? expect.fail()
       if (heldOut.combine === 'v') {
@@ -171,6 +181,16 @@ describe('runStudy', function () {
       return perTimestep.deviation[2]! / perTimestep['F.clipped'][2]!
     })
     expect(study.scatter[0].deviationOverMean[2]).to.be.closeTo((scattered[0]! + scattered[1]!) / 2, 1e-12)
+    expect(study.heads.map(({ arm, n }: { arm: string; n: number }) => [arm, n])).to.deep.equal([
+      ['min', 2],
+      ['mean', 2],
+    ])
+    const [level] = study.heads[1].timesteps
+    const own = [0, 1].map((seed) => result(`mean/seed-${seed}`).heldOut.ema ?? expect.fail())
+    expect(level.error.eps).to.be.closeTo((own[0]!.heads.eps!.F[0]! + own[1]!.heads.eps!.F[0]!) / 2, 1e-9)
+    expect(level.winRate.v).to.equal((own[0]!.rivalry!.winRate.v![0]! + own[1]!.rivalry!.winRate.v![0]!) / 2)
+    expect(level.minimum).to.be.at.most(Math.min(...Object.values<number>(level.error)) * (1 + 1e-6))
+    expect(readFileSync(inOut('study.md'), 'utf8')).to.contain('mean: xStart / v / eps')
   })
 
   it('takes results of another machine, and trains what they lack', async () => {
