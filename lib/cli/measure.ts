@@ -1,15 +1,14 @@
 import { writeFile } from 'node:fs/promises'
 import { dirname, extname, resolve } from 'node:path'
 import type { z } from 'zod'
-import { measureHeadStatistics } from '../analysis/head-statistics.ts'
 import { writeLossCurve } from '../analysis/loss-curve-file.ts'
 import { lossCurve, measureTimestepLoss } from '../analysis/timestep-loss.ts'
 import { argumentError, checkInteger } from '../check.ts'
 import { partitionByLoss } from '../curriculum/partition.ts'
 import { makeFolder } from '../folder.ts'
-import { writeHeadStatistics } from '../mixing/head-statistics-file.ts'
 import { device, integer, oneOf, text } from '../options.ts'
 import { HEADS, type Head } from '../prediction/heads.ts'
+import { checkSeveralHeads, HEAD_STATISTICS_SHAPE, writeMeasuredHeads } from './head-statistics-option.ts'
 import { decideOf, firstBatch, measuredImages, NOT_HELD_OUT, trainingOf } from './held-out-images.ts'
 import { interruptible } from './interrupt.ts'
 import { MODEL_SHAPE } from './model-options.ts'
@@ -35,10 +34,7 @@ const SHAPE = {
     'JSON file to write, for train --loss-curve; a plot is put beside it',
     text().default('timestep-loss.json'),
   ),
-  headStatistics: about(
-    'JSON file for statistics of several heads, which sample --combine table=FILE and blue=FILE read',
-    text().optional(),
-  ),
+  ...HEAD_STATISTICS_SHAPE,
   device: about('cpu, cuda or cuda:N', device().default('cpu')),
   ...RUNTIME_SHAPE,
   ...MODEL_SHAPE,
@@ -76,7 +72,8 @@ export async function measureCommand(argv: readonly string[]): Promise<number> {
     const slotCount =
       given.slots === undefined ? Math.min(options.slots, schedule.timestepCount) : options.slots
     await asUsage(() => checkInteger(call, '--slots', slotCount, 1, schedule.timestepCount))
-    checkHeads(call, options, unet.layout.heads)
+    checkHead(call, options.head, unet.layout.heads)
+    checkSeveralHeads(call, headStatistics, network)
     const config = await imagesFor(call, options, network)
     const { count, seed, timestepStride } = options
     const { heldOut, isHeldOut } = await measuredImages(config)
@@ -94,13 +91,7 @@ export async function measureCommand(argv: readonly string[]): Promise<number> {
       ...{ ...shared, timestepStride },
       ...(decide && { decide }),
     })
-    if (headStatistics !== undefined) {
-      await writeHeadStatistics(
-        headStatistics,
-        await asUsage(() => measureHeadStatistics(unet, schedule, shared)),
-        { path: network.path, identity: await network.identity() },
-      )
-    }
+    await writeMeasuredHeads(headStatistics, network, shared)
     progress.end()
     const curve = lossCurve(measured, schedule.timestepCount, options.head)
     const slots = partitionByLoss(curve, slotCount)
@@ -116,22 +107,9 @@ export async function measureCommand(argv: readonly string[]): Promise<number> {
   })
 }
 
-/** What needs heads that the network does not have is refused before anything is measured. */
-function checkHeads(
-  call: string,
-  {
-    head,
-    headStatistics,
-  }: { readonly head?: Head | undefined; readonly headStatistics?: string | undefined },
-  heads: readonly Head[],
-): void {
-  if (head !== undefined && !heads.includes(head)) {
-    throw new UsageError(
-      argumentError(call, '--head', `a head of the network (${heads.join(', ')})`, head).message,
-    )
-  }
-  if (headStatistics !== undefined && heads.length < 2) {
-    const what = `absent for a network of one head (${heads[0]})`
-    throw new UsageError(argumentError(call, '--head-statistics', what, headStatistics).message)
-  }
+/** A head that the network does not have is refused before anything is measured. */
+function checkHead(call: string, head: Head | undefined, heads: readonly Head[]): void {
+  if (head === undefined || heads.includes(head)) return
+  const what = `a head of the network (${heads.join(', ')})`
+  throw new UsageError(argumentError(call, '--head', what, head).message)
 }

@@ -3,12 +3,13 @@ import { probe } from '../analysis/probe.ts'
 import { probeInstrument } from '../analysis/probe-instrument.ts'
 import { probeTimesteps } from '../analysis/timestep-curve.ts'
 import { decimal, integer } from '../options.ts'
+import { checkSeveralHeads, HEAD_STATISTICS_SHAPE, writeMeasuredHeads } from './head-statistics-option.ts'
 import { decideOf, firstBatch, measuredImages, trainingOf } from './held-out-images.ts'
 import { commandOf, INSTRUMENT_SHAPE, printInstrument } from './instrument-options.ts'
 import { interruptible } from './interrupt.ts'
 import { imagesFor, networkForSampling } from './network-for-sampling.ts'
 import { helpText, parseOptions } from './options.ts'
-import { checkInstrumentOutput } from './output.ts'
+import { checkInstrumentOutput, checkOutputFile } from './output.ts'
 import { streamProgress } from './progress.ts'
 import { applyRuntime } from './runtime-options.ts'
 
@@ -29,6 +30,7 @@ const SHAPE = {
     integer(0).default(16),
   ),
   gradientTimesteps: about('timesteps at which they are, evenly in log snr', integer(2).default(12)),
+  ...HEAD_STATISTICS_SHAPE,
 } satisfies Record<string, z.ZodType>
 
 /** `trislot probe`. */
@@ -42,10 +44,13 @@ export async function probeCommand(argv: readonly string[]): Promise<number> {
     return 0
   }
   await checkInstrumentOutput(call, options)
+  const { headStatistics } = options
+  if (headStatistics !== undefined) await checkOutputFile(call, '--head-statistics', headStatistics)
   return interruptible(streamProgress(process.stderr, 'probing'), 'stopping', async (progress, signal) => {
     await applyRuntime(options)
     const network = await networkForSampling(call, options, given, progress.line)
     const { unet, schedule } = network
+    checkSeveralHeads(call, headStatistics, network)
     const config = await imagesFor(call, options, network)
     const { heldOut, isHeldOut } = await measuredImages(config)
     const { count, seed, batchSize, dense, sparse, timestepStride: stride, slots } = options
@@ -70,8 +75,13 @@ export async function probeCommand(argv: readonly string[]): Promise<number> {
       signal,
       onProgress: (done, total) => progress.update(done, total),
     })
+    await writeMeasuredHeads(headStatistics, network, {
+      ...{ images, seed, batchSize, training: trainingOf(network), signal },
+      onTimestep: (done, total) => progress.update(done, total, 'heads'),
+    })
     progress.end()
     await printInstrument(probeInstrument(found, commandOf(call, given)), options, network, isHeldOut)
+    if (headStatistics !== undefined) console.log(headStatistics)
     unet.dispose()
     schedule.dispose()
     return 0

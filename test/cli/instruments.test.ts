@@ -36,6 +36,40 @@ describe('trislot probe, interference and replace', () => {
     expect(await readFile(join(run, 'report.html'), 'utf8')).to.contain(`trislot probe ${words.join(' ')}`)
   })
 
+  it('measures the heads for sampling on the way', async () => {
+    const file = join(small.folder, 'heads.json')
+    const words = [
+      '--run',
+      run,
+      '--count',
+      '24',
+      '--threads',
+      '1',
+      '--name',
+      'heads',
+      '--gradient-images',
+      '0',
+    ]
+    const { code, out, err } = await command('probe', ...words, '--head-statistics', file)
+    expect(code, err).to.equal(0)
+    expect(out.trim().split('\n').at(-1)).to.equal(file)
+    const { heads } = JSON.parse(await readFile(file, 'utf8'))
+    expect(heads).to.deep.equal(['xStart', 'v', 'eps'])
+    const drawn = await command(
+      'sample',
+      '--run',
+      run,
+      '--threads',
+      '1',
+      '--count',
+      '1',
+      '--combine',
+      `blue=${file}`,
+    )
+    expect(drawn.code, drawn.err).to.equal(0)
+    expect(drawn.err).to.not.contain('warning')
+  })
+
   it('train copies with the run’s optimizer and leave the checkpoint as it was', async () => {
     const checkpoint = (await latestCheckpoint(run)) as string
     const state = await readFile(join(checkpoint, 'state.json'), 'utf8')

@@ -87,7 +87,7 @@ describe('writeReport of a study', () => {
     const at = (logSnr: number, mean: number) => ({ t: 0, logSnr, relative: { mean, low: null, high: mean } })
     const timesteps = [at(4, -0.1), at(-4, 5)]
     const arms = [
-      { arm: 'plain', isControl: true, metrics: [found(0.1, 0)] },
+      { arm: 'plain', isControl: true, trainSeconds: 61.4, metrics: [found(0.1, 0)] },
       {
         arm: 'better',
         isControl: false,
@@ -95,9 +95,20 @@ describe('writeReport of a study', () => {
         reach: { metric: 'F', seeds: [{}], reached: 1, ratio },
       },
     ]
+    const level = (logSnr: number) => ({ logSnr, error: { v: 1, eps: 2 }, table: 1, blue: 0.9, signal: 1.1 })
+    const winRate = { v: 0.75, eps: 0.25 }
+    const heads = [
+      { arm: 'plain', heads: ['v', 'eps'], n: 3, timesteps: [level(4), level(-4)] },
+      {
+        arm: 'better',
+        heads: ['v', 'eps'],
+        n: 3,
+        timesteps: [4, -4].map((at) => ({ ...level(at), winRate, minimum: 0.8 })),
+      },
+    ]
     await writeFile(
       join(study, 'study.json'),
-      JSON.stringify({ format: 1, title: 'Rates', compare: { control: 'plain' }, arms }),
+      JSON.stringify({ format: 1, title: 'Rates', compare: { control: 'plain' }, arms, heads }),
     )
     const html = await page(study)
     expect(headings(html).slice(0, 3)).to.deep.equal([
@@ -106,8 +117,12 @@ describe('writeReport of a study', () => {
       'Comparison with the control',
     ])
     expect(html).to.include('Difference from plain by noise level, F')
+    expect(html)
+      .to.include('Errors of the heads: plain')
+      .and.include('Which head has the smallest error: better')
+    expect(html).to.not.include('Which head has the smallest error: plain') // which nothing says
     const table = html.slice(html.indexOf('Comparison with'))
-    expect(cells(table, 'plain')).to.deep.equal(['3', '0.10000', 'control', '–', '–', '–', '–', '–'])
+    expect(cells(table, 'plain')).to.deep.equal(['3', '0.10000', 'control', '–', '–', '–', '–', '–', '61'])
     expect(cells(table, 'better')).to.deep.equal([
       '3',
       '0.090000',
@@ -117,6 +132,7 @@ describe('writeReport of a study', () => {
       '0.0400',
       '1.10 %',
       '2.50',
+      '–',
     ])
   })
 

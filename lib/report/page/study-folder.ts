@@ -28,6 +28,8 @@ export interface StudyFolder {
   readonly arms?: readonly Fields[]
   /** How the loss of one image scatters, by arm; empty until study.json is written. */
   readonly scatter: readonly Fields[]
+  /** The heads of the arms that have several; empty until study.json is written. */
+  readonly heads: readonly Fields[]
 }
 
 /** Files that make a folder a study. */
@@ -64,6 +66,7 @@ export async function readStudyFolder(folder: string): Promise<StudyFolder> {
     cells: cells.flat(),
     ...(Array.isArray(statistics.arms) && { arms: statistics.arms.filter(isFields) }),
     scatter: Array.isArray(statistics.scatter) ? statistics.scatter.filter(isFields) : [],
+    heads: Array.isArray(statistics.heads) ? statistics.heads.filter(isFields) : [],
   }
 }
 

@@ -20,6 +20,7 @@ export function studyTables(arms: readonly Fields[], control: string): Table[] {
       columns: [
         ...['arm', 'seeds', 'mean', `against ${control}`, '95 % interval', 'p', 'Holm’s p', 'detectable'],
         ...(isReached ? ['times fewer images'] : []),
+        'seconds of training',
       ],
       rows: rows.map(({ arm, found }) => {
         const relative = isFields(found.relative) && arm.isControl !== true ? found.relative : {}
@@ -36,6 +37,7 @@ export function studyTables(arms: readonly Fields[], control: string): Table[] {
           isControl ? null : probability(found.holmP),
           isControl ? null : percent(found.detectable),
           ...(isReached ? [reach(arm, name)] : []),
+          typeof arm.trainSeconds === 'number' ? arm.trainSeconds.toFixed(0) : null,
         ]
       }),
     }

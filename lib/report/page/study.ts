@@ -8,6 +8,7 @@ import { meanInterval } from './interval.ts'
 import { figures, section, table } from './parts.ts'
 import { isFields, type Table } from './run-folder.ts'
 import type { StudyCell, StudyFolder } from './study-folder.ts'
+import { studyHeadFigures } from './study-heads.ts'
 import { alternationTable, differencesByNoise, scatterFigures, studyTables } from './study-tables.ts'
 
 /** What a cell's held-out errors are measured in: of these, the study's first metric that says so. */
@@ -63,6 +64,7 @@ export async function studyParts(study: StudyFolder): Promise<(Html | undefined)
   const options = keys.map((key) => [key, ...known.map(({ config }) => valueText(config[key]))])
   const measured = arms.filter(({ results }) => results.size > 0)
   const alternation = alternationTable(study.cells)
+  const ofHeads = studyHeadFigures(study.heads)
   const control = measured.find(({ name }) => name === study.control) ?? measured[0]
   return [
     html`<p class="lede">${study.about && `${study.about} `}${finished} of ${Math.max(study.declaredCount, study.cells.length)} runs finished.</p>
@@ -83,6 +85,7 @@ export async function studyParts(study: StudyFolder): Promise<(Html | undefined)
         studyTables(study.arms, study.control ?? 'the control').map(table),
         'Mean of each arm, and the mean of its relative differences from the control, seed by seed, with Student’s interval. Holm’s p is corrected for the number of arms; below 0.05 an arm was found different. Detectable is the difference that so many pairs would have found with 80 % power.',
       ),
+    ofHeads.length > 0 ? section('Heads', 2, [await figures(ofHeads)]) : undefined,
     alternation && section('How step losses alternate', 2, [table(alternation)]),
     options.length > 0
       ? section('Options that differ', 2, [
