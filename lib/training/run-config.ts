@@ -318,6 +318,10 @@ export async function runConfig(asked: RunOptions, call = 'run'): Promise<RunCon
   runWarnings(config, call)
   if (config.sampler === 'constant-rate')
     config.samplerNumbers ??= [await imageHeight(given), config.sigmaData ** 2]
+  if (config.sampler === 'cosine-interpolated' && !config.samplerNumbers) {
+    const size = await imageHeight(given)
+    config.samplerNumbers = [size, Math.min(32, size), size]
+  }
   const settled = settleTimesteps(call, config, trainedTimestepCount(config))
   const isChecked = settled.samplerNumbers ?? settled.weightingNumbers ?? settled.slotRefreshRule
   if (isChecked) timestepSampler(settled) // which checks them

@@ -14,7 +14,7 @@ import { lawSampler, withUniformShare } from '../timesteps/law-sampler.ts'
 import { betaLaw } from '../timesteps/laws/beta.ts'
 import { cltsLaw } from '../timesteps/laws/clts.ts'
 import { constantRateLaw } from '../timesteps/laws/constant-rate.ts'
-import { cauchyLaw, cosineLaw, edmLaw, laplaceLaw } from '../timesteps/laws/log-snr.ts'
+import { cauchyLaw, cosineInterpolatedLaw, cosineLaw, edmLaw, laplaceLaw } from '../timesteps/laws/log-snr.ts'
 import { logitNormalLaw } from '../timesteps/laws/logit-normal.ts'
 import { modeLaw } from '../timesteps/laws/mode.ts'
 import { speedLaw } from '../timesteps/laws/speed.ts'
@@ -82,6 +82,11 @@ const LAWS = {
     numbers: () => ({ sigmaData: 1 }),
     create: ([sigmaData], _count, alphaBar) => cosineLaw(alphaBar, sigmaData),
   },
+  'cosine-interpolated': {
+    numbers: () => ({ size: 32, noiseLow: 32, noiseHigh: 32 }),
+    create: ([size, noiseLow, noiseHigh], _count, alphaBar) =>
+      cosineInterpolatedLaw(alphaBar, size, noiseLow, noiseHigh),
+  },
   'constant-rate': {
     numbers: () => ({ size: 32, dataVariance: 0.25 }),
     uniformShare: 0.01, // or the noisiest timesteps are never drawn
@@ -123,7 +128,7 @@ function numbersOf(sampler: string, timestepCount: number): Record<string, numbe
 /** Who draws the timesteps of a run. */
 export const SAMPLER_NAMES = [
   'uniform', 'stratified', 'systematic', 'golden', 'loss-second-moment', 'slots',
-  'logit-normal', 'mode', 'beta', 'laplace', 'cauchy', 'edm', 'cosine', 'constant-rate', 'speed', 'clts',
+  'logit-normal', 'mode', 'beta', 'laplace', 'cauchy', 'edm', 'cosine', 'cosine-interpolated', 'constant-rate', 'speed', 'clts',
   'adaptive-density', 'time-warping', 'curriculum',
 ] as const // biome-ignore format: one list
 

@@ -37,6 +37,9 @@ describe('Timestep options of a run', () => {
     expect((await config({ sampler: 'constant-rate', data: 'emoji', size: 48 })).samplerNumbers![0]).to.equal(
       48,
     )
+    const interpolated = { sampler: 'cosine-interpolated', data: 'emoji', size: 48 } as const
+    expect((await config(interpolated)).samplerNumbers).to.deep.equal([48, 32, 48])
+    expect((await config({ sampler: 'cosine-interpolated' })).samplerNumbers).to.deep.equal([28, 28, 28])
     expect((await config({ sampler: 'constant-rate', sigmaData: 0.3 })).samplerNumbers![1]).to.be.closeTo(
       0.09,
       1e-12,
@@ -138,8 +141,8 @@ describe('Timestep options of a run', () => {
     for (const [options, message] of [
       [{ sampler: 'golden', stream: 'iid' }, 'stream to be absent when sampler is golden, which is a stream, got "iid"'],
       [{ sampler: 'mode', samplerNumbers: [1, 2] }, 'samplerNumbers to be 1 numbers (kappa), got [1, 2]'],
-      [{ samplerNumbers: [1] }, 'samplerNumbers to be absent unless sampler is one of logit-normal, mode, beta, laplace, cauchy, edm, cosine, constant-rate, speed, clts, loss-second-moment, adaptive-density, time-warping, curriculum, got [1]'],
-      [{ uniformShare: 0.5, sampler: 'slots' }, 'uniformShare to be absent unless sampler is one of logit-normal, mode, beta, laplace, cauchy, edm, cosine, constant-rate, speed, clts, adaptive-density, time-warping, got 0.5'],
+      [{ samplerNumbers: [1] }, 'samplerNumbers to be absent unless sampler is one of logit-normal, mode, beta, laplace, cauchy, edm, cosine, cosine-interpolated, constant-rate, speed, clts, loss-second-moment, adaptive-density, time-warping, curriculum, got [1]'],
+      [{ uniformShare: 0.5, sampler: 'slots' }, 'uniformShare to be absent unless sampler is one of logit-normal, mode, beta, laplace, cauchy, edm, cosine, cosine-interpolated, constant-rate, speed, clts, adaptive-density, time-warping, got 0.5'],
       [{ weightingNumbers: [1] }, 'weightingNumbers to be absent without weighting, got [1]'],
       [{ weighting: 'debias', weightingNumbers: [1] }, 'weightingNumbers to be absent, got [1]'],
       [{ weighting: 'debias', heads: ['xStart', 'v'] }, 'space to be one of xStart, v, eps, F when weighting is given and several heads, or xPrev, are trained, got "own"; or give heads v'],

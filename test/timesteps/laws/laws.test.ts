@@ -6,7 +6,13 @@ import { lawSampler } from '../../../lib/timesteps/law-sampler.ts'
 import { betaLaw } from '../../../lib/timesteps/laws/beta.ts'
 import { cltsLaw } from '../../../lib/timesteps/laws/clts.ts'
 import { constantRateLaw } from '../../../lib/timesteps/laws/constant-rate.ts'
-import { cauchyLaw, cosineLaw, edmLaw, laplaceLaw } from '../../../lib/timesteps/laws/log-snr.ts'
+import {
+  cauchyLaw,
+  cosineInterpolatedLaw,
+  cosineLaw,
+  edmLaw,
+  laplaceLaw,
+} from '../../../lib/timesteps/laws/log-snr.ts'
 import { logitNormalLaw } from '../../../lib/timesteps/laws/logit-normal.ts'
 import { modeLaw } from '../../../lib/timesteps/laws/mode.ts'
 import { speedLaw } from '../../../lib/timesteps/laws/speed.ts'
@@ -28,6 +34,7 @@ const laws: [name: string, law: TimestepLaw][] = [
   ['cauchy', cauchyLaw(linear, 0, 1)],
   ['edm', edmLaw(linear)],
   ['cosine', cosineLaw(linear)],
+  ['cosine-interpolated', cosineInterpolatedLaw(linear, 256)],
   ['constant-rate', constantRateLaw(linear, gaussianSpectrum({ size: 32 }))],
   ['speed', speedLaw(linear)],
   ['clts', cltsLaw(1000)],
@@ -145,6 +152,33 @@ describe('A timestep law', () => {
     for (const [t, count] of counts.entries()) expect(count, `t = ${t}`).to.be.closeTo(inside * p[t]!, 1.5)
   })
 
+  it('cosine-interpolated has the masses of simple diffusion’s log snr for u drawn evenly', () => {
+    const wide = Float64Array.from({ length: 60 }, (_, t) => 1 / (1 + Math.exp(-(13 - (26 * t) / 59))))
+    const edges = logSnrEdges('test', wide)
+    const p = cosineInterpolatedLaw(wide, 256, 32, 256).at(0)
+    // The shifted schedule's ends are those of the unshifted one: sigma from 1e-3 to 1e3.
+    const shifted = (u: number, noise: number): number => {
+      const ratio = noise / 256
+      const [first, last] = [Math.atan(1e-3 * ratio), Math.atan(1e3 * ratio)]
+      return -2 * Math.log(Math.tan(first + u * (last - first)) / ratio)
+    }
+    const counts = new Float64Array(60)
+    const drawn = 400_000
+    for (let i = 0; i < drawn; i++) {
+      const u = (i + 0.5) / drawn
+      const logSnr = (1 - u) * shifted(u, 32) + u * shifted(u, 256)
+      const cell = edges.findIndex((edge) => edge < logSnr) - 1
+      if (cell >= 0) counts[cell]!++
+    }
+    const inside = sum(counts)
+    expect(inside / drawn).to.be.above(0.99)
+    for (const [t, count] of counts.entries()) expect(count, `t = ${t}`).to.be.closeTo(inside * p[t]!, 1.5)
+    const plain = cosineLaw(linear).at(0)
+    for (const [t, mass] of cosineInterpolatedLaw(linear, 64, 64, 64).at(0).entries())
+      expect(mass).to.be.closeTo(plain[t]!, 1e-9)
+    expect(sum(p, 0, 30)).to.be.below(sum(cosineLaw(wide).at(0), 0, 30)) // more noise
+  })
+
   it('edm has mean 2.4 and deviation 2.4 on log snr where the schedule reaches', () => {
     const wide = Float64Array.from({ length: 4000 }, (_, t) => 1 / (1 + Math.exp(-(13 - (26 * t) / 3999))))
     const p = edmLaw(wide).at(0)
@@ -157,7 +191,8 @@ describe('A timestep law', () => {
 
   it('on log snr is finite for a schedule that ends without signal or begins without noise', () => {
     const ends = Float64Array.of(1, 0.999, 0.5, 0.001, 0)
-    for (const law of [laplaceLaw(ends), cauchyLaw(ends), edmLaw(ends), cosineLaw(ends)]) {
+    const interpolated = cosineInterpolatedLaw(ends, 64)
+    for (const law of [laplaceLaw(ends), cauchyLaw(ends), edmLaw(ends), cosineLaw(ends), interpolated]) {
       expect(sum(law.at(0))).to.be.closeTo(1, 1e-14)
     }
     expect(clippedSnr('test', ends)[0]).to.equal(1e6)
@@ -239,6 +274,14 @@ describe('A timestep law', () => {
       [() => cauchyLaw(linear, 0, 0), 'cauchyLaw: expected gamma to be a number > 0, got 0'],
       [() => edmLaw(Float64Array.of(0.5, 2)), 'edmLaw: expected alphaBar[1] to be in [0, 1], got 2'],
       [() => cosineLaw(linear, 0), 'cosineLaw: expected sigmaData to be a number > 0, got 0'],
+      [
+        () => cosineInterpolatedLaw(linear, 0),
+        'cosineInterpolatedLaw: expected size to be a number > 0, got 0',
+      ],
+      [
+        () => cosineInterpolatedLaw(linear, 64, 2, 64),
+        'cosineInterpolatedLaw: expected noiseHigh to be a number in [0, 40], got 64',
+      ],
       [() => speedLaw(linear, 2, 1001), 'speedLaw: expected tau to be an integer in [0, 1000], got 1001'],
     ] as const) {
       expect(make).to.throw(RangeError, message as string)
