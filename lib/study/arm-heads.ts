@@ -39,18 +39,26 @@ export function armHeads(study: Pick<Study, 'arms'>, results: readonly CellResul
     const isAlike = cells.every(({ heldOut }) => heldOut.t.join() === first?.heldOut.t.join())
     if (!first || !isAlike) return []
     const { t, heads } = first.heldOut
-    return [{ arm: name, heads, n: cells.length, timesteps: t.map((_, k) => headsAt(cells, k)) }]
+    const inF = new Map(
+      [...heads, 'table', 'blue', 'signal'].map((combination) => {
+        const metric = parseMetric('armHeads', `F@${combination}`)
+        const curves = cells.map((cell) => metricTimesteps(cell, metric))
+        return [combination, t.map((_, k) => mean(curves.map((curve) => curve?.[k] ?? Number.NaN)))]
+      }),
+    )
+    const timesteps = t.map((_, k) => headsAt(cells, k, (combination) => inF.get(combination)![k]!))
+    return [{ arm: name, heads, n: cells.length, timesteps }]
   })
 }
 
-function headsAt(cells: readonly CellResult[], k: number): HeadsAtTimestep {
+function headsAt(
+  cells: readonly CellResult[],
+  k: number,
+  inF: (combination: string) => number,
+): HeadsAtTimestep {
   const { t, logSnr, heads } = (cells[0] as CellResult).heldOut
   const errors = cells.flatMap((cell) => measuredFor(cell, {}, cell.heldOut) ?? [])
   const over = (of: (cell: (typeof errors)[number]) => number): number => mean(errors.map(of))
-  const inF = (combination: string): number => {
-    const metric = parseMetric('armHeads', `F@${combination}`)
-    return mean(cells.map((cell) => metricTimesteps(cell, metric)?.[k] ?? Number.NaN))
-  }
   const size = heads.length
   const correlation = byPair(heads, (a, b) =>
     over(({ products }) => {
