@@ -118,10 +118,12 @@ describe('miniatures of the studies', function () {
       expect(result(`${rate}-4-equal-images`).imagesSeen).to.equal(result(`${rate}-64`).imagesSeen)
       if (rate !== 'hot') expect(result(`${rate}-4-equal-steps`).step).to.equal(result(`${rate}-64`).step)
     }
-    for (const { options } of arms) {
-      const { lr, emaRates, weightDecay } = await runConfig(options)
+    for (const { name, options } of arms) {
+      const { lr, emaRates, beta2, weightDecay } = await runConfig(options)
       expect([1e-4, 1e-3, 4e-3]).to.include(lr)
-      expect([emaRates, weightDecay]).to.deep.equal([[0.9999], 0])
+      expect(weightDecay).to.equal(0)
+      if (!name.endsWith('half-lives')) expect([emaRates, beta2]).to.deep.equal([[0.9999], 0.999])
+      else expect([emaRates[0], beta2]).to.deep.equal([0.5 ** (4 / 800), 0.5 ** (4 / 20_000)])
     }
   })
 
