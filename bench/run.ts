@@ -126,6 +126,7 @@ async function main(): Promise<void> {
   }
   const [ourInfo, theirInfo] = [await workers.ours.info(), await workers.reference.info()]
   const machine = describeMachine()
+  const measuredCommit = commit()
   say(
     `${machine.cpu}, ${machine.cores} cores, ${machine.memoryGiB} GiB; ${threads} threads; ${options.device}`,
   )
@@ -163,9 +164,11 @@ async function main(): Promise<void> {
     for (const [item, variant] of variants) {
       if (item.work === 'train') await memoryCase(item, variant, ours, theirs('PyTorch at its best'))
     }
+    write(false)
   }
   if (options.noCompile) skipped.push('torch.compile (--no-compile)')
-  else await compileCases(cases, variants, workers.ours, theirs('torch.compile'), compiled)
+  else
+    await compileCases(cases, variants, workers.ours, theirs('torch.compile'), compiled, () => write(false))
   await workers.ours.close()
 
   printAims()
@@ -187,7 +190,7 @@ async function main(): Promise<void> {
       device: options.device,
       versions: {
         trislot: packageVersion(),
-        commit: commit(),
+        commit: measuredCommit,
         ours: ourInfo.versions,
         theirs: theirInfo.versions,
       },
@@ -367,6 +370,7 @@ async function compileCases(
   ours: Worker,
   command: WorkerCommand,
   cache: string,
+  onRow: () => void,
 ): Promise<void> {
   const interest = ({ network, work, precision }: Case): number =>
     (network.name === '28x28' ? 4 : 0) + (work === 'ddim' ? 2 : 0) + (precision === 'fp32' ? 1 : 0)
@@ -395,6 +399,7 @@ async function compileCases(
         cacheMayBeWarm: options.quick,
       }
       addRow(item, 'step-ms', 'compile', compare(a, b), detail)
+      onRow()
     } catch (error) {
       const isLate = error instanceof WorkerTimeout
       const seconds = (left / 1000).toFixed(0)

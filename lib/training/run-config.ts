@@ -22,6 +22,7 @@ import { MIXING_SHAPE, mixOptions } from './mixing-options.ts'
 import { NETWORK_KEYS, presetOptions, RUN_PRESETS } from './run-presets.ts'
 import { halfLifeRates, withRecipe } from './run-recipes.ts'
 import {
+  numbersOfImages,
   runAlphaBar,
   SAMPLER_NAMES,
   settleTimesteps,
@@ -316,12 +317,8 @@ export async function runConfig(asked: RunOptions, call = 'run'): Promise<RunCon
     config.slotPlan ??= 'round-robin'
   }
   runWarnings(config, call)
-  if (config.sampler === 'constant-rate')
-    config.samplerNumbers ??= [await imageHeight(given), config.sigmaData ** 2]
-  if (config.sampler === 'cosine-interpolated' && !config.samplerNumbers) {
-    const size = await imageHeight(given)
-    config.samplerNumbers = [size, Math.min(32, size), size]
-  }
+  const ofImages = numbersOfImages(config.sampler)
+  if (ofImages) config.samplerNumbers ??= ofImages(await imageHeight(given), config.sigmaData)
   const settled = settleTimesteps(call, config, trainedTimestepCount(config))
   const isChecked = settled.samplerNumbers ?? settled.weightingNumbers ?? settled.slotRefreshRule
   if (isChecked) timestepSampler(settled) // which checks them

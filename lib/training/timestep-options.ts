@@ -53,6 +53,8 @@ import { RUN_RECIPES } from './run-recipes.ts'
 interface LawEntry {
   /** Names and defaults of its numbers, in the order in which `samplerNumbers` lists them. */
   readonly numbers: (timestepCount: number) => Record<string, number>
+  /** The same where the images' height and the deviation of their pixels are known. */
+  readonly ofImages?: (size: number, sigmaData: number) => number[]
   /** Share of uniform draws where none is given; none by default. */
   readonly uniformShare?: number
   readonly create: (list: readonly number[], timestepCount: number, alphaBar: Float64Array) => TimestepLaw
@@ -84,11 +86,13 @@ const LAWS = {
   },
   'cosine-interpolated': {
     numbers: () => ({ size: 32, noiseLow: 32, noiseHigh: 32 }),
+    ofImages: (size) => [size, Math.min(32, size), size],
     create: ([size, noiseLow, noiseHigh], _count, alphaBar) =>
       cosineInterpolatedLaw(alphaBar, size, noiseLow, noiseHigh),
   },
   'constant-rate': {
     numbers: () => ({ size: 32, dataVariance: 0.25 }),
+    ofImages: (size, sigmaData) => [size, sigmaData ** 2],
     uniformShare: 0.01, // or the noisiest timesteps are never drawn
     create: ([size, dataVariance], _count, alphaBar) =>
       constantRateLaw(
@@ -123,6 +127,11 @@ const NUMBERED = [...LAW_NAMES, ...Object.keys(LEARNED)]
 function numbersOf(sampler: string, timestepCount: number): Record<string, number> | undefined {
   if (isLaw(sampler)) return LAWS[sampler].numbers(timestepCount)
   return Object.hasOwn(LEARNED, sampler) ? LEARNED[sampler]!(timestepCount) : undefined
+}
+
+/** The numbers of a sampler whose law depends on the images; undefined for the others. */
+export function numbersOfImages(sampler: string): LawEntry['ofImages'] {
+  return isLaw(sampler) ? (LAWS[sampler] as LawEntry).ofImages : undefined
 }
 
 /** Who draws the timesteps of a run. */

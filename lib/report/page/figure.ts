@@ -7,6 +7,9 @@ export interface FigureAxis {
   readonly max?: number
 }
 
+/** Noise levels, as every figure over them has them. */
+export const NOISE_AXIS: FigureAxis = { label: 'log snr (much noise left, little right)' }
+
 /** Points of one name; a y that is null or not finite interrupts a line. */
 export interface FigureSeries {
   /** Written beside its line or in the legend; an empty name is not. */

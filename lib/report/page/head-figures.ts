@@ -1,6 +1,6 @@
 // Figures from heads.jsonl, held-out-heads.jsonl and gradients.jsonl: what the errors of the heads have to do with each other at each noise level.
 import { ALL_HEADS, type Head } from '../../prediction/heads.ts'
-import type { FigureSeries, LineFigure } from './figure.ts'
+import { type FigureSeries, type LineFigure, NOISE_AXIS } from './figure.ts'
 import { HEAD_COLOUR } from './run-figures.ts'
 import { type Fields, isFields, type RunFolder } from './run-folder.ts'
 
@@ -17,8 +17,6 @@ interface Bin {
   readonly correlation: Fields
   readonly brightnessGap: Fields
 }
-
-const NOISE = { label: 'log snr (much noise left, little right)' } as const
 
 /** Win rates, errors with what choosing and mixing could reach, correlations, gaps in brightness; empty without lines. */
 export function headFigures({
@@ -51,20 +49,20 @@ export function headFigures({
     },
     {
       title: 'Which head has the smallest error, by noise level',
-      x: NOISE,
+      x: NOISE_AXIS,
       y: { label: `share of images, in v space, at step ${step}`, ...share },
       series: perHead(({ winRate }) => winRate),
     },
     {
       title: 'Correlation of the heads’ errors',
-      x: NOISE,
+      x: NOISE_AXIS,
       y: { label: 'correlation, in v space', max: 1 },
       series: perPair(({ correlation }) => correlation),
       note: 'Near 1 there is nothing to gain from mixing.',
     },
     {
       title: 'Difference of brightness between heads',
-      x: NOISE,
+      x: NOISE_AXIS,
       y: { label: 'root mean square, of the mean pixel of xStart', min: 0 },
       series: perPair(({ brightnessGap }) => brightnessGap),
       note: 'Large where heads have become rival hypotheses.',
@@ -91,7 +89,7 @@ export function gradientFigures({ gradients }: Pick<RunFolder, 'gradients'>): Li
   return [
     {
       title: 'Share of each head in the trunk’s gradient, by noise level',
-      x: NOISE,
+      x: NOISE_AXIS,
       y: { label: `share, at step ${last.step}`, ...y },
       series: parts.map((part) => ({
         ...{ ...part, x: last.levels.map(({ logSnr }) => logSnr) },
@@ -115,7 +113,7 @@ export function gradientFigures({ gradients }: Pick<RunFolder, 'gradients'>): Li
 function errorsFigure(title: string, where: string, bins: readonly Bin[]): LineFigure {
   return {
     title: `${title} of the heads, and what choosing or mixing can reach`,
-    x: NOISE,
+    x: NOISE_AXIS,
     y: { label: `mean squared error in v space, ${where}`, scale: 'log' },
     series: [
       ...headsOf(bins).map((head) => curve(bins, head, HEAD_COLOUR[head], ({ error }) => error[head])),
@@ -127,8 +125,14 @@ function errorsFigure(title: string, where: string, bins: readonly Bin[]): LineF
   }
 }
 
-function curve(bins: readonly Bin[], name: string, color: number, of: (bin: Bin) => unknown): FigureSeries {
-  return { name, color, x: bins.map(({ logSnr }) => logSnr), y: bins.map(of).map(finite) }
+/** A line over noise levels; what is no number interrupts it. */
+export function curve<Level extends { readonly logSnr: number }>(
+  levels: readonly Level[],
+  name: string,
+  color: number,
+  of: (level: Level) => unknown,
+): FigureSeries {
+  return { name, color, x: levels.map(({ logSnr }) => logSnr), y: levels.map(of).map(finite) }
 }
 
 function headsOf(bins: readonly Bin[]): Head[] {

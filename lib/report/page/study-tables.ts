@@ -1,6 +1,6 @@
 // The tables of study.json, and its differences by noise level.
 import { changeText } from '../../statistics/change-text.ts'
-import type { LineFigure } from './figure.ts'
+import { type LineFigure, NOISE_AXIS } from './figure.ts'
 import { type Fields, isFields, type Table } from './run-folder.ts'
 import type { StudyCell } from './study-folder.ts'
 
@@ -77,7 +77,7 @@ export function differencesByNoise(arms: readonly Fields[], control: string): Li
     : [
         {
           title: `Difference from ${control} by noise level, ${metric}`,
-          x: { label: 'log snr (much noise left, little right)' },
+          x: NOISE_AXIS,
           y: { label: 'per cent; below 0 is better', min: -bound, max: bound },
           series,
           note: 'Bands: 95 % intervals of the mean over pairs of one seed (Student’s t), at each noise level by itself.',
@@ -95,7 +95,7 @@ export function scatterFigures(scatter: readonly Fields[]): LineFigure[] {
     ? [
         {
           title: 'Scatter of the held-out error over images',
-          x: { label: 'log snr (much noise left, little right)' },
+          x: NOISE_AXIS,
           y: { label: 'deviation / mean in F space, xStart clipped', scale: 'log' },
           series,
         },

@@ -2,7 +2,7 @@
 
 import { changeText } from '../../statistics/change-text.ts'
 import { comparisonFigures, differences, type RunGroup, seriesOf, valueText } from './compare.ts'
-import type { LineFigure } from './figure.ts'
+import { type LineFigure, NOISE_AXIS } from './figure.ts'
 import { type Html, html } from './html.ts'
 import { meanInterval } from './interval.ts'
 import { figures, section, table } from './parts.ts'
@@ -163,7 +163,7 @@ function heldOutFigures(arms: readonly Arm[], error: ErrorChoice): LineFigure[] 
     {
       ...{
         title: 'Held-out error by noise level, at the end',
-        x: { label: 'log snr (much noise left, little right)' },
+        x: NOISE_AXIS,
         y,
       },
       series: over(
