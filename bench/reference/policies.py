@@ -22,6 +22,7 @@ LOG_SNR = 7 - 14 * (np.arange(T) / (T - 1)) ** 1.2
 SNR = np.exp(LOG_SNR)
 ASKED = [0, 7, 20, 33, 47, 59]  # timesteps at which decisions are wanted
 AT = [0, 5, 40, 120, 299]  # before these steps
+STOP = 0.24  # win rate at which a softmin stays as it is
 PLACES = [6.5, 3.1, 0.2, -2.7, -6.9]  # log snr at which the mixture of (73) is wanted
 
 
@@ -130,14 +131,38 @@ def best_heads(t, products, bins, steps):
     return best
 
 
+def least_win_rates(t, products, bins):
+    """After each step, the smallest of the heads' win rates: means over timesteps of the bins' averages (70) of the indicator."""
+    seen = [[] for _ in bins[1:]]
+    least = []
+    for s in range(STEPS):
+        for i in range(BATCH):
+            wins = np.diagonal(products[s, i]).argmin() == np.arange(H)
+            seen[np.searchsorted(bins, t[s, i], side='right') - 1].append(wins)
+        known = [(b, np.array(wins, dtype=np.float64)) for b, wins in enumerate(seen) if wins]
+        sizes = np.array([bins[b + 1] - bins[b] for b, _ in known])
+        rates = np.array([memory(len(wins)) @ wins / memory(len(wins)).sum() for _, wins in known])
+        least.append(float((sizes @ rates / sizes.sum()).min()))
+    return least
+
+
+def stopped_temperatures(least, stop):
+    """Before each step the temperature of a softmin that stays where the least win rate falls to `stop`, once it was above."""
+    above = next(s for s, rate in enumerate(least) if rate > stop)
+    end = next((s for s, rate in enumerate(least) if s > above and rate <= stop), STEPS)
+    return [0.03 ** (min(1, min(s, end) / 199)) for s in range(STEPS)]
+
+
 def uncertainties(t, per_head, steps, lr=0.01, features=16):
     """u [T, H] after so many steps of Adam (78)."""
     z = (LOG_SNR[0] - LOG_SNR) / (LOG_SNR[0] - LOG_SNR[-1])
     basis = np.cos(np.pi * np.outer(z, np.arange(features))) * np.where(np.arange(features) > 0, np.sqrt(2), 1)
     theta, first, second = (np.zeros((features, H)) for _ in range(3))
     for s in range(steps):
-        u = basis[t[s]] @ theta
-        gradient = basis[t[s]].T @ (1 - per_head[s].astype(np.float64) * np.exp(-u)) / BATCH
+        leaf = torch.from_numpy(theta).requires_grad_()
+        u = torch.from_numpy(basis[t[s]]) @ leaf
+        objective = (torch.from_numpy(per_head[s].astype(np.float64)) * torch.exp(-u) + u).sum() / BATCH
+        gradient = torch.autograd.grad(objective, leaf)[0].numpy()
         first, second = 0.9 * first + 0.1 * gradient, 0.99 * second + 0.01 * gradient**2
         theta = theta - lr * (first / (1 - 0.9 ** (s + 1))) / (np.sqrt(second / (1 - 0.99 ** (s + 1))) + 1e-8)
     return basis @ theta
@@ -154,6 +179,9 @@ def main():
     capped = np.minimum(1, 5 * own_of_x / (SNR + 1 / SIGMA_DATA**2)[:, None])
     signal = np.stack([1 / (1 + SNR), np.ones(T), SNR / (1 + SNR)], axis=-1) / 2
     centres = [LOG_SNR[a:b].mean() for a, b in zip(bins, bins[1:])]
+    least = least_win_rates(t, products, bins)
+    stopped = stopped_temperatures(least, STOP)
+    merge = np.stack([1 / (1 + SNR), SNR / (1 + SNR)], axis=-1)  # of xStart and eps (77)
     rows = []
     for step in AT:
         seen = []
@@ -192,6 +220,8 @@ def main():
             'blueAt': between,
             'floor': 0.3 - 0.2 * min(1, step / 199),
             'temperature': float(0.03 ** min(1, step / 199)),
+            'stopped': stopped[step],
+            'warmFloor': (H - 1) / H if step < 40 else 0,
         })
     limited = []
     for k in range(24):
@@ -207,6 +237,9 @@ def main():
         'asked': ASKED,
         'places': PLACES,
         'capped': capped[ASKED].tolist(),
+        'merge': merge[ASKED].tolist(),
+        'stop': STOP,
+        'stoppedTemperatures': stopped,
         'rows': rows,
     })
     write_tensors(out / 'policies.safetensors', {

@@ -68,6 +68,7 @@ def main():
                 ((series[1:] - series.mean()) * (series[:-1] - series.mean())).sum() / ((series - series.mean()) ** 2).sum()
             ),
             "consecutiveRatio": float(np.exp(np.abs(np.diff(np.log(series))).mean())),
+            "turningPoints": float((np.diff(np.sign(np.diff(series))) != 0).mean()),
         },
     }
     out.write_text(json.dumps(fixture, indent=1) + "\n")

@@ -17,7 +17,7 @@ import type { HostTensor } from '../tensor.ts'
 export interface UNetOptions {
   /** Channels of the images, 1 to 4; 3 by default. */
   readonly imageChannels?: number
-  /** What the network predicts: any of xStart, v, eps, in that order, or xPrev alone; the first three by default. */
+  /** What the network predicts: any of xStart, v, eps, in that order, or xPrev or F alone; the first three by default. */
   readonly heads?: readonly Head[]
   /** Adds image channels for a learned variance; false by default. */
   readonly learnsVariance?: boolean
@@ -121,13 +121,13 @@ export function unetConfig(options: UNetOptions, call = 'UNet.create'): UNetConf
   if (
     unknownHead !== undefined ||
     config.heads.length === 0 ||
-    (config.heads.includes('xPrev') && config.heads.length > 1) ||
+    (config.heads.length > 1 && config.heads.some((head) => !HEADS.some((word) => word === head))) ||
     config.heads.length !== (options.heads ?? HEADS).length
   ) {
     throw argumentError(
       call,
       'heads',
-      `some of ${HEADS.join(', ')}, each once, or xPrev alone`,
+      `some of ${HEADS.join(', ')}, each once, or xPrev or F alone`,
       options.heads,
     )
   }

@@ -12,7 +12,7 @@ export type HeadWeights = Partial<Record<Head, number>>
 export function signalWeights(alphaBar: number, heads: readonly Head[]): HeadWeights {
   const [only] = heads
   if (heads.length === 1) return { [only as Head]: 1 }
-  const trust = { xStart: 1 - alphaBar, v: 1, eps: alphaBar, xPrev: 0 }
+  const trust = { xStart: 1 - alphaBar, v: 1, eps: alphaBar, xPrev: 0, F: 0 }
   const sum = heads.reduce((total, head) => total + trust[head], 0)
   return Object.fromEntries(heads.map((head) => [head, trust[head] / sum]))
 }

@@ -21,6 +21,7 @@ const HEAD_COLOURS: Record<Head, string> = {
   v: '#009e73',
   eps: '#d55e00',
   xPrev: '#cc79a7',
+  F: '#e69f00',
 }
 
 /** Training loss by step: raw, faint, and smoothed, on a log axis. */

@@ -8,6 +8,11 @@ export interface Alternation {
   readonly autocorrelation: number
   /** Geometric mean of the larger over the smaller of two consecutive values, 1 or more. */
   readonly consecutiveRatio: number
+  /**
+   * Share of the inner values that are larger or smaller than both their neighbours: 2/3 for noise, whatever its distribution, and
+   * 1 where values take turns; a slow drift hardly changes it (Bienaymé 1874). Not in what was measured before 2026-11-30.
+   */
+  readonly turningPoints?: number
 }
 
 /**
@@ -21,11 +26,13 @@ export function alternation(losses: readonly number[]): Alternation {
   let squares = 0
   let products = 0
   let logs = 0
+  let turns = 0
   for (let i = 0; i < count; i++) {
     squares += (values[i]! - mean) ** 2
     if (i === 0) continue
     products += (values[i - 1]! - mean) * (values[i]! - mean)
     logs += Math.abs(Math.log(values[i]! / values[i - 1]!))
+    if (i > 1 && (values[i - 1]! - values[i - 2]!) * (values[i]! - values[i - 1]!) < 0) turns++
   }
   return {
     count,
@@ -33,5 +40,6 @@ export function alternation(losses: readonly number[]): Alternation {
     coefficientOfVariation: Math.sqrt(squares / (count - 1)) / mean,
     autocorrelation: products / squares,
     consecutiveRatio: Math.exp(logs / (count - 1)),
+    turningPoints: turns / (count - 2),
   }
 }

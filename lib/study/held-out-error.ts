@@ -1,7 +1,7 @@
 import { argumentError, checkInteger } from '../check.ts'
 import { DeviceTensor } from '../device-tensor.ts'
 import type { UNet } from '../model/unet.ts'
-import type { Head } from '../prediction/heads.ts'
+import { F_HEAD_SIGMA_DATA, type Head } from '../prediction/heads.ts'
 import { signalWeights } from '../prediction/signal-weights.ts'
 import type { Combine } from '../sampling/denoiser.ts'
 import { headWeights } from '../sampling/head-weights.ts'
@@ -82,7 +82,7 @@ export async function heldOutError(
   if (gated && !unet.layout.gate) {
     throw argumentError(call, 'combine', 'another word for a network without a gate', combine)
   }
-  const scale = rescalesTimesteps ? 1000 / schedule.options.timestepCount : 1
+  const toldScale = rescalesTimesteps ? 1000 / schedule.options.timestepCount : 1
 
   for (let first = 0; first < count; first += batchSize) {
     const n = Math.min(batchSize, count - first)
@@ -105,16 +105,24 @@ export async function heldOutError(
       const told = timestepMap[t] as number
       const out = await unet.forward({
         x: { data: xt, shape },
-        t: { data: new Float32Array(n).fill(told * scale), shape: [n] },
+        t: { data: new Float32Array(n).fill(told * toldScale), shape: [n] },
         ...(y && { y }),
         ...(low && { lowRes: low }),
       })
       const output = out.data as Float32Array
       const stride = output.length / n
       // Errors are residuals of the outputs, each times the factor that takes it to v space, signs included.
-      const toV = heads.map(
-        (head) => ({ xStart: 1 / sigma, v: -1, eps: -1 / Math.max(alpha, 1e-6), xPrev: 0 })[head],
-      )
+      const scale = Math.hypot(F_HEAD_SIGMA_DATA * alpha, sigma)
+      const factors = {
+        ...{ xStart: 1 / sigma, v: -1, eps: -1 / Math.max(alpha, 1e-6) },
+        ...{ xPrev: 0, F: F_HEAD_SIGMA_DATA / scale },
+      }
+      const toV = heads.map((head) => factors[head])
+      // What each should say, of xStart and eps.
+      const targets = {
+        ...{ xStart: [1, 0], v: [-sigma, alpha], eps: [0, 1], xPrev: [0, 0] },
+        F: [sigma / (F_HEAD_SIGMA_DATA * scale), (-F_HEAD_SIGMA_DATA * alpha) / scale],
+      }
       const alphaBar = alpha ** 2
       const fixed = combine === 'gate' ? [] : weightsAt(call, combine, told, snr[t] as number, heads)
       const residual = heads.map(() => new Float64Array(size))
@@ -122,10 +130,7 @@ export async function heldOutError(
         for (const [h, head] of heads.entries()) {
           const row = residual[h] as Float64Array
           const at = i * stride + h * size
-          const [a, b] = { xStart: [1, 0], v: [-sigma, alpha], eps: [0, 1], xPrev: [0, 0] }[head] as [
-            number,
-            number,
-          ]
+          const [a, b] = targets[head] as [number, number]
           const factor = toV[h] as number
           let sum = 0
           for (let p = 0; p < size; p++) {

@@ -22,7 +22,7 @@ export async function checkEvaluation(
   const trained: readonly Head[] = config.heads ?? HEADS
   const heads = ALL_HEADS.filter((head) => trained.includes(head))
   if (heads.includes('xPrev')) {
-    throw argumentError(call, 'heads', `among ${HEADS.join(', ')}, whose errors are comparable`, heads)
+    throw argumentError(call, 'heads', `among ${HEADS.join(', ')}, F, whose errors are comparable`, heads)
   }
   const { timesteps, alsoAt, samples, bitsPerDim, combinations = [] } = evaluate
   const timestepCount = trainedTimestepCount(config)

@@ -4,6 +4,7 @@ import { plotSvg, type Series, writePlot } from '../report/plot.ts'
 import { packageVersion } from '../setup/paths.ts'
 import type { Alternation } from '../statistics/alternation.ts'
 import { changeText } from '../statistics/change-text.ts'
+import { meanInterval } from '../statistics/paired.ts'
 import { writeDurably } from '../training/checkpoint.ts'
 import { type ArmHeads, armHeads } from './arm-heads.ts'
 import type { CellResult } from './cell.ts'
@@ -130,14 +131,18 @@ function alternations(study: Study, results: readonly CellResult[]): ArmAlternat
   })
 }
 
-/** Means over seeds; empty unless every step was logged. */
+/** Means over seeds, with 95 % intervals; empty unless every step was logged. */
 function alternationTable(found: readonly ArmAlternation[]): string[] {
   const rows = found.map(({ arm, seeds }) => {
-    const mean = (key: 'coefficientOfVariation' | 'autocorrelation' | 'consecutiveRatio') =>
-      (seeds.reduce((sum, cell) => sum + cell[key], 0) / seeds.length).toFixed(3)
+    const of = (key: Exclude<keyof Alternation, 'count' | 'mean'>): string => {
+      const values = seeds.flatMap((cell) => cell[key] ?? [])
+      if (values.length < seeds.length) return ''
+      const { mean, low, high } = meanInterval(values)
+      return `${mean.toFixed(3)}${Number.isFinite(low) ? ` [${low.toFixed(3)}, ${high.toFixed(3)}]` : ''}`
+    }
     return [
-      ...[arm, String(seeds.length), mean('coefficientOfVariation')],
-      ...[mean('autocorrelation'), mean('consecutiveRatio')],
+      ...[arm, String(seeds.length), of('coefficientOfVariation'), of('autocorrelation')],
+      ...[of('consecutiveRatio'), of('turningPoints')],
     ]
   })
   const titles = [
@@ -146,6 +151,7 @@ function alternationTable(found: readonly ArmAlternation[]): string[] {
     'deviation / mean of step losses',
     'lag-1 autocorrelation',
     'ratio of consecutive',
+    'turning points (noise: 0.667)',
   ]
   return rows.length > 0 ? [table(titles, rows)] : []
 }

@@ -84,12 +84,12 @@ export const RUN_SHAPE = {
   initHeads: about(
     'network',
     'what the network of init predicts, where its configuration does not say it',
-    z.array(oneOf(ALL_HEADS), `some of ${HEADS.join(', ')}, or xPrev`).optional(),
+    z.array(oneOf(ALL_HEADS), `some of ${HEADS.join(', ')}, or xPrev or F`).optional(),
   ),
   heads: about(
     'network',
-    'what is predicted, or xPrev alone; all three without a preset',
-    z.array(oneOf(ALL_HEADS), `some of ${HEADS.join(', ')}, or xPrev alone`).optional(),
+    'what is predicted, or xPrev or F (EDM’s) alone; all three without a preset',
+    z.array(oneOf(ALL_HEADS), `some of ${HEADS.join(', ')}, or xPrev or F alone`).optional(),
   ),
   learnsVariance: about('network', 'predict the variance too', flag().optional()),
   gate: about(

@@ -4,7 +4,7 @@ import { argumentError } from '../check.ts'
 import { parsePlan, type SlotPlan } from '../curriculum/plan.ts'
 import type { Slot } from '../curriculum/slot.ts'
 import { decimal, integer, numbers, oneOf, positive } from '../options.ts'
-import { HEADS } from '../prediction/heads.ts'
+import { F_HEAD_SIGMA_DATA, HEADS } from '../prediction/heads.ts'
 import { NoiseSchedule } from '../schedule/noise-schedule.ts'
 import { spaceTimesteps } from '../schedule/spacing.ts'
 import { adaptiveDensitySampler } from '../timesteps/adaptive-density.ts'
@@ -334,7 +334,7 @@ export function settleTimesteps<Config extends TimestepConfig>(
 /** Its errors are those of xStart, against the images. */
 function refuseTimeWarping(call: string, { sampler, heads = HEADS, referenceBatch }: TimestepConfig): void {
   if (sampler !== 'time-warping') return
-  if (!heads.some((head) => (HEADS as readonly string[]).includes(head))) {
+  if (!heads.some((head) => COMMON_SPACES.some((space) => space === head))) {
     throw argumentError(call, 'sampler', `another one for a network of ${heads.join(', ')}`, sampler)
   }
   if (referenceBatch !== undefined) {
@@ -487,6 +487,11 @@ export function timestepSampler(config: TimestepConfig, height = 32): PlannedSam
   return { ...drawn, sampler: weightedSampler(drawn.sampler, factors), ...weighed(() => factors) }
 }
 
+/** The deviation of pixels in the unit F of the loss: a head of F has its own, whatever the run's is. */
+function unitSigmaData({ space = 'own', sigmaData = 0.5 }: TimestepConfig): number {
+  return space === 'own' ? F_HEAD_SIGMA_DATA : sigmaData
+}
+
 /** What a weighting that is not learned multiplies the losses by, [T]. */
 function factorsOf(
   config: TimestepConfig,
@@ -494,10 +499,11 @@ function factorsOf(
   alphaBar: Float64Array,
   law?: TimestepLaw,
 ): Float64Array {
-  const { weightingNumbers = [], sigmaData = 0.5, importanceWeights = false } = config
+  const { weightingNumbers = [], importanceWeights = false } = config
   const names = Object.keys(WEIGHTINGS[weighting].numbers(alphaBar.length))
   return weightingFactors({
-    ...{ alphaBar, weighting, sigmaData, space: weightingSpace('timestepSampler', config) },
+    ...{ alphaBar, weighting, sigmaData: unitSigmaData(config) },
+    space: weightingSpace('timestepSampler', config),
     numbers: Object.fromEntries(names.map((name, i) => [name, weightingNumbers[i] as number])),
     ...(law &&
       !importanceWeights &&
@@ -530,7 +536,8 @@ function gaussianFloor(config: TimestepConfig, alphaBar: Float64Array, height: n
   const factors =
     weighting === undefined ? undefined : factorsOf(config, weighting as WeightingName, alphaBar)
   return eps.map((value, t) => {
-    const unit = units.reduce((sum, word) => sum + spaceFactor(word, snr[t]!, sigmaData), 0) / units.length
+    const unit =
+      units.reduce((sum, word) => sum + spaceFactor(word, snr[t]!, unitSigmaData(config)), 0) / units.length
     return ((value * unit) / snr[t]!) * (factors?.[t] ?? 1)
   })
 }

@@ -39,6 +39,8 @@ double in_own_unit(Head head, const Schedule& schedule, size_t k, double snr) {
       return from_x_start(Space::V, snr, 0);
     case Head::Eps:
       return from_x_start(Space::Eps, snr, 0);
+    case Head::F:
+      return from_x_start(Space::F, snr, kHeadSigmaData);
     case Head::XPrev:
       return schedule.posterior_mean_x_start[k] * schedule.posterior_mean_x_start[k];
   }

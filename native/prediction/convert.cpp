@@ -3,6 +3,16 @@
 #include <ATen/ATen.h>
 
 namespace trislot {
+namespace {
+
+constexpr double kVariance = kHeadSigmaData * kHeadSigmaData;
+
+// Deviation of x_t where the pixels have that of the head F.
+at::Tensor scale_of(const Mixing& mixing) {
+  return at::sqrt(kVariance * at::square(mixing.signal) + at::square(mixing.noise));
+}
+
+}  // namespace
 
 Predictions split_output(const OutputLayout& layout, const at::Tensor& output) {
   TORCH_CHECK(output.size(1) == layout.channel_count(), "a network with ", output.size(1),
@@ -25,6 +35,8 @@ at::Tensor target_of(Head head, const at::Tensor& x_start, const at::Tensor& eps
       return mixing.signal * eps - mixing.noise * x_start;
     case Head::Eps:
       return eps;
+    case Head::F:
+      return (mixing.noise * x_start - kVariance * mixing.signal * eps) / (kHeadSigmaData * scale_of(mixing));
     case Head::XPrev:
       break;
   }
@@ -33,6 +45,11 @@ at::Tensor target_of(Head head, const at::Tensor& x_start, const at::Tensor& eps
 
 at::Tensor x_start_from_v(const at::Tensor& v, const at::Tensor& x_t, const Mixing& mixing) {
   return mixing.signal * x_t - mixing.noise * v;
+}
+
+at::Tensor x_start_from_f(const at::Tensor& f, const at::Tensor& x_t, const Mixing& mixing) {
+  const auto scale = scale_of(mixing);
+  return kVariance * mixing.signal / at::square(scale) * x_t + kHeadSigmaData * mixing.noise / scale * f;
 }
 
 }  // namespace trislot

@@ -1,4 +1,4 @@
-// The ways to say the same thing: the clean image, the velocity, the noise, the image of one step less noise.
+// The ways to say the same thing: the clean image, the velocity, the noise, the image of one step less noise, EDM's F.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -11,9 +11,12 @@
 namespace trislot {
 
 // In the order of output channels, of the columns of per_head, of names. Mirrors lib/prediction/heads.ts.
-enum class Head { XStart, V, Eps, XPrev };
+enum class Head { XStart, V, Eps, XPrev, F };
 
-inline constexpr std::array<std::string_view, 4> kHeadNames = {"xStart", "v", "eps", "xPrev"};
+inline constexpr std::array<std::string_view, 5> kHeadNames = {"xStart", "v", "eps", "xPrev", "F"};
+
+// Deviation of the pixels that the head F takes for granted: EDM's own, whatever sigma_data the space of a loss has.
+inline constexpr double kHeadSigmaData = 0.5;
 
 // How the channels of a network's output are divided: image_channels for each head, then the variance values, then one
 // channel for each head of the gate.

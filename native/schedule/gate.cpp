@@ -16,6 +16,7 @@ double prior(Head head, double alpha_bar) {
     case Head::Eps:
       return alpha_bar;  // 0 without signal, and then the weight is 0, too
     case Head::XPrev:
+    case Head::F:
       break;
   }
   TORCH_CHECK(false, "a gate has no such head");

@@ -51,6 +51,8 @@ at::Tensor x_start_from(const Schedule& process, Head head, const at::Tensor& pr
       return prediction;
     case Head::V:
       return x_start_from_v(prediction, x_t, process.mixing(k, x_t));
+    case Head::F:
+      return x_start_from_f(prediction, x_t, process.mixing(k, x_t));
     case Head::Eps:
       return process.gather(process.sqrt_recip_alpha_bar, k, x_t) * x_t -
              process.gather(process.sqrt_recip_alpha_bar_minus_one, k, x_t) * prediction;

@@ -4,6 +4,8 @@ import { allHeadsPolicy } from '../../lib/mixing/all-heads.ts'
 import { blueWeights } from '../../lib/mixing/blue.ts'
 import { consensusPolicy } from '../../lib/mixing/consensus.ts'
 import { HeadStatistics } from '../../lib/mixing/head-statistics.ts'
+import { mergePolicy } from '../../lib/mixing/merge.ts'
+import { minimumPolicy } from '../../lib/mixing/minimum.ts'
 import type { MixContext } from '../../lib/mixing/mix-context.ts'
 import { normalisedPolicy } from '../../lib/mixing/normalised.ts'
 import type { HeadPolicy } from '../../lib/mixing/policy.ts'
@@ -25,6 +27,8 @@ interface Row {
   readonly blueAt: (number[] | null)[]
   readonly floor: number
   readonly temperature: number
+  readonly stopped: number
+  readonly warmFloor: number
 }
 
 const json = fixtureJson('policies.json')
@@ -35,6 +39,7 @@ describe('Policies of several heads against an independent version', () => {
   const policies: Record<string, HeadPolicy> = {}
   let statistics: HeadStatistics
   /** What each policy decides before the steps of the fixture, and what the statistics say then. */
+  const stopped: number[] = [] // temperature before each step
   const found: { decided: Record<string, ReturnType<HeadPolicy['decide']>>; best: number[]; blueAt: (number[] | undefined)[] }[] = [] // biome-ignore format: one type
 
   before(async () => {
@@ -48,6 +53,9 @@ describe('Policies of several heads against an independent version', () => {
     policies.uncertainty = uncertaintyPolicy({ ...context, space: 'own' })
     policies.relaxed = relaxedPolicy(context)
     policies.softmin = softminPolicy(context)
+    policies.stopped = softminPolicy(context, { stop: json.stop as number })
+    policies.warm = minimumPolicy(context, { warmup: 40 })
+    policies.merge = mergePolicy({ ...context, heads: ['xStart', 'eps'] })
     const learning = withStatistics(
       {
         name: 'all of them',
@@ -80,6 +88,7 @@ describe('Policies of several heads against an independent version', () => {
           blueAt: (json.places as number[]).map((place) => statistics.blueAt(place)),
         })
       }
+      stopped.push(policies.stopped.decide(asked, step).temperature as number)
       learning.observe?.({
         ...{ t: t.slice(step * batch, (step + 1) * batch), loss: new Float32Array(batch), heads: HEADS },
         perHead: part(perHead, 3, step),
@@ -111,12 +120,23 @@ describe('Policies of several heads against an independent version', () => {
       expectRows(decided.uncertainty?.headWeight, row.uncertainty)
       expect(decided.relaxed?.floor).to.be.closeTo(row.floor, 1e-12)
       expect(decided.softmin?.temperature).to.be.closeTo(row.temperature, 1e-12)
+      expect(decided.stopped?.temperature).to.be.closeTo(row.stopped, 1e-12)
+      expect(decided.warm?.floor).to.be.closeTo(row.warmFloor, 1e-12)
+      expectRows(decided.merge?.mixture?.weight, json.merge as number[][])
+      expect(Math.max(...(decided.merge?.share ?? [1]))).to.equal(0)
       for (const [k, weights] of row.blueAt.entries()) {
         if (weights === null) expect(blueAt[k]).to.equal(undefined)
         else for (const [h, weight] of weights.entries()) expect(blueAt[k]?.[h]).to.be.closeTo(weight, 1e-6)
       }
     })
   }
+
+  it('stays at the temperature at which the least win rate falls to the stop', () => {
+    const expected = (json.stoppedTemperatures as number[]).slice(0, stopped.length)
+    for (const [step, temperature] of expected.entries())
+      expect(stopped[step], `step ${step}`).to.be.closeTo(temperature, 1e-12)
+    expect(stopped.at(-1)).to.be.above(0.1) // it did stop: the course ends at 0.03
+  })
 
   it('finds the same best mixtures within limits', () => {
     for (const { products, weights } of json.limited as { products: number[]; weights: number[] }[]) {

@@ -87,12 +87,12 @@ describe('UNet', () => {
     [
       'a head that does not exist',
       { heads: ['x0' as 'v'] },
-      'UNet.create: expected heads to be some of xStart, v, eps, each once, or xPrev alone, got ["x0"]',
+      'UNet.create: expected heads to be some of xStart, v, eps, each once, or xPrev or F alone, got ["x0"]',
     ],
     [
       'no head at all',
       { heads: [] },
-      'UNet.create: expected heads to be some of xStart, v, eps, each once, or xPrev alone, got []',
+      'UNet.create: expected heads to be some of xStart, v, eps, each once, or xPrev or F alone, got []',
     ],
     [
       'attention where there is no level',

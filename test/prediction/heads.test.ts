@@ -3,9 +3,9 @@ import { expect } from 'chai'
 import { ALL_HEADS, HEADS } from '../../lib/prediction/heads.ts'
 
 describe('HEADS', () => {
-  it('are xStart, v, eps, in this order, and then xPrev, which stands alone', () => {
+  it('are xStart, v, eps, in this order, and then xPrev and F, which stand alone', () => {
     expect(HEADS).to.deep.equal(['xStart', 'v', 'eps'])
-    expect(ALL_HEADS).to.deep.equal(['xStart', 'v', 'eps', 'xPrev'])
+    expect(ALL_HEADS).to.deep.equal(['xStart', 'v', 'eps', 'xPrev', 'F'])
   })
 
   it('have the names and the order of native/prediction/head.h', () => {

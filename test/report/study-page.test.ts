@@ -146,7 +146,10 @@ describe('writeReport of a study', () => {
         const result = JSON.parse(await readFile(file, 'utf8'))
         result.heldOut.ema['F.clipped'] = clipped
         result.heldOut.ema.perTimestep['F.clipped'] = [clipped, 2 * clipped]
-        result.alternation = { coefficientOfVariation: 0.5, autocorrelation: -0.25, consecutiveRatio: 1.5 }
+        result.alternation = {
+          ...{ coefficientOfVariation: 0.5 + 0.1 * seed, autocorrelation: -0.25, consecutiveRatio: 1.5 },
+          ...(arm === 'plain' && { turningPoints: 0.7 }),
+        }
         await writeFile(file, JSON.stringify(result))
       }
     const html = await page(study)
@@ -159,7 +162,14 @@ describe('writeReport of a study', () => {
       '÷ 40.0 to ÷ 40.0',
     ])
     const alternation = html.slice(html.indexOf('How step losses alternate'))
-    expect(cells(alternation, 'plain')).to.deep.equal(['3', '0.500', '-0.250', '1.500'])
+    const even = ['-0.250 [-0.250, -0.250]', '1.500 [1.500, 1.500]']
+    expect(cells(alternation, 'plain')).to.deep.equal([
+      '3',
+      '0.600 [0.352, 0.848]',
+      ...even,
+      '0.700 [0.700, 0.700]',
+    ])
+    expect(cells(alternation, 'better')).to.deep.equal(['3', '0.600 [0.352, 0.848]', ...even, ''])
   })
 
   it('stands beside runs', async () => {

@@ -29,6 +29,7 @@ interface Fixture {
     coefficientOfVariation: number
     autocorrelation: number
     consecutiveRatio: number
+    turningPoints: number
   }
 }
 
@@ -127,8 +128,11 @@ describe('statistics', () => {
     near(found.coefficientOfVariation, expected.coefficientOfVariation)
     near(found.autocorrelation, expected.autocorrelation)
     near(found.consecutiveRatio, expected.consecutiveRatio)
+    near(found.turningPoints as number, expected.turningPoints)
     expect(alternation([1, 4, 1, 4, 1, 4]).consecutiveRatio).to.be.closeTo(4, 1e-12)
     expect(alternation([1, 4, 1, 4, 1, 4]).autocorrelation).to.be.below(-0.7)
+    expect(alternation([1, 4, 1, 4, 1, 4]).turningPoints).to.equal(1)
+    expect(alternation([6, 5, 4, 3, 2, 1]).turningPoints).to.equal(0)
     expect(alternation([1, Number.NaN, 2, 0]).count).to.equal(2)
   })
 })

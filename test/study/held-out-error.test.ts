@@ -9,6 +9,7 @@ import {
   clippedError,
   combinedError,
   comparedTimesteps,
+  type HeldOutError,
   heldOutError,
 } from '../../lib/study/held-out-error.ts'
 import { rejection } from '../support/rejection.ts'
@@ -30,21 +31,32 @@ describe('heldOutError', () => {
   })
   const timesteps = Int32Array.of(0, 33, 66, 99)
 
-  it('agrees with the native loss and brightness of every head, which have the same noise', async () => {
-    const measured = await heldOutError(unet, schedule, { images, timesteps, seed: 7, batchSize: 2 })
-    const native = await measureTimestepLoss(unet, schedule, { images, timestepStride: 33, seed: 7 })
+  const expectNativeErrors = async (network: UNet, measured: HeldOutError) => {
+    const native = await measureTimestepLoss(network, schedule, { images, timestepStride: 33, seed: 7 })
     expect(Array.from(native.t)).to.deep.equal(Array.from(timesteps))
     for (const [h, head] of measured.heads.entries()) {
       const v = combinedError(measured, 'v', { combine: head })
       const F = combinedError(measured, 'F', { combine: head, sigmaData: 0.4 })
       for (let k = 0; k < timesteps.length; k++) {
         const snr = measured.snr[k]!
-        const own = native.perHead[k * 3 + h]!
-        const inXStart = own / { xStart: 1, v: 1 + snr, eps: snr, xPrev: 0 }[head]
+        const own = native.perHead[k * measured.heads.length + h]!
+        const inXStart = own / { xStart: 1, v: 1 + snr, eps: snr, xPrev: 0, F: snr + 4 }[head]
         expect(v[k]! / (inXStart * (1 + snr))).to.be.closeTo(1, 1e-4)
         expect(F[k]! / (inXStart * (snr + 1 / 0.16))).to.be.closeTo(1, 1e-4)
       }
     }
+    return native
+  }
+
+  it('agrees with the native loss of a network that predicts F alone', async () => {
+    const { unet: network } = await tinyTrainer({}, { heads: ['F'] })
+    await expectNativeErrors(network, await heldOutError(network, schedule, { images, timesteps, seed: 7 }))
+    network.dispose()
+  })
+
+  it('agrees with the native loss and brightness of every head, which have the same noise', async () => {
+    const measured = await heldOutError(unet, schedule, { images, timesteps, seed: 7, batchSize: 2 })
+    const native = await expectNativeErrors(unet, measured)
     for (let k = 0; k < timesteps.length; k++) {
       for (let g = 0; g < 3; g++) {
         for (let h = 0; h < 3; h++) {

@@ -77,7 +77,7 @@ describe('parseStudy', () => {
       [three, { combine: 'v=0.5,eps=0.6' }, 'expected evaluate.combine to be a way to combine the arm\'s heads (xStart, v, eps), got "v=0.5,eps=0.6"; parseCombine: expected combine to be weights that add up to 1, got 1.1'],
       [three, { combine: 'blu' }, 'expected evaluate.combine to be a way to combine'],
       [{ heads: ['v'] }, { combine: 'blue' }, 'expected evaluate.combine to be a way to combine the arm\'s heads (v), got "blue"; parseCombine: expected statistics of the heads in a run of one head'],
-      [{ heads: ['xPrev'] }, {}, 'expected heads to be among xStart, v, eps, whose errors are comparable, got ["xPrev"]'],
+      [{ heads: ['xPrev'] }, {}, 'expected heads to be among xStart, v, eps, F, whose errors are comparable, got ["xPrev"]'],
       [{ respacing: '16' }, {}, 'expected evaluate.timesteps to be an integer in [2, 16], got 17'],
       [{}, { timesteps: [0, 1000] }, 'expected evaluate.timesteps[1] to be an integer in [0, 999], got 1000'],
       [{}, { timesteps: [] }, 'expected evaluate.timesteps.length to be an integer >= 1, got 0'],

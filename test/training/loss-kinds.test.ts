@@ -8,7 +8,8 @@ import type { UNetOptions } from '../../lib/model/unet.ts'
 import { native } from '../../lib/native.ts'
 import { Denoiser } from '../../lib/sampling/denoiser.ts'
 import { sample } from '../../lib/sampling/sample.ts'
-import { nativeTrainerConfig, type Trainer, type TrainerOptions } from '../../lib/training/trainer.ts'
+import { NoiseSchedule } from '../../lib/schedule/noise-schedule.ts'
+import { nativeTrainerConfig, Trainer, type TrainerOptions } from '../../lib/training/trainer.ts'
 import { expectClose } from '../support/close.ts'
 import { rejection } from '../support/rejection.ts'
 import { tinyBatch, tinyTimesteps, tinyTrainer } from '../support/tiny.ts'
@@ -90,7 +91,7 @@ describe('What is minimised', () => {
 
   it('runs every kind on the meta device, so that no tensor is made on the wrong one', async () => {
     for (const kind of ['mse', 'rescaledMse', 'kl', 'rescaledKl'] as const) {
-      for (const head of ['eps', 'xPrev'] as const) {
+      for (const head of ['eps', 'xPrev', 'F'] as const) {
         const { unet, schedule, trainer } = await tinyTrainer({ loss: { kind } }, { ...EPS, heads: [head] })
         const config = nativeTrainerConfig('test', unet, trainer.config)
         const shapes = await native().lossShapes(unet.nativeConfig, schedule.handle, config, [4, 1, 8, 8])
@@ -203,7 +204,40 @@ describe('The head xPrev', () => {
   it('stands alone', async () => {
     const error = await rejection(tinyTrainer({}, { heads: ['eps', 'xPrev'] }))
     expect(error.message).to.equal(
-      'UNet.create: expected heads to be some of xStart, v, eps, each once, or xPrev alone, got ["eps", "xPrev"]',
+      'UNet.create: expected heads to be some of xStart, v, eps, each once, or xPrev or F alone, got ["eps", "xPrev"]',
     )
+  })
+})
+
+describe('The head F', () => {
+  it('says the image where there is no signal, and learns and samples on such a schedule', async () => {
+    const schedule = NoiseSchedule.create({ name: 'linear', zeroTerminalSnr: true })
+    const { unet } = await tinyTrainer({}, { heads: ['F'] })
+    const trainer = await Trainer.create(unet, schedule, { emaRates: [] })
+    const t = Int32Array.of(0, 300, 700, 999)
+    const losses: number[] = []
+    for (let i = 0; i < 60; i++)
+      losses.push((await trainer.trainStep({ images: tinyBatch(), t, lr: 3e-3 })).loss)
+    const sum = (part: readonly number[]) => part.reduce((total, loss) => total + loss, 0)
+    expect(sum(losses.slice(-10))).to.be.below(0.95 * sum(losses.slice(0, 10)))
+    const denoiser = new Denoiser(unet, schedule, { clip: false })
+    const xt = await denoiser.noise([2, 1, 8, 8], 3)
+    const { xStart } = await denoiser.predictXStart(xt, 999)
+    const { data, shape } = await xt.toHost()
+    const out = await unet.forward({ x: { data, shape }, t: { data: Float32Array.of(999, 999), shape: [2] } })
+    const half = Array.from(out.data as Float32Array, (value) => 0.5 * value)
+    expectClose((await xStart.toHost()).data as Float32Array, half, { relative: 1e-6, what: 'xStart' })
+    const images = await sample({
+      denoiser: new Denoiser(unet, schedule.respace('4')),
+      shape: [2, 1, 8, 8],
+      seed: 1,
+      eta: 0,
+    })
+    expect(images.every(Number.isFinite)).to.equal(true)
+  })
+
+  it('stands alone', async () => {
+    const error = await rejection(tinyTrainer({}, { heads: ['v', 'F'] }))
+    expect(error.message).to.include('or xPrev or F alone, got ["v", "F"]')
   })
 })

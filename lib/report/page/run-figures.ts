@@ -4,7 +4,7 @@ import type { FigureSeries, HeatmapFigure, LineFigure } from './figure.ts'
 import type { Row, RunFolder } from './run-folder.ts'
 
 /** Colours of the heads, everywhere the same. */
-export const HEAD_COLOUR: Readonly<Record<Head, number>> = { xStart: 0, v: 2, eps: 1, xPrev: 3 }
+export const HEAD_COLOUR: Readonly<Record<Head, number>> = { xStart: 0, v: 2, eps: 1, xPrev: 3, F: 4 }
 
 const STEP = { label: 'step' } as const
 

@@ -1,6 +1,7 @@
 // The tables of study.json, and its differences by noise level.
 import { changeText } from '../../statistics/change-text.ts'
 import { type LineFigure, NOISE_AXIS } from './figure.ts'
+import { meanInterval } from './interval.ts'
 import { type Fields, isFields, type Table } from './run-folder.ts'
 import type { StudyCell } from './study-folder.ts'
 
@@ -103,6 +104,13 @@ export function scatterFigures(scatter: readonly Fields[]): LineFigure[] {
     : []
 }
 
+const ALTERNATION = [
+  ['coefficientOfVariation', 'deviation / mean of step losses'],
+  ['autocorrelation', 'lag-1 autocorrelation'],
+  ['consecutiveRatio', 'ratio of consecutive'],
+  ['turningPoints', 'turning points (noise: 0.667)'],
+] as const
+
 /** How step losses alternate, by arm, where every step was logged; undefined where none was. */
 export function alternationTable(cells: readonly StudyCell[]): Table | undefined {
   const found = cells.flatMap(({ arm, result }) =>
@@ -111,11 +119,17 @@ export function alternationTable(cells: readonly StudyCell[]): Table | undefined
   if (found.length === 0) return undefined
   const rows = [...new Set(found.map(({ arm }) => arm))].map((name) => {
     const own = found.filter(({ arm }) => arm === name)
-    const mean = (key: string) =>
-      (own.reduce((sum, { alternation }) => sum + Number(alternation[key]), 0) / own.length).toFixed(3)
-    return [name, own.length, ...['coefficientOfVariation', 'autocorrelation', 'consecutiveRatio'].map(mean)]
+    const of = (key: string): string => {
+      const values = own.flatMap(({ alternation }) =>
+        alternation[key] === undefined ? [] : Number(alternation[key]),
+      )
+      if (values.length < own.length) return '' // results of older versions have no turning points
+      const { mean, low, high } = meanInterval(values)
+      return `${mean.toFixed(3)}${low === undefined || high === undefined ? '' : ` [${low.toFixed(3)}, ${high.toFixed(3)}]`}`
+    }
+    return [name, own.length, ...ALTERNATION.map(([key]) => of(key))]
   })
-  const titles = ['deviation / mean of step losses', 'lag-1 autocorrelation', 'ratio of consecutive']
+  const titles = ALTERNATION.map(([, title]) => title)
   return { title: '', columns: ['arm', 'seeds', ...titles], rows }
 }
 
