@@ -9,7 +9,16 @@ import type { Head } from '../prediction/heads.ts'
 import { keyedRandom } from '../random.ts'
 import type { NoiseSchedule } from '../schedule/noise-schedule.ts'
 import type { TrainerOptions } from '../training/trainer.ts'
-import { cosineErrors, cosines, meanProducts, meanSquares, splitHalves } from './gram-statistics.ts'
+import {
+  cosineErrors,
+  cosines,
+  meanProducts,
+  meanSquares,
+  noiseScaleErrors,
+  noiseScales,
+  splitHalves,
+  traces,
+} from './gram-statistics.ts'
 import { type HeadShares, headShares, withoutBound } from './head-gradients.ts'
 import { type GradientBatch, lossGradientGram } from './loss-gradient.ts'
 
@@ -56,6 +65,8 @@ export interface SlotGradients {
   readonly trace: number[]
   /** [slots] gradient noise scale in images: trace / squared norm; null where the gradient drowns in noise. */
   readonly noiseScale: (number | null)[]
+  /** [slots] its standard error. */
+  readonly noiseScaleError: (number | null)[]
   /** [slots] share of the variance within slots, under uniform timesteps; adds up to 1. */
   readonly varianceShare: number[]
 }
@@ -157,7 +168,7 @@ function slotGradients(
   const mean = meanProducts(gram)
   const squaredNorm = slots.map((_, k) => mean[k * (groups + 1)]!)
   const squares = meanSquares(gram)
-  const trace = squaredNorm.map((square, k) => Math.max(0, batchSize * (squares[k]! - square)))
+  const trace = traces(gram, batchSize)
   const lengths = slots.map(({ begin, end }) => end - begin)
   const variance = trace.reduce((sum, value, k) => sum + value * lengths[k]!, 0)
   const raw = mean.map((product, at) => {
@@ -172,7 +183,8 @@ function slotGradients(
     ceiling: Array.from(splitHalves(gram)),
     squaredNorm,
     trace,
-    noiseScale: trace.map((value, k) => (squaredNorm[k]! > 0 ? value / squaredNorm[k]! : null)),
+    noiseScale: noiseScales(gram, batchSize),
+    noiseScaleError: noiseScaleErrors(gram, batchSize),
     varianceShare: trace.map((value, k) => (variance > 0 ? (value * lengths[k]!) / variance : 0)),
   }
 }

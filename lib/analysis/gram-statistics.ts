@@ -33,13 +33,35 @@ export function meanProducts(gram: GroupedGram, without = -1): Float64Array {
   return result
 }
 
-/** Mean squared norm of a batch's gradient in each group, [groups]. */
-export function meanSquares({ products, groups, draws }: GroupedGram): Float64Array {
+/**
+ * Mean squared norm of a batch's gradient in each group, [groups].
+ *
+ * @param without - a draw to leave out of every group
+ */
+export function meanSquares({ products, groups, draws }: GroupedGram, without = -1): Float64Array {
   const size = groups * draws
+  const kept = Array.from({ length: draws }, (_, i) => i).filter((i) => i !== without)
   return Float64Array.from({ length: groups }, (_, a) => {
-    let sum = 0
-    for (let i = 0; i < draws; i++) sum += products[(a * draws + i) * (size + 1)]!
-    return sum / draws
+    return kept.reduce((sum, i) => sum + products[(a * draws + i) * (size + 1)]!, 0) / kept.length
+  })
+}
+
+/** Traces of the covariance of one example's gradient in each group, [groups], from batches of `batchSize` (math.md, eq. 120). */
+export function traces(gram: GroupedGram, batchSize: number, without = -1): number[] {
+  const { groups } = gram
+  const mean = meanProducts(gram, without)
+  return Array.from(meanSquares(gram, without), (square, k) => {
+    return Math.max(0, batchSize * (square - mean[k * (groups + 1)]!))
+  })
+}
+
+/** Gradient noise scales of the groups in images, [groups] (math.md, eq. 120); null where a squared norm is not positive. */
+export function noiseScales(gram: GroupedGram, batchSize: number, without = -1): (number | null)[] {
+  const { groups } = gram
+  const mean = meanProducts(gram, without)
+  return traces(gram, batchSize, without).map((trace, k) => {
+    const squaredNorm = mean[k * (groups + 1)]!
+    return squaredNorm > 0 ? trace / squaredNorm : null
   })
 }
 
@@ -56,10 +78,19 @@ export function cosines(products: Float64Array, groups: number): (number | null)
 
 /** Standard errors of noise-corrected cosines by leaving one batch of each group out at a time (jackknife). */
 export function cosineErrors(gram: GroupedGram): (number | null)[] {
-  const { groups, draws } = gram
-  if (draws < 3) return new Array<null>(groups * groups).fill(null)
-  const each = Array.from({ length: draws }, (_, left) => cosines(meanProducts(gram, left), groups))
-  return Array.from({ length: groups * groups }, (_, at) => {
+  return jackknife(gram, (left) => cosines(meanProducts(gram, left), gram.groups))
+}
+
+/** Standard errors of noise scales in the same way, [groups]. */
+export function noiseScaleErrors(gram: GroupedGram, batchSize: number): (number | null)[] {
+  return jackknife(gram, (left) => noiseScales(gram, batchSize, left))
+}
+
+/** Standard errors of what `of` gives without one draw; null where there are too few draws, or one of them decides whether there is a value. */
+function jackknife({ draws }: GroupedGram, of: (left: number) => (number | null)[]): (number | null)[] {
+  const each = Array.from({ length: draws }, (_, left) => of(left))
+  return each[0]!.map((_, at) => {
+    if (draws < 3) return null
     const values = each.map((one) => one[at]!)
     if (values.some((value) => value === null)) return null
     const mean = values.reduce((a, b) => a + b, 0) / draws

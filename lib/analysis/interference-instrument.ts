@@ -112,12 +112,14 @@ const LARGEST_ERROR = 0.5
 
 function gradientPlots(gradients: GradientConflict, found: SlotGradients): PlotSpec[] {
   const { slots } = gradients
-  const { cosine, cosineError, ceiling, noiseScale, varianceShare } = found
+  const { cosine, cosineError, ceiling, noiseScale, noiseScaleError, varianceShare } = found
   const loss = lossOf(found, gradients)
   const names = slots.map(nameOf)
   const x = { label: 'middle of the slot, t + 1', scale: 'log' } as const
   const middle = slots.map(({ begin, end }) => (begin + end - 1) / 2 + 1)
-  const scales = noiseScale.flatMap((value, k) => (value === null ? [] : [{ x: middle[k]!, y: value }]))
+  const scales = noiseScale.flatMap((value, k) => {
+    return value === null ? [] : [{ x: middle[k]!, y: value, error: noiseScaleError[k] ?? 0 }]
+  })
   return [
     {
       title: `Cosine of the slots’ gradients: ${loss}`,
@@ -137,12 +139,14 @@ function gradientPlots(gradients: GradientConflict, found: SlotGradients): PlotS
           {
             title: `Gradient noise scale: ${loss}`,
             x,
-            y: { label: 'images', scale: 'log' },
+            y: { label: 'images, with one standard error', scale: 'log' },
             series: [
               {
                 name: 'trace / squared norm',
                 x: scales.map((p) => p.x),
                 y: scales.map((p) => p.y),
+                low: scales.map((p) => p.y - p.error),
+                high: scales.map((p) => p.y + p.error),
                 kind: 'points',
               },
             ],
@@ -216,13 +220,15 @@ function cellTable(slots: readonly Slot[], { head, space, relative }: Interferen
 function gradientTables(gradients: GradientConflict): InstrumentTable[] {
   const { slots, spaces, heads, byHead } = gradients
   const cell = (value: number | null): number | null => (value === null ? null : Number(value.toPrecision(3)))
+  const withError = (value: number | null, error: number | null): string | number | null =>
+    value === null || error === null ? cell(value) : `${cell(value)} ± ${Number(error.toPrecision(2))}`
   const bySlot = spaces.map((found) => ({
     title: `Gradients of the slots: ${lossOf(found, gradients)}`,
     columns: [
       'slot',
       'squared norm',
       'trace of covariance',
-      'noise scale, images',
+      'noise scale, images ± standard error',
       'share of variance',
       'split-half cosine',
     ],
@@ -230,7 +236,7 @@ function gradientTables(gradients: GradientConflict): InstrumentTable[] {
       nameOf(slot),
       cell(found.squaredNorm[k]!),
       cell(found.trace[k]!),
-      cell(found.noiseScale[k]!),
+      withError(found.noiseScale[k]!, found.noiseScaleError[k]!),
       cell(found.varianceShare[k]!),
       cell(found.ceiling[k]!),
     ]),

@@ -1,5 +1,7 @@
+import { argumentError } from '../check.ts'
 import { batches } from '../data/batches.ts'
 import type { ImageDataset } from '../data/dataset.ts'
+import { withLowRes } from '../data/super-resolution.ts'
 import type { HeadDecider } from '../mixing/policy.ts'
 import type { ImageBatch } from '../tensor.ts'
 import { runMixing } from '../training/mixing-options.ts'
@@ -7,6 +9,7 @@ import { openImages, splitImages } from '../training/run.ts'
 import type { RunConfig } from '../training/run-config.ts'
 import type { TrainerOptions } from '../training/trainer.ts'
 import type { ImagesToMeasure, SamplingNetwork } from './network-for-sampling.ts'
+import { UsageError } from './usage.ts'
 
 /** The images that a network is measured on, and those that it is trained on. */
 export interface MeasuredImages {
@@ -16,13 +19,26 @@ export interface MeasuredImages {
   readonly isHeldOut: boolean
 }
 
+/** Opens the images that a network is measured on, with low-resolution twins where it makes images larger. */
+export async function openMeasuredImages(config: ImagesToMeasure): Promise<ImageDataset> {
+  const dataset = await openImages(config)
+  if (config.lowRes === undefined) return dataset
+  const { call, factor } = config.lowRes
+  const { name, height, width } = dataset
+  if (height % factor !== 0 || width % factor !== 0) {
+    const what = `a divisor of height (${height}) and width (${width}) of ${name}`
+    throw new UsageError(argumentError(call, '--low-res-factor', what, factor).message)
+  }
+  return withLowRes(dataset, factor)
+}
+
 /**
  * Splits the images of a run as the run does; where nothing was held out, both parts are all of them.
  *
  * @throws RangeError where some were and the images are not as many as they were then: others would be taken for them
  */
 export async function measuredImages(config: ImagesToMeasure): Promise<MeasuredImages> {
-  const dataset = await openImages(config)
+  const dataset = await openMeasuredImages(config)
   const { call, path, images } = config.saved ?? {}
   if (config.heldOut !== undefined && images?.count !== undefined && images.count !== dataset.length) {
     throw new RangeError(

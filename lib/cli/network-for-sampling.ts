@@ -7,7 +7,6 @@ import { isPictureFolder } from '../data/open.ts'
 import type { Device } from '../device.ts'
 import { type HeadStatistics, LEAST_COUNT } from '../mixing/head-statistics.ts'
 import type { MeasuredNetwork } from '../mixing/head-statistics-file.ts'
-import { RECIPES, type Recipe } from '../model/recipes.ts'
 import type { UNet } from '../model/unet.ts'
 import type { VarianceType } from '../native.ts'
 import { integer, oneOf, text } from '../options.ts'
@@ -74,6 +73,10 @@ export const IMAGES_SHAPE = {
     'classes of data: its own, or of folder names or file names; as the run has them by default, where data has such, else none',
     oneOf(['none', 'data', 'folder', 'prefix']).optional(),
   ),
+  lowResFactor: about(
+    'of a super-resolution network: how many times smaller the images are that it makes larger, which are made of data by area; as it was trained by default, where that is known',
+    integer(2).optional(),
+  ),
 } satisfies Record<string, z.ZodType>
 
 interface Where extends ModelValues {
@@ -110,10 +113,10 @@ export async function networkForSampling(
     const what = 'absent unless --weights names a file'
     throw new UsageError(argumentError(call, `--${kebab(stray)}`, what, given[stray]).message)
   }
-  const ofData = (['size', 'classes'] as const).find((option) => given[option] !== undefined)
+  const ofData = (['size', 'classes', 'lowResFactor'] as const).find((option) => given[option] !== undefined)
   if (ofData !== undefined && given.data === undefined) {
     const what = 'absent unless --data is given'
-    throw new UsageError(argumentError(call, `--${ofData}`, what, given[ofData]).message)
+    throw new UsageError(argumentError(call, `--${kebab(ofData)}`, what, given[ofData]).message)
   }
   const folder = checkpoint ?? (await newest(call, run as string, line))
   const choice = weightsChoice(call, weights)
@@ -144,17 +147,14 @@ async function fromFile(
   const note = partNote(path, model.contents)
   if (note) line(note)
   line(`${path}: ${unet.parameterCount} weights, configured by ${model.source}`)
-  const { imageSize, network, variance, rescalesTimesteps, recipe } = model
-  const { lowResSize }: Recipe | { lowResSize?: number } = recipe ? RECIPES[recipe] : {}
+  const { imageSize, lowResFactor, network, variance, rescalesTimesteps } = model
   return {
     unet,
     schedule,
-    ...(imageSize !== undefined && {
-      images: {
-        ...{ height: imageSize, width: imageSize },
-        ...(lowResSize !== undefined && { lowResFactor: imageSize / lowResSize }),
-      },
-    }),
+    images: {
+      ...(imageSize !== undefined && { height: imageSize, width: imageSize }),
+      ...(lowResFactor !== undefined && { lowResFactor }),
+    },
     rescalesTimesteps,
     variance: options.variance ?? (unet.layout.learnsVariance ? variance : 'fixedLarge'),
     name: basename(path, extname(path)),
@@ -222,6 +222,8 @@ export function hashOf(description: object, ...arrays: readonly NpyArray['data']
 export type ImagesToMeasure = RunConfig & {
   /** Where they are those of the run: what they were when the checkpoint at `path` was saved. */
   readonly saved?: { readonly call: string; readonly path: string; readonly images: RunImages }
+  /** Where they are not those of the run: how much smaller the images are that a super-resolution network makes larger. */
+  readonly lowRes?: { readonly call: string; readonly factor: number }
 }
 
 /** Where images come from to measure a network on: the run's own options, or those of the command line. */
@@ -234,17 +236,54 @@ export async function imagesFor(
   const { path, state } = network
   const { run, images } = (state?.extra ?? {}) as { run?: RunConfig; images?: RunImages }
   if (run && (data === undefined || data === run.data)) {
-    return {
+    const factor = options.lowResFactor
+    return checkedImages(call, network, factor, {
       ...run,
       ...(size !== undefined && { size }),
       ...(classes !== undefined && { classes }),
+      ...(factor !== undefined && { superResolution: undefined, lowRes: { call, factor } }),
       ...(images && { saved: { call, path, images } }),
-    }
+    })
   }
-  if (data !== undefined) return otherImages({ ...options, data }, network, run)
+  if (data !== undefined) {
+    const factor =
+      options.lowResFactor ?? (isSuperResolution(network) ? network.images?.lowResFactor : undefined)
+    return checkedImages(call, network, options.lowResFactor, {
+      ...(await otherImages({ ...options, data }, network, run)),
+      ...(factor !== undefined && { lowRes: { call, factor } }),
+    })
+  }
   const whose = state ? `for ${path}, which is not of trislot train` : 'with a file of weights'
   const classesToo = state ? '; --classes too where its network has classes' : ''
   throw new UsageError(`${call}: expected --data to be given ${whose}, got none${classesToo}`)
+}
+
+function isSuperResolution({ unet }: SamplingNetwork): boolean {
+  return unet.config?.lowRes ?? false
+}
+
+/** Images that lack what the network takes beside them, or have what it does not take, are refused before they are opened. */
+function checkedImages(
+  call: string,
+  network: SamplingNetwork,
+  given: number | undefined,
+  images: ImagesToMeasure,
+): ImagesToMeasure {
+  const { unet, path } = network
+  if (isSuperResolution(network) && images.lowRes === undefined && images.superResolution === undefined) {
+    const why = `because ${path} makes images larger and does not say how many times`
+    throw new UsageError(`${call}: expected --low-res-factor to be given, ${why}, got none`)
+  }
+  if (!isSuperResolution(network) && given !== undefined) {
+    const what = 'absent, the network makes no images larger'
+    throw new UsageError(argumentError(call, '--low-res-factor', what, given).message)
+  }
+  const { classCount = 0 } = unet.config ?? {}
+  if (classCount > 0 && images.classes === 'none') {
+    const what = `data, folder or prefix, because the network has ${classCount} classes`
+    throw new UsageError(argumentError(call, '--classes', what, images.classes).message)
+  }
+  return images
 }
 
 /** Options of images that are not the run's: pictures become what the network takes, and none is known to be held out. */
@@ -258,13 +297,13 @@ async function otherImages(
   // What has a size of its own keeps it; emoji can be smaller than their 64 pixels.
   const isCropped = isFolder || (data === 'emoji' && height !== undefined && height <= 64)
   const hasSuchClasses = run && (run.classes === 'folder' || run.classes === 'prefix') === isFolder
-  const { crop, badFiles, superResolution, seed } = run ?? {}
+  const { crop, badFiles, seed } = run ?? {}
   return {
     data,
     size: size ?? (isCropped ? height : undefined),
     classes: classes ?? (hasSuchClasses ? run.classes : 'none'),
     ...(isFolder && { channels: unet.layout.imageChannels, crop, badFiles }),
-    ...{ superResolution, seed },
+    seed,
   } as RunConfig
 }
 

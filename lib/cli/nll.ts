@@ -9,8 +9,8 @@ import { makeFolder } from '../folder.ts'
 import { device, flag, integer, oneOf, text } from '../options.ts'
 import { boundPlot } from '../report/run-plots.ts'
 import { Denoiser } from '../sampling/denoiser.ts'
-import { openImages } from '../training/run.ts'
 import { PRECISIONS } from '../training/trainer.ts'
+import { openMeasuredImages } from './held-out-images.ts'
 import { interruptible } from './interrupt.ts'
 import { MODEL_SHAPE } from './model-options.ts'
 import {
@@ -70,7 +70,7 @@ export async function nllCommand(argv: readonly string[]): Promise<number> {
     const { unet, schedule, state, variance } = network
     const combine = combineWords(options.combine, network)
     const config = await imagesFor(call, options, network)
-    const dataset = await openImages(config)
+    const dataset = await openMeasuredImages(config)
     const count = Math.min(options.count ?? dataset.length, dataset.length)
     const steps = await asUsage(() => schedule.respace(options.respacing ?? ''))
     const denoiser = new Denoiser(unet, steps, {

@@ -21,6 +21,8 @@ const SHARED = {
   attentionResolutions: RUN_SHAPE.attentionResolutions,
   normGroups: RUN_SHAPE.normGroups,
   schedule: RUN_SHAPE.schedule,
+  precision: RUN_SHAPE.precision,
+  device: RUN_SHAPE.device,
 }
 
 const SHAPE = {

@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises'
-import { checkKnownOptions, checkOneOf, isObject, show } from '../check.ts'
+import { checkInteger, checkKnownOptions, checkOneOf, isObject, show } from '../check.ts'
 import { DataError } from '../errors.ts'
 import {
   networkFromRaw,
@@ -17,6 +17,8 @@ export interface ConfigFile {
   readonly variance?: 'learned' | 'learnedRange'
   readonly rescalesTimesteps?: boolean
   readonly imageSize?: number
+  /** Of super-resolution. */
+  readonly lowResFactor?: number
   /** Of our own checkpoints: what a schedule has besides name and length. */
   readonly process?: { readonly zeroTerminalSnr: boolean; readonly betas?: readonly number[] }
 }
@@ -28,12 +30,14 @@ const DIFFUSION = [
   'predict_xstart',
   'rescale_timesteps',
   'learn_sigma',
+  'large_size',
+  'small_size',
 ] as const
 
 /**
  * Reads the JSON that describes a network: as `trislot convert` writes it, a checkpoint's state.json, or guided-diffusion's
  * constructor options (alone, or as `config` beside `constructor`), to which `noise_schedule`, `diffusion_steps`,
- * `predict_xstart` and `rescale_timesteps` may be added.
+ * `predict_xstart`, `rescale_timesteps`, and for super-resolution `large_size` and `small_size` may be added.
  *
  * @throws DataError for a file that is not such JSON; RangeError, TypeError for an option that is not one
  */
@@ -79,18 +83,28 @@ interface StoredSchedule {
 }
 
 function fromDescription(call: string, json: Record<string, unknown>): ConfigFile {
-  const known = ['network', 'schedule', 'variance', 'rescalesTimesteps', 'imageSize', 'recipe']
+  const known = [
+    'network',
+    'schedule',
+    'variance',
+    'rescalesTimesteps',
+    'imageSize',
+    'lowResFactor',
+    'recipe',
+  ]
   checkKnownOptions(call, json, known)
-  const { network, variance, rescalesTimesteps, imageSize } = json as ConfigFile
+  const { network, variance, rescalesTimesteps, imageSize, lowResFactor } = json as ConfigFile
   const schedule = (json.schedule ?? {}) as StoredSchedule
   if (schedule.name !== undefined) checkOneOf(call, 'schedule.name', schedule.name, SCHEDULE_NAMES)
   if (variance !== undefined) checkOneOf(call, 'variance', variance, ['learned', 'learnedRange'])
+  if (lowResFactor !== undefined) checkInteger(call, 'lowResFactor', lowResFactor, 2)
   return {
     ...(network && { network }),
     ...processOf(schedule),
     ...(variance && { variance }),
     ...(rescalesTimesteps !== undefined && { rescalesTimesteps }),
     ...(imageSize !== undefined && { imageSize }),
+    ...(lowResFactor !== undefined && { lowResFactor }),
   }
 }
 
@@ -99,7 +113,9 @@ function fromState(json: Record<string, unknown>): ConfigFile {
     network: UNetOptions
     trainer: { readonly variance?: string; readonly rescalesTimesteps?: boolean }
     schedule: StoredSchedule
-    extra?: { readonly images?: { readonly height: number; readonly width: number } } | null
+    extra?: {
+      readonly images?: { readonly height: number; readonly width: number; readonly lowResFactor?: number }
+    } | null
   }
   const images = extra?.images
   return {
@@ -108,6 +124,7 @@ function fromState(json: Record<string, unknown>): ConfigFile {
     variance: trainer.variance === 'learned' ? 'learned' : 'learnedRange',
     rescalesTimesteps: trainer.rescalesTimesteps ?? false,
     ...(images && images.height === images.width && { imageSize: images.height }),
+    ...(images?.lowResFactor !== undefined && { lowResFactor: images.lowResFactor }),
   }
 }
 
@@ -128,7 +145,10 @@ function fromRaw(call: string, options: Record<string, unknown>): ConfigFile {
     predict_xstart?: boolean
     rescale_timesteps?: boolean
   }
+  const { small_size, large_size = raw.image_size } = options as { small_size?: number; large_size?: number }
   if (noise_schedule !== undefined) checkOneOf(call, 'noise_schedule', noise_schedule, SCHEDULE_NAMES)
+  const lowResFactor = small_size === undefined ? undefined : Number(large_size) / small_size
+  if (lowResFactor !== undefined) checkInteger(call, 'large_size / small_size', lowResFactor, 2)
   const network = raw as unknown as RawUNetOptions
   return {
     // What the output means is known only where the file says it.
@@ -141,6 +161,7 @@ function fromRaw(call: string, options: Record<string, unknown>): ConfigFile {
     ...(noise_schedule && { schedule: noise_schedule }),
     ...(diffusion_steps !== undefined && { timestepCount: diffusion_steps }),
     ...(rescale_timesteps !== undefined && { rescalesTimesteps: rescale_timesteps }),
-    ...(raw.image_size !== undefined && { imageSize: raw.image_size as number }),
+    ...(large_size !== undefined && { imageSize: large_size as number }),
+    ...(lowResFactor !== undefined && { lowResFactor }),
   }
 }

@@ -27,11 +27,13 @@ export interface ModelDescription {
   readonly rescalesTimesteps: boolean
   /** Height and width of the images it was trained on, where that is known. */
   readonly imageSize?: number
+  /** How many times smaller, in each direction, the images are that a super-resolution network makes larger, where that is known. */
+  readonly lowResFactor?: number
 }
 
 /** What is known without looking at the file, or against what it seems to be. */
 export interface GivenModel
-  extends Partial<Pick<ModelDescription, 'variance' | 'rescalesTimesteps' | 'imageSize'>> {
+  extends Partial<Pick<ModelDescription, 'variance' | 'rescalesTimesteps' | 'imageSize' | 'lowResFactor'>> {
   readonly network?: Partial<UNetOptions>
   readonly schedule?: ScheduleName
   readonly timestepCount?: number
@@ -100,6 +102,7 @@ export async function describeModel(
     variance: rest.variance ?? 'learnedRange',
     rescalesTimesteps: rest.rescalesTimesteps ?? false,
     ...(rest.imageSize !== undefined && { imageSize: rest.imageSize }),
+    ...(rest.lowResFactor !== undefined && { lowResFactor: rest.lowResFactor }),
   }
   await checkShapes(call, path, contents, description.network, source)
   return { ...description, source, ...(recipe && { recipe }), contents }
@@ -205,7 +208,7 @@ async function configuration(
 }
 
 function fromRecipe(name: RecipeName): Configuration {
-  const { network, schedule, variance, rescalesTimesteps, imageSize }: Recipe = RECIPES[name]
+  const { network, schedule, variance, rescalesTimesteps, imageSize, lowResSize }: Recipe = RECIPES[name]
   return {
     known: {
       network: unetConfig(network), // what the recipe leaves out is the default, and known
@@ -214,6 +217,7 @@ function fromRecipe(name: RecipeName): Configuration {
       variance: variance as 'learnedRange',
       rescalesTimesteps,
       imageSize,
+      ...(lowResSize !== undefined && { lowResFactor: imageSize / lowResSize }),
     },
     source: `the published network ${name}`,
     recipe: name,

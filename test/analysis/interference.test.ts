@@ -132,6 +132,15 @@ describe('interference', () => {
     expect(overview?.columns.at(-1)).to.equal('control: all timesteps')
     expect(cells?.title).to.contain('xStart in eps, slot trained x slot measured')
     expect(cells?.rows.map(([trained]) => trained)).to.deep.equal(['0–2', '3–8', '9–19', 'all'])
+    const ofSlots = (instrument.tables as InstrumentTable[]).find(({ title }) =>
+      /^Gradients of the slots/.test(title),
+    )
+    expect(ofSlots?.columns[3]).to.equal('noise scale, images ± standard error')
+    const { noiseScale, noiseScaleError } = gradients.spaces[0]!
+    for (const [k, row] of (ofSlots?.rows ?? []).entries()) {
+      if (noiseScale[k] === null) expect(row[3]).to.equal(null)
+      else expect(String(row[3]).includes(' ± ')).to.equal(noiseScaleError[k] !== null)
+    }
     const two = await interference({ ...options, steps: 1 })
     const [, table] = interferenceInstrument({ interference: two }).tables as InstrumentTable[]
     expect(table?.rows[3]?.[1]).to.match(/^[+-][\d.e-]+ % \[[+-][\d.e-]+ %, [+-][\d.e-]+ %\]$/)
@@ -144,7 +153,8 @@ describe('gradientConflict', () => {
     const found = await gradientConflict(unet, schedule, { slots, images: train, draws: 4, batchSize: 2 })
     expect(found.spaces.map(({ space }) => space)).to.deep.equal(['eps', 'F'])
     expect(found.byHead).to.deep.equal([])
-    for (const { cosine, varianceShare, trace, squaredNorm, noiseScale } of found.spaces) {
+    for (const { cosine, varianceShare, trace, squaredNorm, noiseScale, noiseScaleError } of found.spaces) {
+      expect(noiseScaleError).to.have.length(3)
       expect(cosine).to.have.length(9)
       expect(varianceShare.reduce((a, b) => a + b, 0)).to.be.closeTo(1, 1e-9)
       for (const [k, scale] of noiseScale.entries()) {

@@ -3,7 +3,9 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect } from 'chai'
 import { UNet } from '../../lib/model/unet.ts'
+import { NoiseSchedule } from '../../lib/schedule/noise-schedule.ts'
 import { latestCheckpoint, saveCheckpoint } from '../../lib/training/checkpoint.ts'
+import { expectClose } from '../support/close.ts'
 import { command } from '../support/command.ts'
 import { asArguments, SMALL, smallData } from '../support/small-run.ts'
 import { TINY, tinyTrainer } from '../support/tiny.ts'
@@ -34,6 +36,79 @@ describe('trislot probe, interference and replace', () => {
     expect(found.data.slots.map(({ rule }: { rule: string }) => rule)).to.include('gradientMoment')
     expect(out.trim().split('\n').at(-1)).to.equal(join(run, 'report.html'))
     expect(await readFile(join(run, 'report.html'), 'utf8')).to.contain(`trislot probe ${words.join(' ')}`)
+  })
+
+  it('show one measurement in every space, by factors that are certain, and the Gaussian model beside it', async () => {
+    const words = ['--run', run, '--count', '4', '--slots', '2', '--resamples', '2', '--gradient-images', '0']
+    const { code, err } = await command('probe', ...words, '--name', 'spaces', '--threads', '1')
+    expect(code, err).to.equal(0)
+    const { data } = await read('spaces.json')
+    expect(data.t).to.deep.equal(Array.from({ length: 30 }, (_, t) => t))
+    const schedule = NoiseSchedule.create({ name: 'cosine', timestepCount: 30 })
+    const { snr, alphaBar } = schedule.tables
+    // Of an error of 1 in xStart; F for a deviation of the pixels of 0.5 (math.md, eq. 14).
+    const factors: Record<string, (s: number) => number> = {
+      xStart: () => 1,
+      v: (s) => 1 + s,
+      eps: (s) => s,
+      F: (s) => s + 4,
+    }
+    const curveIn = (
+      head: string,
+      space: string,
+    ): { value: number[]; mean: number; span: number; variation: number } =>
+      data.curves.find((one: { head: string; space: string }) => one.head === head && one.space === space)
+    for (const head of ['xStart', 'v', 'eps']) {
+      const { value: own } = curveIn(head, head)
+      for (const space of ['xStart', 'v', 'eps', 'F']) {
+        const wanted = own.map((error, t) => (error * factors[space]!(snr[t]!)) / factors[head]!(snr[t]!))
+        const { value, mean, span, variation } = curveIn(head, space)
+        expectClose(value, wanted, { relative: 1e-9, what: `${head} in ${space}` })
+        // All timesteps are measured, so that the sums over them are certain, too.
+        const average = wanted.reduce((a, b) => a + b, 0) / 30
+        const variance = wanted.reduce((a, b) => a + (b - average) ** 2, 0) / 30
+        const spread = [average, Math.max(...wanted) / Math.min(...wanted), Math.sqrt(variance) / average]
+        const close = { relative: 1e-9, absolute: 1e-12, what: `spread of ${head} in ${space}` }
+        expectClose([mean, span, variation], spread, close)
+      }
+    }
+
+    const { size, dataVariance, curves } = data.gaussian
+    expect(size).to.equal(8)
+    const powers = Array.from({ length: 64 }, (_, i) => {
+      const [x, y] = [i % 8, Math.floor(i / 8)]
+      return 1 / (Math.min(x, 8 - x) ** 2 + Math.min(y, 8 - y) ** 2 || 0.25)
+    })
+    const sum = powers.reduce((a, b) => a + b, 0)
+    const wiener = Array.from(alphaBar, (signal) => {
+      const errors = powers.map((power) => {
+        const p = (power / sum) * 64 * dataVariance
+        return (p * (1 - signal)) / (signal * p + 1 - signal)
+      })
+      return errors.reduce((a, b) => a + b, 0) / 64
+    })
+    for (const space of ['xStart', 'v', 'eps', 'F']) {
+      const wanted = wiener.map((error, t) => error * factors[space]!(snr[t]!))
+      expectClose(curves[space], wanted, { relative: 1e-6, what: `Gaussian model in ${space}` })
+    }
+    for (let t = 1; t < 30; t++) {
+      expect(curves.eps[t]).to.be.below(curves.eps[t - 1])
+      expect(curves.xStart[t]).to.be.above(curves.xStart[t - 1])
+    }
+    expect(curves.xStart[29]).to.be.at.most(dataVariance)
+    schedule.dispose()
+  })
+
+  it('give back the walk by the sum that DDIM is, with and without noise', async () => {
+    const words = ['--run', run, '--count', '2', '--starts', '29,14', '--steps', '5', '--positions', '2']
+    for (const eta of ['0', '0.5']) {
+      const more = ['--width', '0.5', '--windows', 'steps', '--eta', eta, '--name', 'sum', '--threads', '1']
+      const { code, err } = await command('replace', ...words, ...more)
+      expect(code, err).to.equal(0)
+      const { data } = await read('sum.json')
+      expect(data.baselines.map(({ start }: { start: number }) => start)).to.deep.equal([29, 14])
+      for (const { identityError } of data.baselines) expect(identityError).to.be.within(0, 1e-5)
+    }
   })
 
   it('measures the heads for sampling on the way', async () => {
@@ -91,8 +166,28 @@ describe('trislot probe, interference and replace', () => {
     )
     expect(code, err).to.equal(0)
     expect(out).to.contain('Slots: edges given.').and.to.contain('weights and optimizer continued')
-    const { data } = await read('two.json')
-    expect(data.interference.matrices[0].relative).to.have.length(3)
+    const { data, plots, tables } = await read('two.json')
+    expect(data.interference.matrices).to.have.length(6)
+    for (const { relative, control } of data.interference.matrices) {
+      expect(relative.map((row: unknown[]) => row.length)).to.deep.equal([2, 2, 2])
+      const [a, b] = relative[2].map(({ mean }: { mean: number }) => mean)
+      expect(control.mean).to.be.closeTo((a + b) / 2, 1e-12)
+    }
+    expect(plots[0].rows).to.deep.equal(['trained 0–4', 'trained 5–29', 'trained on all'])
+    expect(tables[0].columns.at(-1)).to.equal('control: all timesteps')
+    expect(tables[1].rows.map(([trained]: string[]) => trained)).to.deep.equal(['0–4', '5–29', 'all'])
+    let known = 0
+    for (const { cosine, rawCosine, squaredNorm, noiseScaleError } of data.gradients.spaces) {
+      expect([cosine[1], rawCosine[1]]).to.deep.equal([cosine[2], rawCosine[2]])
+      for (const k of [0, 1]) {
+        expect(rawCosine[3 * k]).to.be.closeTo(1, 1e-12)
+        if (squaredNorm[k] > 0) expect(cosine[3 * k]).to.be.closeTo(1, 1e-12)
+        else expect(cosine[3 * k]).to.equal(null)
+        if (squaredNorm[k] > 0) known++
+      }
+      expect(noiseScaleError).to.have.length(2)
+    }
+    expect(known).to.be.above(0)
     expect(data.gradients.spaces.map(({ space }: { space: string }) => space)).to.deep.equal([
       'own',
       'eps',

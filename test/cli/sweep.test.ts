@@ -62,6 +62,36 @@ describe('trislot sweep', function () {
     )
   })
 
+  it('trains every arm in the precision and on the device that are given', async () => {
+    const out = join(small.folder, 'bf16')
+    const words = [
+      '--preset',
+      'tiny',
+      '--images',
+      '8',
+      '--batch-sizes',
+      '4',
+      '--samplers',
+      'uniform',
+      '--seeds',
+      '3',
+    ]
+    const one = ['--spaces', 'F', '--half-lives', 'images', '--held-out', '4', '--samples', '0', '--out', out]
+    const given = ['--precision', 'bf16', '--device', 'cpu', '--jobs', '1']
+    const { code, err } = await command('sweep', '--data', small.data, ...words, ...one, ...given)
+    expect(code, err).to.equal(0)
+    const cell = join(out, 'b4-uniform-F-images', 'seed-3')
+    const config = JSON.parse(readFileSync(join(cell, 'config.json'), 'utf8'))
+    expect(config).to.include({ precision: 'bf16', device: 'cpu' })
+    for (const [option, value, message] of [
+      ['--precision', 'fp8', 'expected --precision to be one of fp32, bf16, fp16, got "fp8"'],
+      ['--device', 'gpu', 'expected --device to be cpu, cuda or cuda:N, got "gpu"'],
+    ] as const) {
+      const refused = await command('sweep', '--data', small.data, option, value)
+      expect([refused.code, refused.err.split(/;|\n/)[0]]).to.deep.equal([2, `trislot sweep: ${message}`])
+    }
+  })
+
   it('refuses words that it does not know before anything is trained', async () => {
     const { code, err } = await command('sweep', '--data', small.data, '--spaces', 'v,w')
     expect(code).to.equal(2)

@@ -10,6 +10,8 @@ export interface MadeRun {
   readonly instruments?: Readonly<Record<string, object>>
   /** Factor on the losses. */
   readonly scale?: number
+  /** Lines of heads.jsonl. */
+  readonly heads?: readonly object[]
 }
 
 /** A folder for runs that nobody trained; removed by `remove`. */
@@ -35,9 +37,21 @@ export function madeRow(step: number, scale = 1): object {
   }
 }
 
+/** A line of heads.jsonl: three heads at three noise levels, of which xStart wins `share` of the images, v three quarters of the others. */
+export function madeHeads(step: number, share: number): object {
+  const winRate = { xStart: share, v: 0.75 * (1 - share), eps: 0.25 * (1 - share) }
+  const pairs = { 'xStart-v': 0.5, 'xStart-eps': 0.6, 'v-eps': 0.7 }
+  const level = (t: readonly [number, number], logSnr: number) => ({
+    ...{ t, logSnr, count: 40, winRate, error: { xStart: 0.1, v: 0.2, eps: 0.3 } },
+    ...{ minimum: 0.05, best: 'xStart', table: 0.1, blue: null, blueError: 0.08 },
+    ...{ correlation: pairs, brightnessGap: pairs },
+  })
+  return { step, bins: [level([0, 100], 4), level([100, 500], 0), level([500, 1000], -4)] }
+}
+
 /** Writes a run's folder. */
 export async function makeRun(folder: string, run: MadeRun = {}): Promise<string> {
-  const { config = {}, previews = [], instruments = {}, scale = 1 } = run
+  const { config = {}, previews = [], instruments = {}, scale = 1, heads = [] } = run
   await mkdir(folder, { recursive: true })
   const options = {
     data: 'digits',
@@ -56,6 +70,7 @@ export async function makeRun(folder: string, run: MadeRun = {}): Promise<string
     join(folder, 'timing.jsonl'),
     lines(steps.map((step) => ({ step, stepMs: 90, waitMs: 10, imagesPerSecond: 80 }))),
   )
+  if (heads.length > 0) await writeFile(join(folder, 'heads.jsonl'), lines(heads))
   for (const step of previews) {
     await mkdir(join(folder, 'previews'), { recursive: true })
     const data = Uint8Array.from({ length: 24 * 24 }, (_, i) => (i * step) % 251)

@@ -123,6 +123,26 @@ describe('run', () => {
     expect(row.chosen.xStart + row.chosen.v + row.chosen.eps).to.equal(1)
   })
 
+  it('draws previews from the same noise at every step, and from other noise with another seed', async () => {
+    // One step is trained, so that the network predicts something; then the rate is 0 and the weights stay.
+    const still = { warmupSteps: 0, lrSchedule: 'linear', lrSteps: 1, combine: 'v' } as const
+    const previews = { previewEvery: 2, previewCount: 2 }
+    const trained = await run({ ...options('still', 4), ...still, ...previews })
+    const preview = (folder: string, step: number) =>
+      readFile(join(folder, 'previews', `step-0000000${step}-raw.png`))
+    const shown = await preview(trained.folder, 2)
+    expect((await preview(trained.folder, 4)).equals(shown)).to.equal(true)
+
+    // The same weights with each seed: a rate below what float32 can add.
+    const init = join(trained.checkpoint as string, 'model.safetensors')
+    for (const seed of [0, 1]) {
+      const same = { init, combine: 'v', lr: 1e-30, seed } as const
+      const { preset: _, ...rest } = options(`still-${seed}`, 2)
+      const { folder } = await run({ ...rest, ...same, ...previews })
+      expect((await preview(folder, 2)).equals(shown)).to.equal(seed === 0)
+    }
+  })
+
   it('says which slots were open when it trains slots', async () => {
     const { sampler: _, ...rest } = options('slots', 3)
     const { folder } = await run({ ...rest, sampler: 'slots', slots: 4, slotPlan: 'round-robin' })

@@ -47,6 +47,12 @@ describe('describeModel', () => {
     })
   })
 
+  it('knows how many times a published upsampler enlarges', async () => {
+    const upsampler = join(folder, '64_256_upsampler.safetensors')
+    await sparseFile(upsampler, await parametersOf(RECIPES['64_256_upsampler'].network))
+    expect(await describeModel(upsampler)).to.include({ imageSize: 256, lowResFactor: 4 })
+  })
+
   it('takes neither the name nor the shapes alone for a published file', async () => {
     const named = join(folder, 'lsun_cat.safetensors')
     await sparseFile(named, await parametersOf(SMALL))
@@ -171,6 +177,12 @@ describe('describeModel', () => {
     const given = { network: { headChannels: 16 }, schedule: 'cosine' } as const
     const other = await describeModel(small, { config, given })
     expect([other.network.headChannels, other.schedule.name]).to.deep.equal([16, 'cosine'])
+    await writeFile(config, JSON.stringify({ ...raw, ...whole, large_size: 32, small_size: 8 }))
+    expect(await describeModel(small, { config })).to.include({ imageSize: 32, lowResFactor: 4 })
+    await writeFile(config, JSON.stringify({ ...raw, ...whole, large_size: 32, small_size: 9 }))
+    expect((await rejection(describeModel(small, { config }))).message).to.match(
+      /^readConfigFile: expected large_size \/ small_size to be an integer/,
+    )
   })
 
   it('finds the state.json of our own checkpoints beside the weights', async () => {
