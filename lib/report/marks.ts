@@ -1,6 +1,6 @@
 import { extent } from '../statistics/extent.ts'
+import type { Tick } from './figure/ticks.ts'
 import type { Scale } from './scale.ts'
-import type { Tick } from './ticks.ts'
 
 /** Points of one name and colour; points that are not finite (or not positive on a log axis) interrupt a line. */
 export interface Series {

@@ -1,5 +1,5 @@
 import { argumentError } from '../check.ts'
-import { linearTicks, logTicks, type Tick } from './ticks.ts'
+import { linearTicks, logTicks, type Tick } from './figure/ticks.ts'
 
 /** An axis of a plot. Without limits it fits the data. */
 export interface Axis {

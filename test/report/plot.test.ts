@@ -3,9 +3,9 @@ import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { expect } from 'chai'
 import sharp from 'sharp'
+import { linearTicks, logTicks } from '../../lib/report/figure/ticks.ts'
 import { plotSvg, svgToPng } from '../../lib/report/plot.ts'
 import { lossPlot, smoothed, timestepLossPlot, writeRunPlots } from '../../lib/report/run-plots.ts'
-import { linearTicks, logTicks } from '../../lib/report/ticks.ts'
 
 const texts = (svg: string) => [...svg.matchAll(/<text[^>]*>([^<]*)</g)].map((match) => match[1])
 const axes = { x: { label: 'step' }, y: { label: 'loss', unit: 'nats' } }

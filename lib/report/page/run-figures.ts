@@ -1,6 +1,6 @@
 import { ALL_HEADS, type Head } from '../../prediction/heads.ts'
+import type { FigureSeries, HeatmapFigure, LineFigure } from '../figure/figure.ts'
 import { smoothed } from '../run-plots.ts'
-import type { FigureSeries, HeatmapFigure, LineFigure } from './figure.ts'
 import type { Row, RunFolder } from './run-folder.ts'
 
 /** Colours of the heads, everywhere the same. */

@@ -1,6 +1,6 @@
 // The tables of study.json, and its differences by noise level.
 import { changeText } from '../../statistics/change-text.ts'
-import { type LineFigure, NOISE_AXIS } from './figure.ts'
+import { type LineFigure, NOISE_AXIS } from '../figure/figure.ts'
 import { type Fields, isFields, type Table } from './run-folder.ts'
 import type { StudyCell } from './study-folder.ts'
 

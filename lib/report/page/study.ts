@@ -1,8 +1,8 @@
 // What the page says about a study.
 
 import { changeText } from '../../statistics/change-text.ts'
+import { type LineFigure, NOISE_AXIS } from '../figure/figure.ts'
 import { comparisonFigures, differences, type RunGroup, seriesOf, valueText } from './compare.ts'
-import { type LineFigure, NOISE_AXIS } from './figure.ts'
 import { type Html, html } from './html.ts'
 import { meanInterval } from './interval.ts'
 import { figures, section, table } from './parts.ts'

@@ -1,7 +1,7 @@
 import type { Spec } from 'vega'
+import { escapeHtml } from '../page/html.ts'
 import type { Figure } from './figure.ts'
 import { heatmapSpec } from './heatmap-spec.ts'
-import { escapeHtml } from './html.ts'
 import { lineSpec } from './line-spec.ts'
 
 /** The package vega, which is an ES module only; `scripts/build.mjs` keeps the import() in the CommonJS build. */

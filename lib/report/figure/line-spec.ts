@@ -2,10 +2,10 @@
 import type { Mark, Spec } from 'vega'
 import { extent } from '../../statistics/extent.ts'
 import { smallestStep } from '../marks.ts'
-import { linearTicks, logTicks, type Tick } from '../ticks.ts'
 import { type FigureAxis, type FigureSeries, type LineFigure, seriesColour } from './figure.ts'
 import { bandMarks, CHARACTER, endLabels, seriesData, seriesMarks, text } from './line-marks.ts'
 import { type Point, points } from './points.ts'
+import { linearTicks, logTicks, type Tick } from './ticks.ts'
 
 const MOST_LABELS = 8
 
