@@ -1,5 +1,5 @@
+import { smoothed } from '../../statistics/smoothed.ts'
 import type { FigureSeries, LineFigure } from '../figure/figure.ts'
-import { smoothed } from '../run-plots.ts'
 import { meanInterval } from './interval.ts'
 import {
   binCentres,
