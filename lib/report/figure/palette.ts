@@ -6,7 +6,7 @@ export const LIGHT: Palette = {
   ...{ paper: '#fdfdfb', ink: '#1d2126', muted: '#5d6670', rule: '#c9ced4', grid: '#e8ebee' },
   ...{ stripe: '#f0f3f6', panel: '#f5f6f6' },
   ...{ 'series-0': '#005b96', 'series-1': '#c2410c', 'series-2': '#00795c', 'series-3': '#a4347e' },
-  ...{ 'series-4': '#967000', 'series-5': '#3490c8', 'series-6': '#5d6670' },
+  ...{ 'series-4': '#8f6b00', 'series-5': '#2b83b4', 'series-6': '#5d6670' },
 }
 
 /** The dark page. */
