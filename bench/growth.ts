@@ -110,7 +110,7 @@ const series: Series[] = (['batch', 'size', 'width'] as const).map((varied) => {
     y: line.map((row) => row.stepMs / (first as Row).stepMs),
   }
 })
-const svg = plotSvg({
+const svg = await plotSvg({
   title: 'How the time of a training step grows',
   subtitle: `float32, from batch ${rows[0]?.batch}, size ${lists.size[0]}, width ${lists.width[0]}; others at batch ${MIDDLE.batch}, size ${MIDDLE.size}, width ${MIDDLE.width}`,
   x: { label: 'times as many images, pixels, or channels squared', scale: 'log' },

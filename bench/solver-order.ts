@@ -170,7 +170,7 @@ async function main(): Promise<void> {
   }
   const guide = (order: number, at: number) =>
     stepCounts.map((steps) => at * (stepCounts[0]! / steps) ** order)
-  const svg = plotSvg({
+  const svg = await plotSvg({
     title: 'Error of the solvers on a Gaussian mixture',
     x: { label: 'steps', scale: 'log' },
     y: { label: 'error (RMS)', scale: 'log' },

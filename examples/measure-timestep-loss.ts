@@ -75,6 +75,6 @@ for (const [name, curve] of [
 console.log('(theory: a perfect network on Gaussian images with the spectrum of photographs)')
 
 await mkdir(OUT, { recursive: true })
-await writeFile(join(OUT, 'timestep-loss.svg'), timestepLossPlot({ perHead: curves }))
+await writeFile(join(OUT, 'timestep-loss.svg'), await timestepLossPlot({ perHead: curves }))
 await writeLossCurve(join(OUT, 'timestep-loss.json'), measured, timestepCount)
 console.log(`\nplot     ${join(OUT, 'timestep-loss.svg')}\nvalues   ${join(OUT, 'timestep-loss.json')}`)

@@ -54,7 +54,10 @@ const measured = await measureTimestepLoss(unet, schedule, { images, timestepStr
 const curve = lossCurve(measured, timestepCount)
 const slots = partitionByLoss(curve, SLOT_COUNT)
 await mkdir(OUT, { recursive: true })
-await writeFile(join(OUT, 'slots.svg'), timestepLossPlot({ perHead: { eps: curve }, slots, tScale: 'log' }))
+await writeFile(
+  join(OUT, 'slots.svg'),
+  await timestepLossPlot({ perHead: { eps: curve }, slots, tScale: 'log' }),
+)
 
 const plan = roundRobin(SLOT_COUNT)
 const bySlot = await trainUntil(STEPS, slotSampler({ slots, plan, seed: SEED }))

@@ -189,19 +189,26 @@ export { ALL_HEADS, HEADS, type Head } from './prediction/heads.ts'
 export { type HeadWeights, signalWeights } from './prediction/signal-weights.ts'
 export { keyedRandom, type Purpose, type Random, type RandomStream } from './random.ts'
 export { type GridOptions, imageGrid, onePicture } from './report/grid.ts'
-export { heatmapSvg } from './report/heatmap.ts'
 export {
   type HeatmapPlot,
   type Instrument,
   type InstrumentTable,
   type LinePlot,
-  lineSvg,
   type PlotAxis,
   type PlotSeries,
   type PlotSpec,
   writeInstrument,
 } from './report/instrument-file.ts'
-export { type Axis, type Band, type Plot, plotSvg, type Series, svgToPng } from './report/plot.ts'
+export {
+  type Axis,
+  type Band,
+  type Plot,
+  plotSvg as heatmapSvg,
+  plotSvg as lineSvg,
+  plotSvg,
+  type Series,
+  svgToPng,
+} from './report/plot.ts'
 export { encodePng, writePng } from './report/png.ts'
 export { type ReportOptions, writeReport } from './report/report.ts'
 export { type RunRow, timestepLossPlot, writeRunPlots } from './report/run-plots.ts'

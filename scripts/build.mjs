@@ -12,7 +12,7 @@ for (const kind of ['esm', 'cjs']) {
 writeFileSync('dist/cjs/package.json', '{ "type": "commonjs" }\n')
 
 // tsc makes require() of import() there, but vega is an ES module only, which require() takes from Node 22 on.
-const drawing = 'dist/cjs/report/page/figure-svg.js'
+const drawing = 'dist/cjs/report/figure/figure-svg.js'
 const text = readFileSync(drawing, 'utf8')
 const required = "Promise.resolve().then(() => __importStar(require('vega')))"
 if (!text.includes(required)) throw new Error(`expected ${drawing} to load vega, got no ${required}`)

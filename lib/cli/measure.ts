@@ -98,7 +98,7 @@ export async function measureCommand(argv: readonly string[]): Promise<number> {
     await makeFolder(dirname(options.out))
     const loss = Float64Array.from(measured.t, (t) => curve[t] as number)
     await writeLossCurve(options.out, { ...measured, loss }, schedule.timestepCount)
-    await writeFile(plot, measuredPlot(measured, schedule.timestepCount, slots))
+    await writeFile(plot, await measuredPlot(measured, schedule.timestepCount, slots))
     console.log(slotTable(slots, curve))
     console.log([options.out, plot, ...(headStatistics === undefined ? [] : [headStatistics])].join('\n'))
     unet.dispose()

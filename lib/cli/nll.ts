@@ -163,5 +163,5 @@ async function writeTerms(folder: string, report: Summary, dataset: ImageDataset
     await writeNpz(join(folder, `${file}.npz`), { arr_0: { data, shape: [data.length] } })
   }
   const subtitle = `${report.bitsPerDim.toFixed(4)} bits/dim over ${report.count} images of ${dataset.name}`
-  await writeFile(join(folder, 'nll.svg'), boundPlot({ ...report, t: report.timesteps, subtitle }))
+  await writeFile(join(folder, 'nll.svg'), await boundPlot({ ...report, t: report.timesteps, subtitle }))
 }

@@ -150,7 +150,7 @@ async function quickstart(
   const curve = lossCurve(measured, schedule.timestepCount)
   const slots = partitionByLoss(curve, SLOT_COUNT)
   await writeLossCurve(join(out, 'timestep-loss.json'), measured, schedule.timestepCount)
-  await writeFile(join(out, 'timestep-loss.svg'), measuredPlot(measured, schedule.timestepCount, slots))
+  await writeFile(join(out, 'timestep-loss.svg'), await measuredPlot(measured, schedule.timestepCount, slots))
   progress.line(`3. ${SLOT_COUNT} slots of equal cumulative loss\n${slotTable(slots, curve)}`)
 
   progress.line(`4. ${size.slotSteps} steps, one slot after another`)

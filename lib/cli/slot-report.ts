@@ -17,7 +17,11 @@ export function slotTable(slots: readonly Slot[], curve: Float64Array): string {
 }
 
 /** Measured losses and slots as SVG. */
-export function measuredPlot(measured: TimestepLoss, timestepCount: number, slots: readonly Slot[]): string {
+export async function measuredPlot(
+  measured: TimestepLoss,
+  timestepCount: number,
+  slots: readonly Slot[],
+): Promise<string> {
   const perHead = Object.fromEntries(
     measured.heads.map((head) => [head, lossCurve(measured, timestepCount, head)]),
   )

@@ -1,6 +1,7 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { plotSvg, type Series, writePlot } from '../report/plot.ts'
+import { studyFigures } from '../report/page/study-figures.ts'
+import { writePlot } from '../report/plot.ts'
 import { packageVersion } from '../setup/paths.ts'
 import type { Alternation } from '../statistics/alternation.ts'
 import { changeText } from '../statistics/change-text.ts'
@@ -15,7 +16,7 @@ import {
   type TimestepComparison,
 } from './comparison.ts'
 import { type CellFailure, isDiverged } from './failures.ts'
-import { curveValues, measuredFor, metricTimesteps, parseMetric } from './metric.ts'
+import { measuredFor } from './metric.ts'
 import type { Study } from './study-file.ts'
 
 /**
@@ -68,8 +69,18 @@ export async function writeStudyReport(
   const made = madeBy.map(({ version: maker, cells }) => `${cells} by ${maker}`).join(', ')
   const heading = [`# ${title}`, ...(about ? [about] : []), ...(made ? [`Cells: ${made}.`] : [])].join('\n\n')
   await writeFile(join(out, 'study.md'), `${heading}\n\n${text}\n`)
-  for (const [plot, svg] of Object.entries(studyPlots(study, results, arms, file.scatter)))
-    await writePlot(join(out, plot), svg)
+  const figures = studyFigures({
+    ...compare,
+    cells: study.arms.flatMap(({ name: arm }) =>
+      results
+        .filter((cell) => cell.arm === arm)
+        .map((cell) => ({ arm, seed: cell.seed, result: { ...cell } })),
+    ),
+    arms: arms.map((arm) => ({ ...arm })),
+    scatter: file.scatter.map((arm) => ({ ...arm })),
+  })
+  for (const [plot, figure] of Object.entries(figures))
+    await writePlot(join(out, plot), { ...figure, title, subtitle: figure.title, width: 1200, height: 620 })
   return text
 }
 
@@ -249,99 +260,4 @@ function table(titles: readonly string[], rows: readonly (readonly string[])[]):
     `| ${cells.map((cell, c) => (c === 0 ? cell.padEnd(widths[c]!) : cell.padStart(widths[c]!))).join(' | ')} |`
   const rule = `|${widths.map((width, c) => (c === 0 ? '-'.repeat(width + 2) : `${'-'.repeat(width + 1)}:`)).join('|')}|`
   return [line(titles), rule, ...rows.map(line)].join('\n')
-}
-
-/** Plots by file name: learning curves, loss over noise by arm, its scatter over images, and differences from the control. */
-function studyPlots(
-  study: Study,
-  results: readonly CellResult[],
-  arms: readonly ArmComparison[],
-  scatter: readonly ArmScatter[],
-): Record<string, string> {
-  const plots: Record<string, string> = {}
-  const present = study.arms.map(({ name }) => name).filter((name) => results.some(({ arm }) => arm === name))
-  const cellsOf = (arm: string) => results.filter((result) => result.arm === arm)
-  const metric = study.compare.metrics.map((name) => parseMetric('runStudy', name)).find(({ curve }) => curve)
-  const size = { width: 1200, height: 620 }
-  if (metric) {
-    const curves: Series[] = present.map((arm) => {
-      const means = meanCurve(cellsOf(arm).map((cell) => curveValues(cell, metric)))
-      return { name: arm, x: means.map(({ images }) => images), y: means.map(({ value }) => value) }
-    })
-    if (curves.some(({ x }) => x.length > 0)) {
-      plots['learning-curves'] = plotSvg({
-        ...{ title: study.title, subtitle: `held-out ${metric.name}, mean over seeds`, series: curves },
-        ...{ x: { label: 'images seen', scale: 'log' }, y: { label: metric.name, scale: 'log' }, ...size },
-      })
-    }
-  }
-  const losses = new Map(present.map((arm) => [arm, meanOverTimesteps(cellsOf(arm))]))
-  const x = { label: 'log snr' }
-  const finite = (arm: string) => (results.find((cell) => cell.arm === arm) as CellResult).heldOut.logSnr
-  const series = present.map((arm) => ({ name: arm, x: finite(arm), y: losses.get(arm) as number[] }))
-  if (!isDrawable(series)) return plots
-  plots.timesteps = plotSvg({
-    ...{ title: study.title, subtitle: 'held-out F loss, xStart clipped, mean over seeds', series, x },
-    ...{ y: { label: 'F.clipped', scale: 'log' }, ...size },
-  })
-  plots['timesteps-scatter'] = plotSvg({
-    ...{
-      title: study.title,
-      subtitle: 'scatter over images of the held-out F loss, xStart clipped',
-      x,
-      ...size,
-    },
-    y: { label: 'deviation / mean', scale: 'log' },
-    series: scatter.map(({ arm, logSnr, deviationOverMean }) => ({
-      name: arm,
-      x: logSnr,
-      y: deviationOverMean,
-    })),
-  })
-  const compared = arms.filter(({ isControl }) => !isControl)
-  const name = compared.flatMap(({ metrics }) => metrics).find(({ timesteps }) => timesteps)?.metric
-  const relative = compared.flatMap(({ arm, metrics }) => {
-    const timesteps = metrics.find(({ metric }) => metric === name)?.timesteps
-    return timesteps
-      ? [
-          {
-            name: arm,
-            x: timesteps.map(({ logSnr }) => logSnr),
-            y: timesteps.map((at) => 100 * at.relative.mean),
-          },
-        ]
-      : []
-  })
-  if (isDrawable(relative)) {
-    plots['timesteps-relative'] = plotSvg({
-      ...{ title: study.title, subtitle: `${name} against ${study.compare.control}`, series: relative, x },
-      ...{ y: { label: 'difference', unit: '%' }, ...size },
-    })
-  }
-  return plots
-}
-
-/** Whether a plot would have a point; networks that went astray have none. */
-function isDrawable(series: readonly Series[]): boolean {
-  return series.some(({ y }) => Array.from(y).some(Number.isFinite))
-}
-
-function meanCurve(curves: readonly (readonly { images: number; value: number }[])[]) {
-  const images = [...new Set(curves.flatMap((points) => points.map((point) => point.images)))].sort(
-    (a, b) => a - b,
-  )
-  return images.flatMap((count) => {
-    const values = curves.flatMap((points) =>
-      points.filter((point) => point.images === count).map(({ value }) => value),
-    )
-    return values.length < curves.length
-      ? []
-      : [{ images: count, value: values.reduce((a, b) => a + b, 0) / values.length }]
-  })
-}
-
-function meanOverTimesteps(cells: readonly CellResult[]): number[] {
-  const metric = parseMetric('runStudy', 'F.clipped')
-  const rows = cells.map((cell) => metricTimesteps(cell, metric) ?? [])
-  return (rows[0] ?? []).map((_, k) => rows.reduce((sum, row) => sum + row[k]!, 0) / rows.length)
 }

@@ -2,8 +2,7 @@ import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { expect } from 'chai'
-import { heatmapSvg } from '../../lib/report/heatmap.ts'
-import { type Instrument, lineSvg, writeInstrument } from '../../lib/report/instrument-file.ts'
+import { type Instrument, writeInstrument } from '../../lib/report/instrument-file.ts'
 import { sourceVersion } from '../../lib/setup/paths.ts'
 
 const heatmap = {
@@ -49,6 +48,13 @@ describe('writeInstrument', () => {
       ...instrument,
     })
     expect(files[0]).to.equal(join(folder, 'instruments', 'probe-step-1.json'))
+    const svg = await readFile(files[1]!, 'utf8')
+    expect(svg)
+      .to.include('mark-symbol role-mark series-0')
+      .and.include('mark-rule role-mark interval-of-series-0')
+    expect(await readFile(files[3]!, 'utf8'))
+      .to.include('A &lt; B')
+      .and.include('>-2</text>')
   })
 
   it('leaves no picture of an earlier measurement of that name, and others alone', async () => {
@@ -60,6 +66,14 @@ describe('writeInstrument', () => {
     expect(names).to.not.include('probe-2.svg')
   })
 
+  it('leaves out the picture of a plot without anything to draw', async () => {
+    const plots = [{ ...heatmap, values: [null, null, null, null] }, line]
+    const files = await writeInstrument(folder, {
+      ...{ kind: 'x', title: 'x', plots, data: null, name: 'empty' },
+    })
+    expect(files.map((file) => basename(file))).to.deep.equal(['empty.json', 'empty-2.svg', 'empty-2.png'])
+  })
+
   it('refuses a name that leaves the folder', async () => {
     const error = await writeInstrument(folder, {
       ...{ kind: 'x', title: 'x', plots: [], data: null, name: '../x' },
@@ -67,29 +81,5 @@ describe('writeInstrument', () => {
     expect((error as Error).message).to.equal(
       'writeInstrument: expected name to be letters, digits, -, _ and dots, got "../x"',
     )
-  })
-})
-
-describe('heatmapSvg', () => {
-  it('colours both signs apart, and leaves a cell without a value empty', () => {
-    const svg = heatmapSvg(heatmap)
-    expect(svg.match(/<rect x=/g)).to.have.length(4)
-    expect(svg).to.contain('A &lt; B').and.to.contain('>-2</text>').and.to.contain('rgb(0,90,160)')
-    expect(svg).to.contain('fill="#ffffff" stroke')
-  })
-
-  it('refuses too few values', () => {
-    expect(() => heatmapSvg({ ...heatmap, values: [1] })).to.throw(
-      RangeError,
-      'heatmapSvg: expected values to be 2 x 2 numbers, got [1]',
-    )
-  })
-})
-
-describe('lineSvg', () => {
-  it('draws the bounds of intervals beside the values, in the same colour', () => {
-    const svg = lineSvg(line)
-    expect(svg.match(/<circle/g)).to.have.length(6)
-    expect(svg).to.contain('fill-opacity="0.35"')
   })
 })

@@ -3,197 +3,132 @@ import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { expect } from 'chai'
 import sharp from 'sharp'
-import { plotSvg, svgToPng } from '../../lib/report/plot.ts'
-import { lossPlot, smoothed, timestepLossPlot, writeRunPlots } from '../../lib/report/run-plots.ts'
-import { linearTicks, logTicks } from '../../lib/report/ticks.ts'
+import type { HeatmapFigure } from '../../lib/report/figure/figure.ts'
+import { type Plot, plotSvg, type Series, svgToPng, writePlot } from '../../lib/report/plot.ts'
 
-const texts = (svg: string) => [...svg.matchAll(/<text[^>]*>([^<]*)</g)].map((match) => match[1])
-const axes = { x: { label: 'step' }, y: { label: 'loss', unit: 'nats' } }
-
-describe('linearTicks', () => {
-  it('are round values within the limits', () => {
-    expect(linearTicks(0, 1, 5).map(({ text }) => text)).to.deep.equal([
-      '0',
-      '0.2',
-      '0.4',
-      '0.6',
-      '0.8',
-      '1.0',
-    ])
-    expect(linearTicks(-0.03, 0.04, 4).map(({ text }) => text)).to.deep.equal(['-0.02', '0', '0.02', '0.04'])
-    expect(linearTicks(0, 30000, 3).map(({ text }) => text)).to.deep.equal(['0', '10k', '20k', '30k'])
-  })
+const texts = (svg: string) => [...svg.matchAll(/<(?:text|tspan)[^>]*>([^<]+)</g)].map((match) => match[1])
+const line = (name: string, y: readonly number[] = [1, 2]): Series => ({ name, x: y.map((_, i) => i), y })
+const plot = (series: readonly Series[], more: object = {}): Plot => ({
+  ...{ title: 'Loss', x: { label: 'step' }, y: { label: 'loss', unit: 'nats' }, series, ...more },
 })
-
-describe('logTicks', () => {
-  it('are powers of ten, with 2 and 5 between them when there are few', () => {
-    expect(logTicks(0.0001, 10).map(({ text }) => text)).to.deep.equal([
-      '0.0001',
-      '0.001',
-      '0.01',
-      '0.1',
-      '1',
-      '10',
-    ])
-    expect(logTicks(0.9, 60).map(({ text }) => text)).to.deep.equal(['1', '2', '5', '10', '20', '50'])
-    expect(logTicks(1e-7, 1e-5).map(({ text }) => text)).to.include('1e-7')
-  })
-})
+const matrix: HeatmapFigure = {
+  ...{ title: 'A < B', kind: 'heatmap', rows: ['a', 'b'], columns: ['x', 'y'], label: 'change' },
+  ...{ values: [1, -2, null, 0], diverging: true },
+}
+const message = (svg: Promise<string>) =>
+  svg.then(
+    () => '',
+    (error: Error) => `${error.name}: ${error.message}`,
+  )
 
 describe('plotSvg', () => {
-  it('writes title, axes with units, and a legend of several series', () => {
-    const svg = plotSvg({
-      title: 'a < b & c',
-      ...axes,
-      series: [
-        { name: 'one', x: [0, 1], y: [1, 2] },
-        { name: 'two', x: [0, 1], y: [2, 1], kind: 'scatter' },
-      ],
-    })
-    expect(texts(svg)).to.include.members(['a &lt; b &amp; c', 'step', 'loss [nats]', 'one', 'two'])
-    expect(svg.match(/<circle/g)).to.have.lengthOf(2)
+  it('stands alone: title, axes with units, a white ground, colours and a font that need no page', async () => {
+    const svg = await plotSvg(plot([line('one'), line('two', [2, 1])], { title: 'a < b & c', subtitle: 'd' }))
+    expect(texts(svg)).to.include.members(['a &lt; b &amp; c', 'd', 'step', 'loss [nats]', 'one', 'two'])
+    expect(svg).to.match(/^<svg xmlns="http:\/\/www.w3.org\/2000\/svg" [^>]*width="860" height="500"/)
+    expect(svg).to.include('fill="#ffffff"').and.include('font-family="sans-serif"')
+    expect(svg).to.not.match(/var\(|inherit|undefined|NaN/)
   })
 
-  it('keeps a legend of many within the picture, and tells lines of one colour apart by dashes', () => {
-    const names = Array.from({ length: 11 }, (_, i) => `${'long name '.repeat(2)}${i}`)
-    const svg = plotSvg({ title: '', ...axes, series: names.map((name) => ({ name, x: [0, 1], y: [1, 2] })) })
-    const places = names.map((name) => Number(new RegExp(`x="([\\d.]+)"[^>]*>${name}<`).exec(svg)?.[1]))
-    expect(Math.max(...places)).to.be.below(860 - 8.2 * names[0]!.length)
-    expect(svg.match(/stroke-dasharray/g)).to.have.lengthOf(2 * 4) // the last four, each in the legend, too
+  it('names few lines at their ends, and others in a legend, of every kind', async () => {
+    const ends = await plotSvg(plot([line('one'), line('two')]))
+    expect(texts(ends).filter((word) => word === 'one' || word === 'two')).to.have.lengthOf(2)
+    expect(ends).to.include('mark-line').and.not.include('mark-rule role-mark')
+    const kinds = (['line', 'points', 'bars'] as const).map((kind) => ({ ...line(kind), kind }))
+    const legend = await plotSvg(plot(kinds))
+    expect(texts(legend)).to.include.members(['line', 'points', 'bars'])
+    expect(legend).to.include('mark-rule role-mark')
+    expect(texts(await plotSvg(plot([line('alone')])))).to.not.include('alone')
   })
 
-  it('interrupts a line where a value is not finite', () => {
-    const svg = plotSvg({
-      title: '',
-      ...axes,
-      series: [{ name: 'a', x: [0, 1, 2, 3], y: [1, 2, Number.NaN, 4] }],
-    })
-    const path = /<path d="(M[^"]*)" fill="none" stroke="#0072b2"/.exec(svg)![1]!
-    expect(path.match(/[ML]/g)).to.deep.equal(['M', 'L', 'M'])
+  it('keeps a legend of many within the picture, and tells lines of one colour apart by dashes', async () => {
+    const names = Array.from({ length: 17 }, (_, i) => `${'long name '.repeat(2)}${i}`)
+    const svg = await plotSvg(plot(names.map((name) => line(name))))
+    const places = names.map((name) =>
+      new RegExp(`translate\\(([\\d.]+),(-[\\d.]+)\\)"[^>]*>${name}<`).exec(svg)!.slice(1).map(Number),
+    )
+    expect(Math.max(...places.map(([x]) => x!))).to.be.below(860 / 1.25 - 16 - 6.5 * names[0]!.length)
+    expect(new Set(places.map(String)).size).to.equal(17)
+    expect(new Set(places.map(([, y]) => y)).size).to.be.within(5, 9)
+    expect(svg.match(/stroke-dasharray="7,4"/g)).to.have.lengthOf(2 * 7) // each in the legend, too
+    expect(svg.match(/stroke-dasharray="2,3"/g)).to.have.lengthOf(2 * 3)
   })
 
-  it('draws slots as bands and bars side by side', () => {
-    const svg = plotSvg({
-      title: '',
-      ...axes,
-      series: [
-        { name: 'a', x: [1, 2], y: [3, 4], kind: 'bar' },
-        { name: 'b', x: [1, 2], y: [3, 4], kind: 'bar' },
-      ],
-      bands: [
-        { begin: 0, end: 1 },
-        { begin: 1, end: 3 },
-      ],
-    })
-    expect(svg.match(/fill="#(e6ebf2|f7f8fa)"/g)).to.have.lengthOf(2)
-    const lefts = [...svg.matchAll(/<rect x="([\d.]+)" y="[\d.]+" width="([\d.]+)" height="[\d.]+"\/>/g)]
-      .slice(1) // the clip
-      .map((match) => [Number(match[1]), Number(match[2])] as const)
-    expect(lefts).to.have.lengthOf(4)
-    expect(lefts[2]![0] - lefts[0]![0]).to.be.closeTo(lefts[0]![1], 0.2)
+  it('breaks long titles and notes into lines', async () => {
+    const words = 'a sentence about seeds '.repeat(20).trim()
+    const shown = texts(await plotSvg(plot([line('a')], { title: words, note: words })))
+    expect(Math.max(...shown.map((one) => one!.length))).to.be.below(120)
+    expect(shown.join(' ').match(/seeds/g)).to.have.lengthOf(40)
   })
 
-  it('stays small and keeps peaks when there are very many points', () => {
+  it('cuts off what lies beyond the limits of an axis, under the same name every time', async () => {
+    const beyond = plot([line('a', [0, 9])], { y: { label: '', max: 5 } })
+    const svg = await plotSvg(beyond)
+    const name = /<clipPath id="([^"]*)"/.exec(svg)![1]
+    expect(svg).to.include(`clip-path="url(#${name})"`)
+    expect(await plotSvg(beyond)).to.equal(svg)
+    expect(await plotSvg(plot([line('a', [0, 9])]))).to.not.include('clipPath')
+  })
+
+  it('stays small and keeps peaks when there are very many points', async () => {
     const y = Array.from({ length: 100000 }, (_, i) => (i === 54321 ? 100 : i % 2))
-    const svg = plotSvg({ title: '', ...axes, series: [{ name: 'a', x: y.map((_, i) => i), y }] })
+    const svg = await plotSvg(plot([line('a', y)]))
     expect(svg.length).to.be.below(60000)
-    const path = /<path d="(M[^"]*)" fill="none" stroke="#0072b2"/.exec(svg)![1]!
-    const highest = Math.min(...[...path.matchAll(/ ([\d.]+)/g)].map((match) => Number(match[1])))
-    expect(highest).to.be.below(80)
+    const path = /role-mark series-0"[^>]*><path[^>]* d="([^"]*)"/.exec(svg)![1]!
+    const heights = [...path.matchAll(/,([\d.]+)/g)].map((match) => Number(match[1])).sort((a, b) => a - b)
+    expect(heights[0]! + 200).to.be.below(heights[1]!)
   })
 
-  it('draws a constant and a single point', () => {
+  it('draws a constant and a single point', async () => {
     for (const scale of ['linear', 'log'] as const) {
-      const svg = plotSvg({
-        title: '',
-        x: { label: 'x' },
-        y: { label: 'y', scale },
-        series: [{ name: 'a', x: [5], y: [2] }],
-      })
-      expect(svg).to.not.include('NaN')
+      const svg = await plotSvg(plot([{ name: 'a', x: [5], y: [2] }], { y: { label: 'y', scale } }))
+      expect(svg).to.include('mark-symbol').and.not.include('NaN')
     }
   })
 
-  it('refuses data without a point to draw', () => {
-    const y = { label: 'loss', scale: 'log' as const }
-    expect(() => plotSvg({ title: '', x: axes.x, y, series: [{ name: 'a', x: [1], y: [0] }] })).to.throw(
-      'plotSvg: expected series to be a series with at least one finite, positive y value, got [Infinity, -Infinity]',
+  it('draws a matrix as wide as its cells, with what its numbers are', async () => {
+    const svg = await plotSvg(matrix)
+    expect(texts(svg)).to.include.members(['A &lt; B', 'change', 'a', 'b', 'x', 'y', '-2', '1', '0'])
+    const wide = await plotSvg({
+      ...matrix,
+      columns: Array.from('abcdefghijklmnopqrst'),
+      values: Array(40).fill(1),
+    })
+    const width = (one: string) => Number(/ width="(\d+)"/.exec(one)![1])
+    expect(width(wide)).to.be.above(width(svg) + 400)
+  })
+
+  it('refuses data without a point to draw, and a matrix without its numbers', async () => {
+    const y = { label: 'loss', scale: 'log' }
+    expect(await message(plotSvg(plot([{ name: 'a', x: [1], y: [0] }], { y })))).to.equal(
+      'RangeError: plotSvg: expected series to be a series with at least one point that is finite, and positive on a log axis, got [{"x":[1],"y":[0]}]',
+    )
+    expect(await message(plotSvg({ ...matrix, values: [1] }))).to.equal(
+      'RangeError: plotSvg: expected values to be 2 x 2 numbers, got [1]',
+    )
+    expect(await message(plotSvg({ ...matrix, values: [null, null, null, null] }))).to.equal(
+      'RangeError: plotSvg: expected values to be at least one number, got [null, null, null, null]',
     )
   })
 
   it('renders to PNG', async () => {
-    const svg = plotSvg({
-      title: 't',
-      ...axes,
-      series: [{ name: 'a', x: [0, 1], y: [1, 2] }],
-      width: 400,
-      height: 300,
-    })
-    const { width, height } = await sharp(await svgToPng(svg)).metadata()
-    expect([width, height]).to.deep.equal([400, 300])
+    const svg = await plotSvg(plot([line('a')], { width: 400, height: 300 }))
+    const size = async (scale?: number) => {
+      const { width, height } = await sharp(await svgToPng(svg, scale)).metadata()
+      return [width, height]
+    }
+    expect(await size()).to.deep.equal([400, 300])
+    expect(await size(2)).to.deep.equal([800, 600])
   })
 })
 
-describe('smoothed', () => {
-  it('keeps a constant, does not shift a line, and passes over NaN', () => {
-    expect([...smoothed([2, 2, Number.NaN, 2], 1)]).to.deep.equal([2, 2, 2, 2])
-    expect(
-      smoothed(
-        Array.from({ length: 101 }, (_, i) => i),
-        3,
-      )[50],
-    ).to.be.closeTo(50, 1e-9)
-    expect([...smoothed([Number.NaN], 1)]).to.deep.equal([Number.NaN])
-  })
-
-  it('counts a neighbour at the half-life half', () => {
-    expect(smoothed([0, 0, 1], 2)[0]).to.be.closeTo(0.5 / (1 + 0.5 + Math.SQRT1_2), 1e-12)
-  })
-})
-
-describe('run plots', () => {
-  const rows = Array.from({ length: 20 }, (_, step) => ({
-    step,
-    loss: 1 / (step + 1),
-    gradNorm: 2,
-    perHead: { xStart: 1, eps: 2 },
-    chosen: { xStart: 0.25, eps: 0.75 },
-  }))
-
-  it('shows loss raw and smoothed', () => {
-    expect(texts(lossPlot(rows))).to.include.members(['Training loss', 'loss of each step', 'smoothed'])
-    expect(() => lossPlot([])).to.throw('lossPlot: expected rows to be at least one row of a run, got []')
-  })
-
-  it('writes the plots that the rows have data for', async () => {
-    const folder = await mkdtemp(join(tmpdir(), 'trislot-plots-'))
-    const names = (paths: string[]) => paths.map((path) => basename(path))
-    expect(names(await writeRunPlots(folder, rows))).to.deep.equal([
-      'loss.svg',
-      'grad-norm.svg',
-      'heads.svg',
-      'chosen.svg',
-    ])
-    expect(texts(await readFile(join(folder, 'heads.svg'), 'utf8'))).to.include.members(['xStart', 'eps'])
-    const bare = rows.map(({ step, loss }) => ({ step, loss }))
-    expect(names(await writeRunPlots(folder, bare, 'run 1'))).to.deep.equal(['loss.svg'])
+describe('writePlot', () => {
+  it('writes SVG and PNG, and nothing where nothing can be drawn', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'trislot-plot-'))
+    const written = await writePlot(join(folder, 'loss'), plot([line('a')]))
+    expect(written.map((file) => basename(file))).to.deep.equal(['loss.svg', 'loss.png'])
+    expect(await readFile(written[0]!, 'utf8')).to.equal(await plotSvg(plot([line('a')])))
+    expect(await writePlot(join(folder, 'none'), plot([line('a', [Number.NaN])]))).to.deep.equal([])
     await rm(folder, { recursive: true })
-  })
-
-  it('shows the loss of each head over t with the slots', () => {
-    const slots = [
-      { begin: 0, end: 2 },
-      { begin: 2, end: 5 },
-    ]
-    const perHead = { xStart: [1, 2, 3, 4, 5], eps: [5, 4, 3, 2, 1] }
-    const svg = timestepLossPlot({ perHead, slots })
-    expect(texts(svg)).to.include.members(['timestep t [0 = least noise]', 'xStart', 'eps'])
-    expect(texts(svg)).to.include('2 slots of equal cumulative loss (stripes)')
-    expect(texts(timestepLossPlot({ perHead, slots, tScale: 'log' }))).to.include(
-      'timestep t + 1 [1 = least noise]',
-    )
-    expect(() => timestepLossPlot({ perHead: {} })).to.throw(
-      'timestepLossPlot: expected perHead to be curves of at least one head, got {}',
-    )
   })
 })

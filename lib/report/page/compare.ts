@@ -1,5 +1,5 @@
-import { smoothed } from '../run-plots.ts'
-import type { FigureSeries, LineFigure } from './figure.ts'
+import { smoothed } from '../../statistics/smoothed.ts'
+import type { FigureSeries, LineFigure } from '../figure/figure.ts'
 import { meanInterval } from './interval.ts'
 import {
   binCentres,

@@ -1,6 +1,6 @@
 // Figures from heads.jsonl, held-out-heads.jsonl and gradients.jsonl: what the errors of the heads have to do with each other at each noise level.
 import { ALL_HEADS, type Head } from '../../prediction/heads.ts'
-import { type FigureSeries, type LineFigure, NOISE_AXIS } from './figure.ts'
+import { type FigureSeries, type LineFigure, NOISE_AXIS } from '../figure/figure.ts'
 import { HEAD_COLOUR } from './run-figures.ts'
 import { type Fields, isFields, type RunFolder } from './run-folder.ts'
 

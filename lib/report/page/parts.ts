@@ -1,9 +1,9 @@
 // Pieces of the page: figures, tables, sections.
-import type { Figure, LineFigure } from './figure.ts'
-import { seriesColour, seriesPen } from './figure.ts'
-import { figureSvg } from './figure-svg.ts'
+import type { Figure, LineFigure } from '../figure/figure.ts'
+import { seriesColour, seriesPen } from '../figure/figure.ts'
+import { figureSvg } from '../figure/figure-svg.ts'
+import { namesLines } from '../figure/line-spec.ts'
 import { type Content, type Html, html, Html as RawHtml } from './html.ts'
-import { namesLines } from './line-spec.ts'
 import type { InstrumentPage, Table } from './run-folder.ts'
 
 /** A section with its heading; undefined when it would be empty. */

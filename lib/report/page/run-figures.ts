@@ -1,6 +1,6 @@
 import { ALL_HEADS, type Head } from '../../prediction/heads.ts'
-import { smoothed } from '../run-plots.ts'
-import type { FigureSeries, HeatmapFigure, LineFigure } from './figure.ts'
+import { smoothed } from '../../statistics/smoothed.ts'
+import type { FigureSeries, HeatmapFigure, LineFigure } from '../figure/figure.ts'
 import type { Row, RunFolder } from './run-folder.ts'
 
 /** Colours of the heads, everywhere the same. */
@@ -51,60 +51,50 @@ function chosenShare(row: Row, head: Head): number | undefined {
   return times ? sum(times) / sum(row.byBin?.count ?? []) : row.chosen?.[head]
 }
 
-/** Curves over the steps: loss, each head's error, norm of the gradient, learning rate where it changes. */
-export function trainingFigures({ rows }: RunFolder): LineFigure[] {
-  const figures: LineFigure[] = [
-    {
-      title: 'Training loss',
-      x: STEP,
-      y: {
-        label: 'mean squared error, weighted as trained',
-        scale: rows.some(({ loss }) => loss < 0) ? 'linear' : 'log',
-      },
-      series: rawAndSmooth(rows, ({ loss }) => loss, 'loss', 0),
-      note: 'Faint: logged steps. Bold: mean of neighbours.',
+/** Loss of the logged steps and its mean over neighbours. */
+export function lossFigure(rows: readonly Row[]): LineFigure {
+  return {
+    title: 'Training loss',
+    x: STEP,
+    y: {
+      label: 'mean squared error, weighted as trained',
+      scale: rows.some(({ loss }) => loss < 0) ? 'linear' : 'log',
     },
-  ]
-  const heads = headsIn(rows, 'perHead')
-  if (heads.length > 1)
-    figures.push({
-      title: 'Error of each head',
-      x: STEP,
-      y: { label: 'mean squared error in the head’s own unit', scale: 'log' },
-      series: heads.flatMap((head) =>
-        rawAndSmooth(rows, (row) => headError(row, head), head, HEAD_COLOUR[head]),
-      ),
-    })
-  if (rows.some(({ gradNorm = 0 }) => gradNorm > 0))
-    figures.push({
-      title: 'Gradient norm',
-      x: STEP,
-      y: { label: 'L2 norm before clipping', scale: 'log' },
-      series: rawAndSmooth(rows, ({ gradNorm }) => gradNorm, 'gradient norm', 6),
-    })
-  if (new Set(rows.map(({ lr }) => lr)).size > 1)
-    figures.push({
-      title: 'Learning rate',
-      x: STEP,
-      y: { label: 'learning rate' },
-      series: [
-        {
-          name: 'learning rate',
-          x: rows.map(({ step }) => step),
-          y: rows.map(({ lr }) => lr ?? null),
-          color: 6,
-        },
-      ],
-    })
-  return figures
+    series: rawAndSmooth(rows, ({ loss }) => loss, 'loss', 0),
+    note: 'Faint: logged steps. Bold: mean of neighbours.',
+  }
 }
 
-/** How often each head was chosen, over training and by timestep; empty where no head is chosen. */
-export function choiceFigures(run: RunFolder): LineFigure[] {
-  const { rows } = run
+/** Error of each head by step; undefined where no head has one of its own. */
+export function headErrorsFigure(rows: readonly Row[]): LineFigure | undefined {
+  const heads = headsIn(rows, 'perHead')
+  if (heads.length === 0) return undefined
+  return {
+    title: 'Error of each head',
+    x: STEP,
+    y: { label: 'mean squared error in the head’s own unit', scale: 'log' },
+    series: heads.flatMap((head) =>
+      rawAndSmooth(rows, (row) => headError(row, head), head, HEAD_COLOUR[head]),
+    ),
+  }
+}
+
+/** Norm of the gradient by step; undefined where it was not logged. */
+export function gradientNormFigure(rows: readonly Row[]): LineFigure | undefined {
+  if (!rows.some(({ gradNorm = 0 }) => gradNorm > 0)) return undefined
+  return {
+    title: 'Gradient norm',
+    x: STEP,
+    y: { label: 'L2 norm before clipping', scale: 'log' },
+    series: rawAndSmooth(rows, ({ gradNorm }) => gradNorm, 'gradient norm', 6),
+  }
+}
+
+/** How often each head was chosen, by step; undefined where no head is chosen. */
+export function choiceFigure(rows: readonly Row[]): LineFigure | undefined {
   const heads = headsIn(rows, 'chosen')
-  if (heads.length === 0) return []
-  const over: LineFigure = {
+  if (heads.length === 0) return undefined
+  return {
     title: 'Which head is chosen, over training',
     x: STEP,
     y: { label: 'share of examples', min: 0, max: 1 },
@@ -113,6 +103,34 @@ export function choiceFigures(run: RunFolder): LineFigure[] {
       y: smooth(rows.map((row) => chosenShare(row, head) ?? Number.NaN)),
     })),
   }
+}
+
+/** Curves over the steps: loss, each head's error, norm of the gradient, learning rate where it changes. */
+export function trainingFigures({ rows }: RunFolder): LineFigure[] {
+  const heads = headsIn(rows, 'perHead').length > 1 ? headErrorsFigure(rows) : undefined
+  const rate: LineFigure = {
+    title: 'Learning rate',
+    x: STEP,
+    y: { label: 'learning rate' },
+    series: [
+      {
+        ...{ name: 'learning rate', color: 6 },
+        ...{ x: rows.map(({ step }) => step), y: rows.map(({ lr }) => lr ?? null) },
+      },
+    ],
+  }
+  const isChanging = new Set(rows.map(({ lr }) => lr)).size > 1
+  return [lossFigure(rows), heads, gradientNormFigure(rows), isChanging ? rate : undefined].filter(
+    (figure) => figure !== undefined,
+  )
+}
+
+/** How often each head was chosen, over training and by timestep; empty where no head is chosen. */
+export function choiceFigures(run: RunFolder): LineFigure[] {
+  const { rows } = run
+  const over = choiceFigure(rows)
+  if (!over) return []
+  const heads = headsIn(rows, 'chosen')
   const late = lateRows(rows).filter(({ byBin }) => byBin?.chosen)
   if (late.length === 0) return [over]
   const counts = (head: Head, bin: number) => sum(late.map(({ byBin }) => byBin?.chosen?.[head]?.[bin] ?? 0))

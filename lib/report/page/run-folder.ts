@@ -4,8 +4,8 @@ import { open, readdir, readFile } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
 import { isObject } from '../../check.ts'
 import type { Head } from '../../prediction/heads.ts'
+import type { Figure } from '../figure/figure.ts'
 import type { RunRow } from '../run-plots.ts'
-import type { Figure } from './figure.ts'
 
 /** A JSON object of unknown origin. */
 export type Fields = Readonly<Record<string, unknown>>

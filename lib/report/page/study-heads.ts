@@ -1,6 +1,6 @@
 // Figures from the heads of study.json: who is best at each noise level in each arm of several heads, and what choosing or mixing gives.
 import { ALL_HEADS } from '../../prediction/heads.ts'
-import { type LineFigure, NOISE_AXIS } from './figure.ts'
+import { type LineFigure, NOISE_AXIS } from '../figure/figure.ts'
 import { curve } from './head-figures.ts'
 import { HEAD_COLOUR } from './run-figures.ts'
 import { type Fields, isFields } from './run-folder.ts'

@@ -1,6 +1,6 @@
 // The tables of study.json, and its differences by noise level.
 import { changeText } from '../../statistics/change-text.ts'
-import { type LineFigure, NOISE_AXIS } from './figure.ts'
+import { type LineFigure, NOISE_AXIS } from '../figure/figure.ts'
 import { meanInterval } from './interval.ts'
 import { type Fields, isFields, type Table } from './run-folder.ts'
 import type { StudyCell } from './study-folder.ts'
@@ -53,55 +53,51 @@ function astray({ astrayPairs }: Fields): string | null {
 /** Beyond this many per cent a difference leaves the figure. */
 const MOST_PERCENT = 30
 
-/** Paired differences from the control at each noise level, in the study's first metric that has them; none where there are none. */
-export function differencesByNoise(arms: readonly Fields[], control: string): LineFigure[] {
+/** Paired differences from the control at each noise level, in the study's first metric that has them; undefined where none has. */
+export function differencesByNoise(arms: readonly Fields[], control: string): LineFigure | undefined {
   const compared = arms.filter(({ isControl }) => isControl !== true)
   const rowsOf = ({ metrics }: Fields) => (Array.isArray(metrics) ? metrics.filter(isFields) : [])
   const metric = compared.flatMap(rowsOf).find(({ timesteps }) => Array.isArray(timesteps))?.metric
-  if (metric === undefined) return []
+  if (metric === undefined) return undefined
   const series = compared.flatMap((arm) => {
     const found = rowsOf(arm).find((row) => row.metric === metric)
     const points = Array.isArray(found?.timesteps) ? found.timesteps.filter(isFields) : []
     const at = (key: string) =>
       points.map(({ relative }) =>
-        isFields(relative) && typeof relative[key] === 'number' ? 100 * (relative[key] as number) : null,
+        isFields(relative) && Number.isFinite(relative[key]) ? 100 * (relative[key] as number) : null,
       )
     const x = points.map(({ logSnr }) => Number(logSnr))
-    return x.length > 1 ? [{ name: String(arm.arm), x, y: at('mean'), low: at('low'), high: at('high') }] : []
+    const color = arms.indexOf(arm) // that of the figures in which the control is, too
+    const bounds = { low: at('low'), high: at('high') }
+    return x.length > 1 ? [{ name: String(arm.arm), color, x, y: at('mean'), ...bounds }] : []
   })
   const values = series
     .flatMap(({ low, high, y }) => [...low, ...high, ...y])
     .filter((value) => value !== null)
   const bound = Math.min(Math.max(...values.map(Math.abs), 1), MOST_PERCENT)
-  return series.length === 0
-    ? []
-    : [
-        {
-          title: `Difference from ${control} by noise level, ${metric}`,
-          x: NOISE_AXIS,
-          y: { label: 'per cent; below 0 is better', min: -bound, max: bound },
-          series,
-          note: 'Bands: 95 % intervals of the mean over pairs of one seed (Student’s t), at each noise level by itself.',
-        },
-      ]
+  if (series.length === 0) return undefined
+  return {
+    title: `Difference from ${control} by noise level, ${metric}`,
+    x: NOISE_AXIS,
+    y: { label: 'per cent; below 0 is better', min: -bound, max: bound },
+    series,
+    note: 'Bands: 95 % intervals of the mean over pairs of one seed (Student’s t), at each noise level by itself.',
+  }
 }
 
-/** How the loss of one image scatters at each noise level; none where study.json does not say it. */
-export function scatterFigures(scatter: readonly Fields[]): LineFigure[] {
+/** How the loss of one image scatters at each noise level; undefined where study.json does not say it. */
+export function scatterFigure(scatter: readonly Fields[]): LineFigure | undefined {
   const numbers = (value: unknown) => (Array.isArray(value) ? value.map(Number) : [])
   const series = scatter.map(({ arm, logSnr, deviationOverMean }) => ({
     ...{ name: String(arm), x: numbers(logSnr), y: numbers(deviationOverMean) },
   }))
-  return series.some(({ x }) => x.length > 1)
-    ? [
-        {
-          title: 'Scatter of the held-out error over images',
-          x: NOISE_AXIS,
-          y: { label: 'deviation / mean in F space, xStart clipped', scale: 'log' },
-          series,
-        },
-      ]
-    : []
+  if (!series.some(({ x }) => x.length > 1)) return undefined
+  return {
+    title: 'Scatter of the held-out error over images',
+    x: NOISE_AXIS,
+    y: { label: 'deviation / mean in F space, xStart clipped', scale: 'log' },
+    series,
+  }
 }
 
 const ALTERNATION = [

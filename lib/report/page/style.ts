@@ -1,14 +1,14 @@
+import { customProperties, DARK, LIGHT } from '../figure/palette.ts'
+
 /** The page's style: a narrow column of text, wide figures, colours for light and dark that colour-blind readers can tell apart. */
 export const STYLE = `
 :root {
   color-scheme: light dark;
-  --paper: #fdfdfb; --ink: #1d2126; --muted: #5d6670; --rule: #c9ced4; --grid: #e8ebee; --stripe: #f0f3f6; --panel: #f5f6f6;
-  --series-0: #0067a5; --series-1: #c2410c; --series-2: #00795c; --series-3: #a4347e; --series-4: #866200; --series-5: #2b83b4; --series-6: #5d6670;
+  ${customProperties(LIGHT)}
 }
 @media (prefers-color-scheme: dark) {
   :root {
-    --paper: #16191d; --ink: #e6e8ea; --muted: #9aa4af; --rule: #454d56; --grid: #2a3037; --stripe: #1e242b; --panel: #1d2127;
-    --series-0: #62b6f0; --series-1: #ff9a5c; --series-2: #3fcf9f; --series-3: #f09ad0; --series-4: #e5c04b; --series-5: #9bd4f5; --series-6: #a7b0ba;
+    ${customProperties(DARK)}
   }
 }
 * { box-sizing: border-box; }

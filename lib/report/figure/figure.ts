@@ -1,6 +1,8 @@
 /** An axis of a figure. Without limits it fits the data. */
 export interface FigureAxis {
   readonly label: string
+  /** Shown in brackets after the label. */
+  readonly unit?: string
   /** `linear` by default; on `log` values that are not positive are left out. */
   readonly scale?: 'linear' | 'log'
   readonly min?: number
@@ -21,10 +23,17 @@ export interface FigureSeries {
   readonly high?: readonly (number | null)[]
   /** `line` by default; `steps` hold their value until the next x. */
   readonly kind?: 'line' | 'points' | 'bars' | 'steps'
-  /** Index into the page's palette; the place among the series by default. */
-  readonly color?: number
+  /** Index into the palette, or any SVG colour; the place among the series by default. */
+  readonly color?: number | string
   /** 0 to 1. Default 1. */
   readonly opacity?: number
+}
+
+/** A stripe behind the data, such as a slot of timesteps; half-open. */
+export interface Band {
+  readonly begin: number
+  readonly end: number
+  readonly label?: string
 }
 
 /** Lines, points or bars over one axis. */
@@ -34,8 +43,7 @@ export interface LineFigure {
   readonly x: FigureAxis
   readonly y: FigureAxis
   readonly series: readonly FigureSeries[]
-  /** Stripes behind the data, half-open. */
-  readonly bands?: readonly { readonly begin: number; readonly end: number; readonly label?: string }[]
+  readonly bands?: readonly Band[]
   /** A sentence below the figure. */
   readonly note?: string
 }
@@ -56,18 +64,19 @@ export interface HeatmapFigure {
   readonly note?: string
 }
 
-/** What the page draws; the plots of an instrument are figures. */
+/** What pages and picture files draw; the plots of an instrument are figures. */
 export type Figure = LineFigure | HeatmapFigure
 
-/** Colours that the page's style defines, `--series-0` and on, for light and dark. */
+/** Colours of the palette, `--series-0` and on, for light and dark. */
 export const SERIES_COLOURS = 7
 
-/** A colour of the palette, by the theme. */
-export function seriesColour(index: number): string {
-  return `var(--series-${index % SERIES_COLOURS})`
+/** A colour of the palette, by the theme, or one that a series asks for. */
+export function seriesColour(index: number | string): string {
+  return typeof index === 'string' ? index : `var(--series-${index % SERIES_COLOURS})`
 }
 
 /** How a line is drawn whose colour another one has already. */
-export function seriesPen(index: number): 'solid' | 'dashed' | 'dotted' {
+export function seriesPen(index: number | string): 'solid' | 'dashed' | 'dotted' {
+  if (typeof index === 'string') return 'solid'
   return (['solid', 'dashed', 'dotted'] as const)[Math.floor(index / SERIES_COLOURS) % 3]!
 }

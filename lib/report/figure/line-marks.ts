@@ -1,6 +1,6 @@
 // The marks of a line figure.
 import type { Mark } from 'vega'
-import { type FigureSeries, type LineFigure, seriesColour, seriesPen } from './figure.ts'
+import { type Band, type FigureSeries, seriesColour, seriesPen } from './figure.ts'
 import type { Point } from './points.ts'
 
 /** Pixels of a letter at 12 px, generously. */
@@ -10,8 +10,16 @@ const LABEL_HEIGHT = 15
 
 type Pair = readonly [number, number]
 
-/** What every text of a drawing shares. */
-export function text(words: string, x: number, y: number, look: Record<string, string | number>): Mark {
+/** Dashes and gaps of each pen, in pixels. */
+export const DASHES = { solid: [], dashed: [7, 4], dotted: [2, 3] } as const
+
+/** What every text of a drawing shares; several words are lines below each other. */
+export function text(
+  words: string | readonly string[],
+  x: number,
+  y: number,
+  look: Record<string, string | number>,
+): Mark {
   const values = Object.fromEntries(Object.entries(look).map(([key, value]) => [key, { value }]))
   return {
     type: 'text',
@@ -21,7 +29,7 @@ export function text(words: string, x: number, y: number, look: Record<string, s
 
 /** Stripes behind the data, with their names where these fit. */
 export function bandMarks(
-  bands: NonNullable<LineFigure['bands']>,
+  bands: readonly Band[],
   xAt: (value: number) => number,
   [left, right]: Pair,
   [top, bottom]: Pair,
@@ -68,14 +76,14 @@ export function seriesData(one: FigureSeries, name: string, drawn: readonly (Poi
 export function seriesMarks(
   one: FigureSeries,
   name: string,
-  index: number,
+  index: number | string,
   drawn: readonly (Point | undefined)[],
   bar: { readonly base: number; readonly index: number; readonly count: number; readonly room: number },
 ): Mark[] {
   const { kind = 'line', low, high, opacity = 1 } = one
   const as = drawnAs(one, drawn)
   const color = seriesColour(index)
-  const dash = { solid: [], dashed: [7, 4], dotted: [2, 3] }[seriesPen(index)]
+  const dash = DASHES[seriesPen(index)]
   const x = { scale: 'x', field: 'x' }
   const y = { scale: 'y', field: 'y' }
   const bounds = { y: { scale: 'y', field: 'low' }, y2: { scale: 'y', field: 'high' } }

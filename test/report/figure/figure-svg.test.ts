@@ -1,8 +1,8 @@
 import { expect } from 'chai'
-import type { FigureSeries, LineFigure } from '../../../lib/report/page/figure.ts'
-import { figureSvg } from '../../../lib/report/page/figure-svg.ts'
-import { namesLines } from '../../../lib/report/page/line-spec.ts'
-import { points } from '../../../lib/report/page/points.ts'
+import type { FigureSeries, LineFigure } from '../../../lib/report/figure/figure.ts'
+import { figureSvg } from '../../../lib/report/figure/figure-svg.ts'
+import { namesLines } from '../../../lib/report/figure/line-spec.ts'
+import { points } from '../../../lib/report/figure/points.ts'
 
 const figure = (series: readonly FigureSeries[], more: Partial<LineFigure> = {}): LineFigure => ({
   ...{ title: 'Loss', x: { label: 'step' }, y: { label: 'error' }, series, ...more },

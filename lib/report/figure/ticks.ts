@@ -18,7 +18,7 @@ export function linearTicks(min: number, max: number, count = 6): Tick[] {
   })
 }
 
-/** Powers of ten in [min, max]; with 2 and 5 between them when there are few. */
+/** Powers of ten in [min, max]; with 2 and 5 between them when there are few, and round values where even these are. */
 export function logTicks(min: number, max: number): Tick[] {
   const low = Math.floor(Math.log10(min) + 1e-9)
   const high = Math.ceil(Math.log10(max) - 1e-9)
@@ -34,7 +34,7 @@ export function logTicks(min: number, max: number): Tick[] {
       ticks.push({ value, text: numberText(value, Math.max(0, -exponent)) })
     }
   }
-  return ticks
+  return ticks.length > 2 ? ticks : linearTicks(min, max, 4)
 }
 
 /** 12000 as 12k and 0.00001 as 1e-5; `largest`, the largest value of the axis, settles the unit of all of them. */

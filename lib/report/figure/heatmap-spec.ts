@@ -1,9 +1,21 @@
 import type { Mark, Spec } from 'vega'
 import { extent } from '../../statistics/extent.ts'
 import { type HeatmapFigure, seriesColour } from './figure.ts'
-import { text } from './line-marks.ts'
+import { CHARACTER, text } from './line-marks.ts'
 
 const MOST_SHADE = 0.72 // ink stays readable on it in both themes
+
+const longest = (names: readonly string[]): number => Math.max(...names.map((name) => name.length))
+
+/** Pixels between the left side and the first cell. */
+const besideRows = ({ rows }: HeatmapFigure): number => 16 + 6.7 * longest(rows)
+
+/** Pixels of a matrix whose names and numbers all have room. */
+export function widthOfMatrix(figure: HeatmapFigure): number {
+  return (
+    1.5 * besideRows(figure) + figure.columns.length * Math.max(48, 10 + CHARACTER * longest(figure.columns))
+  )
+}
 
 /** A matrix of shaded cells with their numbers; undefined when no cell has a value. */
 export function heatmapSpec(figure: HeatmapFigure, width: number): Spec | undefined {
@@ -13,7 +25,7 @@ export function heatmapSpec(figure: HeatmapFigure, width: number): Spec | undefi
     (value): value is number => typeof value === 'number' && Number.isFinite(value),
   )
   if (finite.length === 0 || rows.length === 0 || columns.length === 0) return undefined
-  const left = Math.min(width / 3, 16 + 6.7 * Math.max(...rows.map((name) => name.length)))
+  const left = Math.min(width / 3, besideRows(figure))
   const cellWidth = Math.min(96, (width - left) / columns.length)
   const cellHeight = Math.max(18, Math.min(34, cellWidth))
   const top = 26
@@ -40,7 +52,7 @@ export function heatmapSpec(figure: HeatmapFigure, width: number): Spec | undefi
     ]
   })
   const fits = cellWidth >= 30
-  const nth = Math.max(1, Math.ceil(26 / cellWidth))
+  const nth = Math.max(1, Math.ceil((6 + 6.7 * longest(columns)) / cellWidth))
   const label = { fill: 'var(--muted)', fontSize: 12 }
   const rect = {
     ...{
@@ -66,7 +78,6 @@ export function heatmapSpec(figure: HeatmapFigure, width: number): Spec | undefi
   }
   return {
     ...{ width, height: top + rows.length * cellHeight + 4, padding: 0, autosize: 'none' },
-    config: { background: null, font: 'inherit' } as unknown as NonNullable<Spec['config']>,
     data: [{ name: 'numbers', values: cells }],
     marks: [
       {

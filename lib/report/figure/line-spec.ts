@@ -1,11 +1,10 @@
 // A figure as a specification for vega: everything is placed here, vega scales and draws.
 import type { Mark, Spec } from 'vega'
 import { extent } from '../../statistics/extent.ts'
-import { smallestStep } from '../marks.ts'
-import { linearTicks, logTicks, type Tick } from '../ticks.ts'
 import { type FigureAxis, type FigureSeries, type LineFigure, seriesColour } from './figure.ts'
 import { bandMarks, CHARACTER, endLabels, seriesData, seriesMarks, text } from './line-marks.ts'
 import { type Point, points } from './points.ts'
+import { linearTicks, logTicks, type Tick } from './ticks.ts'
 
 const MOST_LABELS = 8
 
@@ -15,7 +14,7 @@ export interface LinePlace {
   readonly height: number
 }
 
-/** Whether the names stand at the right ends of the lines; else the page shows a legend. */
+/** Whether the names stand at the right ends of the lines; else they stand in a legend. */
 export function namesLines({ series }: LineFigure, width: number): boolean {
   const named = series.filter(({ name }) => name !== '')
   if (named.some(({ name }) => name.length * CHARACTER > width / 4)) return false
@@ -56,24 +55,28 @@ export function lineSpec(figure: LineFigure, { width, height }: LinePlace): Spec
   const colour = (i: number) => seriesColour(series[i]?.color ?? i)
   const marks: Mark[] = [
     ...bandMarks(bands, xAt, [left, right], [top, bottom]),
-    ...series.flatMap((one, i): Mark[] => {
-      const bars = series.filter(({ kind }) => kind === 'bars')
-      const place = {
-        index: bars.indexOf(one),
-        count: bars.length,
-        room: barRoom * Math.abs(xAt(x[0] + 1) - xAt(x[0])),
-      }
-      return seriesMarks(one, `series-${i}`, one.color ?? i, drawn[i]!, {
-        base: figure.y.scale === 'log' ? y[0] : 0,
-        ...place,
-      })
-    }),
+    ...within(
+      shown,
+      { x, y },
+      [left, top, right, bottom],
+      series.flatMap((one, i): Mark[] => {
+        const bars = series.filter(({ kind }) => kind === 'bars')
+        const place = {
+          index: bars.indexOf(one),
+          count: bars.length,
+          room: barRoom * Math.abs(xAt(x[0] + 1) - xAt(x[0])),
+        }
+        return seriesMarks(one, `series-${i}`, one.color ?? i, drawn[i]!, {
+          base: figure.y.scale === 'log' ? y[0] : 0,
+          ...place,
+        })
+      }),
+    ),
     ...(labels ? endLabels(series, drawn, colour, yAt, right + 8, [top, bottom]) : []),
-    text(figure.y.label, 0, 10, { fill: 'var(--muted)', fontSize: 12 }),
+    text(titleOf(figure.y), 0, 10, { fill: 'var(--muted)', fontSize: 12 }),
   ]
   return {
     ...{ width, height, padding: 0, autosize: 'none' },
-    config: { background: null, font: 'inherit' } as unknown as NonNullable<Spec['config']>,
     signals: [
       { name: 'xText', value: textOf(xTicks) },
       { name: 'yText', value: textOf(yTicks) },
@@ -85,10 +88,37 @@ export function lineSpec(figure: LineFigure, { width, height }: LinePlace): Spec
     ],
     axes: [
       axis('left', 'y', yTicks, { offset: -left, grid: true, gridScale: 'x' }),
-      axis('bottom', 'x', xTicks, { offset: bottom - height, title: figure.x.label }),
+      axis('bottom', 'x', xTicks, { offset: bottom - height, title: titleOf(figure.x) }),
     ] as unknown as NonNullable<Spec['axes']>,
     marks,
   }
+}
+
+/** Marks, in a group that cuts off what lies beyond the limits of the axes where there is such a thing. */
+function within(
+  shown: readonly Point[],
+  { x, y }: { readonly x: Domain; readonly y: Domain },
+  [left, top, right, bottom]: readonly [number, number, number, number],
+  marks: Mark[],
+): Mark[] {
+  const isIn = ([low, high]: Domain, value: number) => value >= low && value <= high
+  const isWhole = shown.every(
+    (p) => isIn(x, p.x) && [p.y, p.low ?? p.y, p.high ?? p.y].every((v) => isIn(y, v)),
+  )
+  if (isWhole) return marks
+  const path = `M${left},${top}H${right}V${bottom}H${left}Z`
+  return [{ type: 'group', clip: { path: { signal: `'${path}'` } }, marks } as unknown as Mark]
+}
+
+function titleOf({ label, unit }: FigureAxis): string {
+  return unit === undefined ? label : `${label} [${unit}]`
+}
+
+/** The smallest distance between different neighbours, the room of a group of bars; 1 of less than two. */
+function smallestStep(places: readonly number[]): number {
+  const xs = [...new Set(places)].sort((a, b) => a - b)
+  const [least] = extent(xs.slice(1).map((x, i) => x - xs[i]!))
+  return xs.length > 1 ? least : 1
 }
 
 type Domain = [number, number]
