@@ -41,7 +41,7 @@ p.command { background: var(--panel); padding: 8px 12px; border-radius: 6px; max
 .figures + .table, .table + .table { margin-top: 40px; }
 table { border-collapse: collapse; font-size: 0.88rem; line-height: 1.4; }
 caption { text-align: left; font-size: 0.95rem; font-weight: 600; padding: 0 0 8px; }
-th, td { text-align: left; vertical-align: baseline; padding: 5px 24px 5px 0; border-bottom: 1px solid var(--grid); max-width: 44ch; overflow-wrap: anywhere; }
+th, td { text-align: left; vertical-align: baseline; padding: 5px 24px 5px 0; border-bottom: 1px solid var(--grid); max-width: 44ch; overflow-wrap: break-word; }
 thead th { font-weight: 500; color: var(--muted); border-bottom-color: var(--rule); }
 tbody th { font-weight: 500; min-width: 9em; }
 .number { text-align: right; white-space: nowrap; }
