@@ -186,7 +186,10 @@ export function combineWords(
   given: string | undefined,
   { unet, statistics, state }: SamplingNetwork,
 ): string {
-  return given ?? (statistics ? defaultCombine(unet.layout.heads, state?.trainer.loss.choose) : 'signal')
+  const { run } = (state?.extra ?? {}) as { run?: RunConfig }
+  return (
+    given ?? (statistics ? defaultCombine(unet.layout.heads, state?.trainer.loss.choose, run?.mix) : 'signal')
+  )
 }
 
 /** What predicts xStart, from words of `--combine`; says so when a file of statistics was measured on another network. */

@@ -47,6 +47,14 @@ interface Strategy {
 }
 
 const COMMON = ['xStart', 'v', 'eps', 'F'] as const
+
+/** Choices after which a head that loses is not trained. */
+export const MINIMA: ReadonlySet<string | undefined> = new Set([
+  'min',
+  'minBatch',
+  'minPixel',
+] satisfies Choose[])
+
 const minimum = (choose: Choose, compare: Space, about: string): Strategy => ({
   about,
   ...{ choose, compare, space: 'own' },
@@ -131,6 +139,8 @@ export interface Mix {
   readonly heads: readonly Head[]
   /** It changes over the run, up to a last step. */
   readonly hasCourse: boolean
+  /** It leaves heads untrained where they lose: a minimum, after a warm-up too, or a table whose best head takes all. */
+  readonly starves: boolean
   /** Who decides; strategies that are wholly a loss have a policy that adds nothing. */
   policy(context: MixContext): HeadPolicy
 }
@@ -158,11 +168,12 @@ export function parseMix(text: string, call = 'parseMix'): Mix {
   const args = argumentsOf(call, name, strategy.arguments ?? {}, colon === -1 ? '' : text.slice(colon + 1))
   const { compare, space, about, spaces, heads = [], hasCourse = false, policy } = strategy
   const choose = (args.warmup && strategy.chooseWithWarmup) || strategy.choose
+  const starves = MINIMA.has(strategy.choose) || (name === 'table' && args.best === 1)
   const numbers = Object.entries(args).map(([key, value]) => `${key}=${value}`)
   return {
     name: name as MixName,
     about: `${about}${numbers.length > 0 ? ` (${numbers.join(', ')})` : ''}`,
-    ...{ loss: { choose, compare, space }, heads, hasCourse },
+    ...{ loss: { choose, compare, space }, heads, hasCourse, starves },
     spaces: spaces ?? ['own', ...COMMON],
     policy: (context) => ({ decide: () => ({}), ...policy?.(context, args), name }),
   }

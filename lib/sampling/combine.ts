@@ -2,6 +2,7 @@ import { argumentError, show } from '../check.ts'
 import { HeadStatistics } from '../mixing/head-statistics.ts'
 import { type MeasuredNetwork, readMeasuredHeads } from '../mixing/head-statistics-file.ts'
 import { alphaBarOf, logSnrOf } from '../mixing/log-snr-bins.ts'
+import { MINIMA, parseMix } from '../mixing/strategies.ts'
 import { ALL_HEADS, type Head } from '../prediction/heads.ts'
 import { type HeadWeights, signalWeights } from '../prediction/signal-weights.ts'
 import type { NoiseSchedule } from '../schedule/noise-schedule.ts'
@@ -59,14 +60,19 @@ export function combineByBlue(schedule: TrainedProcess, statistics: HeadStatisti
 }
 
 /**
- * Words of `openCombine` for a network of which nobody says how it is read: `signal`, but `table` where a minimum over several heads trained
- * it, since a head that loses is not trained and every mixture would read it.
+ * Words of `openCombine` for a network of which nobody says how it is read: `signal`, but `table` where a minimum over several heads, after a
+ * warm-up too, or a table whose best head takes all trained it, since a head that loses is not trained and every mixture would read it.
  *
  * @param choose - what chose among the heads in training
+ * @param mix - the strategy that did, as `parseMix` reads it
  */
-export function defaultCombine(heads: readonly Head[], choose: string | undefined): 'signal' | 'table' {
-  const isMinimum = choose === 'min' || choose === 'minBatch' || choose === 'minPixel'
-  return isMinimum && heads.length > 1 ? 'table' : 'signal'
+export function defaultCombine(
+  heads: readonly Head[],
+  choose: string | undefined,
+  mix?: string,
+): 'signal' | 'table' {
+  const starves = MINIMA.has(choose) || (mix !== undefined && parseMix(mix).starves)
+  return starves && heads.length > 1 ? 'table' : 'signal'
 }
 
 /** Where `parseCombine` finds what `table` and `blue` need. */

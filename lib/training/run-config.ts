@@ -322,7 +322,7 @@ export async function runConfig(asked: RunOptions, call = 'run'): Promise<RunCon
   const settled = settleTimesteps(call, config, trainedTimestepCount(config))
   const isChecked = settled.samplerNumbers ?? settled.weightingNumbers ?? settled.slotRefreshRule
   if (isChecked) timestepSampler(settled) // which checks them
-  const combine = settled.combine ?? defaultCombine(settled.heads ?? HEADS, settled.choose)
+  const combine = settled.combine ?? defaultCombine(settled.heads ?? HEADS, settled.choose, settled.mix)
   const complete = { ...settled, combine, run: run ?? join('runs', runName(given)) }
   // Colours and classes are known when the images are read; whatever they are, the network's widths must fit.
   unetConfig(networkOptions(complete, config.channels ?? 3, config.classes === 'none' ? 0 : 2), call)

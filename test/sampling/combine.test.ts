@@ -69,6 +69,16 @@ describe('defaultCombine', () => {
     }
     for (const choose of ['mean', 'relaxed', 'given', 'v', undefined])
       expect(defaultCombine(HEADS, choose)).to.equal('signal')
+    // What a run keeps is the choice that the strategy needs for its warm-up, or its shares.
+    for (const [mix, word] of [
+      ['paper:warmup=500', 'table'],
+      ['min-common:warmup=10', 'table'],
+      ['table:best=1', 'table'],
+      ['table', 'signal'],
+      ['relaxed:from=0.1,to=0.1', 'signal'],
+      ['all-own', 'signal'],
+    ])
+      expect(defaultCombine(HEADS, mix?.startsWith('table') ? 'given' : 'relaxed', mix), mix).to.equal(word)
   })
 })
 
