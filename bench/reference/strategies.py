@@ -140,6 +140,7 @@ CASES = [
     dict(choose='mean', compare='own', space='own', gate=True),
     dict(choose='mean', compare='own', space='own', direction=0.8),
     dict(choose='xStart', compare='own', space='F', direction=1.5, reference=True),
+    *[dict(choose=choose, compare='own', space='own') for choose in ('min', 'minBatch')],
 ]
 
 
