@@ -146,7 +146,7 @@ function alternations(study: Study, results: readonly CellResult[]): ArmAlternat
 function alternationTable(found: readonly ArmAlternation[]): string[] {
   const rows = found.map(({ arm, seeds }) => {
     const of = (key: Exclude<keyof Alternation, 'count' | 'mean'>): string => {
-      const values = seeds.flatMap((cell) => cell[key] ?? [])
+      const values = seeds.flatMap((cell) => (Number.isFinite(cell[key]) ? (cell[key] as number) : [])) // too few steps have none
       if (values.length < seeds.length) return ''
       const { mean, low, high } = meanInterval(values)
       return `${mean.toFixed(3)}${Number.isFinite(low) ? ` [${low.toFixed(3)}, ${high.toFixed(3)}]` : ''}`

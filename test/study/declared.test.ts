@@ -114,13 +114,13 @@ describe('miniatures of the studies', function () {
 
   it('failure: equal steps or equal images at each rate, with guided-diffusion’s loss', async () => {
     const { result, arms } = await trained('failure.json')
-    for (const rate of ['plain', 'fast', 'hot']) {
+    for (const rate of ['plain', 'fast', 'hot', 'hottest', 'v']) {
       expect(result(`${rate}-4-equal-images`).imagesSeen).to.equal(result(`${rate}-64`).imagesSeen)
-      if (rate !== 'hot') expect(result(`${rate}-4-equal-steps`).step).to.equal(result(`${rate}-64`).step)
+      if (rate !== 'hottest') expect(result(`${rate}-4-equal-steps`).step).to.equal(result(`${rate}-64`).step)
     }
     for (const { name, options } of arms) {
       const { lr, emaRates, beta2, weightDecay } = await runConfig(options)
-      expect([1e-4, 1e-3, 4e-3]).to.include(lr)
+      expect([1e-4, 1e-3, 4e-3, 16e-3]).to.include(lr)
       expect(weightDecay).to.equal(0)
       if (!name.endsWith('half-lives')) expect([emaRates, beta2]).to.deep.equal([[0.9999], 0.999])
       else expect([emaRates[0], beta2]).to.deep.equal([0.5 ** (4 / 800), 0.5 ** (4 / 20_000)])

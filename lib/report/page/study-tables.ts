@@ -116,10 +116,10 @@ export function alternationTable(cells: readonly StudyCell[]): Table | undefined
   const rows = [...new Set(found.map(({ arm }) => arm))].map((name) => {
     const own = found.filter(({ arm }) => arm === name)
     const of = (key: string): string => {
-      const values = own.flatMap(({ alternation }) =>
-        alternation[key] === undefined ? [] : Number(alternation[key]),
-      )
-      if (values.length < own.length) return '' // results of older versions have no turning points
+      const values = own.flatMap(({ alternation }) => {
+        return typeof alternation[key] === 'number' ? alternation[key] : []
+      })
+      if (values.length < own.length) return '' // too few steps, or a version that did not measure it
       const { mean, low, high } = meanInterval(values)
       return `${mean.toFixed(3)}${low === undefined || high === undefined ? '' : ` [${low.toFixed(3)}, ${high.toFixed(3)}]`}`
     }
