@@ -1,3 +1,5 @@
+import { meanInterval } from './paired.ts'
+
 /** How a series of step losses goes up and down. */
 export interface Alternation {
   readonly count: number
@@ -42,4 +44,27 @@ export function alternation(losses: readonly number[]): Alternation {
     consecutiveRatio: Math.exp(logs / (count - 1)),
     turningPoints: turns / (count - 2),
   }
+}
+
+const MEASURES = [
+  ['coefficientOfVariation', 'deviation / mean of step losses'],
+  ['autocorrelation', 'lag-1 autocorrelation'],
+  ['consecutiveRatio', 'ratio of consecutive'],
+  ['turningPoints', 'turning points (noise: 0.667)'],
+] as const
+
+/** What `alternationCells` gives, as titles of columns. */
+export const ALTERNATION_TITLES: readonly string[] = MEASURES.map(([, title]) => title)
+
+/**
+ * Each measure as its mean over runs with, of two or more, its 95 % interval; empty where a run has none, because it had too few
+ * steps or an older version measured it.
+ */
+export function alternationCells(runs: readonly Readonly<Record<string, unknown>>[]): string[] {
+  return MEASURES.map(([key]) => {
+    const values = runs.map((run) => run[key]).filter((value): value is number => Number.isFinite(value))
+    if (values.length < runs.length) return ''
+    const { mean, low, high } = meanInterval(values)
+    return `${mean.toFixed(3)}${Number.isFinite(low) ? ` [${low.toFixed(3)}, ${high.toFixed(3)}]` : ''}`
+  })
 }

@@ -3,9 +3,8 @@ import { join } from 'node:path'
 import { studyFigures } from '../report/page/study-figures.ts'
 import { writePlot } from '../report/plot.ts'
 import { packageVersion } from '../setup/paths.ts'
-import type { Alternation } from '../statistics/alternation.ts'
+import { ALTERNATION_TITLES, type Alternation, alternationCells } from '../statistics/alternation.ts'
 import { changeText } from '../statistics/change-text.ts'
-import { meanInterval } from '../statistics/paired.ts'
 import { writeDurably } from '../training/checkpoint.ts'
 import { type ArmHeads, armHeads } from './arm-heads.ts'
 import type { CellResult } from './cell.ts'
@@ -144,26 +143,12 @@ function alternations(study: Study, results: readonly CellResult[]): ArmAlternat
 
 /** Means over seeds, with 95 % intervals; empty unless every step was logged. */
 function alternationTable(found: readonly ArmAlternation[]): string[] {
-  const rows = found.map(({ arm, seeds }) => {
-    const of = (key: Exclude<keyof Alternation, 'count' | 'mean'>): string => {
-      const values = seeds.flatMap((cell) => (Number.isFinite(cell[key]) ? (cell[key] as number) : [])) // too few steps have none
-      if (values.length < seeds.length) return ''
-      const { mean, low, high } = meanInterval(values)
-      return `${mean.toFixed(3)}${Number.isFinite(low) ? ` [${low.toFixed(3)}, ${high.toFixed(3)}]` : ''}`
-    }
-    return [
-      ...[arm, String(seeds.length), of('coefficientOfVariation'), of('autocorrelation')],
-      ...[of('consecutiveRatio'), of('turningPoints')],
-    ]
-  })
-  const titles = [
-    'arm',
-    'n',
-    'deviation / mean of step losses',
-    'lag-1 autocorrelation',
-    'ratio of consecutive',
-    'turning points (noise: 0.667)',
-  ]
+  const rows = found.map(({ arm, seeds }) => [
+    arm,
+    String(seeds.length),
+    ...alternationCells(seeds.map((cell) => ({ ...cell }))),
+  ])
+  const titles = ['arm', 'n', ...ALTERNATION_TITLES]
   return rows.length > 0 ? [table(titles, rows)] : []
 }
 

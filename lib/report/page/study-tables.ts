@@ -1,7 +1,7 @@
 // The tables of study.json, and its differences by noise level.
+import { ALTERNATION_TITLES, alternationCells } from '../../statistics/alternation.ts'
 import { changeText } from '../../statistics/change-text.ts'
 import { type LineFigure, NOISE_AXIS } from '../figure/figure.ts'
-import { meanInterval } from './interval.ts'
 import { type Fields, isFields, type Table } from './run-folder.ts'
 import type { StudyCell } from './study-folder.ts'
 
@@ -100,13 +100,6 @@ export function scatterFigure(scatter: readonly Fields[]): LineFigure | undefine
   }
 }
 
-const ALTERNATION = [
-  ['coefficientOfVariation', 'deviation / mean of step losses'],
-  ['autocorrelation', 'lag-1 autocorrelation'],
-  ['consecutiveRatio', 'ratio of consecutive'],
-  ['turningPoints', 'turning points (noise: 0.667)'],
-] as const
-
 /** How step losses alternate, by arm, where every step was logged; undefined where none was. */
 export function alternationTable(cells: readonly StudyCell[]): Table | undefined {
   const found = cells.flatMap(({ arm, result }) =>
@@ -115,18 +108,9 @@ export function alternationTable(cells: readonly StudyCell[]): Table | undefined
   if (found.length === 0) return undefined
   const rows = [...new Set(found.map(({ arm }) => arm))].map((name) => {
     const own = found.filter(({ arm }) => arm === name)
-    const of = (key: string): string => {
-      const values = own.flatMap(({ alternation }) => {
-        return typeof alternation[key] === 'number' ? alternation[key] : []
-      })
-      if (values.length < own.length) return '' // too few steps, or a version that did not measure it
-      const { mean, low, high } = meanInterval(values)
-      return `${mean.toFixed(3)}${low === undefined || high === undefined ? '' : ` [${low.toFixed(3)}, ${high.toFixed(3)}]`}`
-    }
-    return [name, own.length, ...ALTERNATION.map(([key]) => of(key))]
+    return [name, own.length, ...alternationCells(own.map(({ alternation }) => alternation))]
   })
-  const titles = ALTERNATION.map(([, title]) => title)
-  return { title: '', columns: ['arm', 'seeds', ...titles], rows }
+  return { title: '', columns: ['arm', 'seeds', ...ALTERNATION_TITLES], rows }
 }
 
 /** How many times fewer images an arm needs for the control's last error; null where that was not measured. */
