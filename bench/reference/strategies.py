@@ -57,7 +57,7 @@ def share_of(case, compared, inputs):
     if choose == 'relaxed':
         return wins * (1 - case['floor']) + (1 - wins) * case['floor'] / (len(HEADS) - 1)
     if choose == 'softmin':
-        return torch.softmax(-compared / (case['temperature'] * compared.mean(dim=1, keepdim=True)), dim=1)
+        return torch.softmax(-compared / (case['temperature'] * compared.min(dim=1, keepdim=True).values), dim=1)
     if choose == 'given':
         return inputs['share'].clone()
     return (heads == HEADS.index(choose)).double().expand(N, -1)

@@ -17,7 +17,7 @@ export interface HeadDecision {
   readonly share?: Float32Array
   /** [N, heads] factors >= 0 on each head's error in `loss.space`, after the choice. */
   readonly headWeight?: Float32Array
-  /** Of `loss.choose: 'softmin'`, > 0, relative to the mean error of the example's heads; 1 by default. */
+  /** Of `loss.choose: 'softmin'`, > 0, relative to the smallest error of the example's heads; 1 by default. */
   readonly temperature?: number
   /** Of `loss.choose: 'relaxed'`, in [0, 1]: the part of the loss that the losing heads divide; 0.1 by default. */
   readonly floor?: number

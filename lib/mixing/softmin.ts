@@ -19,8 +19,7 @@ export interface SoftminOptions {
   readonly cap?: number
 }
 
-/** Annealed softmin, with `loss.choose: 'softmin'`: all heads at first, nearly the minimum in the end (math.md, eq. 60), save where one
- * head is so much worse than the others that their mean error makes those alike. */
+/** Annealed softmin, with `loss.choose: 'softmin'`: all heads at first, nearly the minimum in the end (math.md, eq. 60). */
 export function softminPolicy(context: MixContext, options: SoftminOptions = {}): HeadPolicy {
   const { from = 1, to = 0.03, stop = 0, cap = 5 } = options
   const { statistics, courseSteps } = context

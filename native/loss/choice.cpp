@@ -50,8 +50,8 @@ Chosen choose_relaxed(const at::Tensor& compared, const ChoiceInputs& inputs) {
 }
 
 Chosen choose_softmin(const at::Tensor& compared, const ChoiceInputs& inputs) {
-  constexpr double kTiny = 1e-30;  // where every error is 0
-  const auto scale = compared.mean(/*dim=*/1, /*keepdim=*/true).clamp_min(kTiny);
+  constexpr double kTiny = 1e-30;  // where an error is 0
+  const auto scale = compared.amin(/*dim=*/1, /*keepdim=*/true).clamp_min(kTiny);
   return shares(at::softmax(-compared / scale / inputs.temperature, /*dim=*/1));
 }
 

@@ -16,7 +16,7 @@ struct Chosen {
 struct ChoiceInputs {
   int64_t single_head = 0;  // for choose_single
   at::Tensor share;         // [N, heads] for choose_given; undefined: equal shares
-  double temperature = 1;   // for choose_softmin, relative to the mean error of the example's heads
+  double temperature = 1;   // for choose_softmin, relative to the smallest error of the example's heads
   double floor = 0.1;       // for choose_relaxed: the part that the losers divide
 };
 
