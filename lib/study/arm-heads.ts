@@ -1,6 +1,6 @@
 import { type ByName, byPair } from '../mixing/head-row.ts'
 import type { Head } from '../prediction/heads.ts'
-import type { CellResult } from './cell.ts'
+import type { CellResult, HeldOutResult } from './cell.ts'
 import { measuredFor, metricTimesteps, parseMetric } from './metric.ts'
 import type { Study } from './study-file.ts'
 
@@ -20,6 +20,11 @@ export interface HeadsAtTimestep {
   readonly winRate?: ByName
   readonly minimum?: number
   readonly brightnessGap?: ByName
+  /**
+   * What the statistics in the checkpoints give, of training images with the weights as they were then: errors of `table` and `blue`, and
+   * the share of cells whose table has the head that is best on these images; absent where some cell does not say it.
+   */
+  readonly kept?: { readonly table: number; readonly blue: number; readonly agreement: number }
 }
 
 /** The heads of an arm that has several. */
@@ -73,6 +78,7 @@ function headsAt(
     Object.fromEntries(
       Object.keys(of(rivalries[0]!)).map((name) => [name, mean(rivalries.map((row) => of(row)[name]![k]!))]),
     )
+  const kept = errors.flatMap((error) => (error.kept ? [keptAt(error, error.kept, k)] : []))
   return {
     ...{ t: t[k] as number, logSnr: logSnr[k] as number },
     error: Object.fromEntries(heads.map((head) => [head, inF(head)])),
@@ -82,7 +88,19 @@ function headsAt(
       minimum: mean(rivalries.map(({ minimum, fromV }) => minimum[k]! * fromV)),
       brightnessGap: named(({ brightnessGap }) => brightnessGap),
     }),
+    ...(kept.length === cells.length && {
+      kept: {
+        table: mean(kept.map(({ table }) => table)),
+        blue: mean(kept.map(({ blue }) => blue)),
+        agreement: mean(kept.map(({ agrees }) => Number(agrees))),
+      },
+    }),
   }
+}
+
+function keptAt({ heads }: HeldOutResult, { table, blue }: NonNullable<HeldOutResult['kept']>, k: number) {
+  const least = Math.min(...Object.values(heads).map(({ v }) => v[k]!))
+  return { table: table.F[k]!, blue: blue.F[k]!, agrees: table.v[k]! <= least * (1 + 1e-9) }
 }
 
 function mean(values: readonly number[]): number {

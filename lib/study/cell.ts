@@ -6,7 +6,7 @@ import { imagesBetween } from '../data/image-range.ts'
 import { CheckpointError } from '../errors.ts'
 import { byPair } from '../mixing/head-row.ts'
 import type { Head } from '../prediction/heads.ts'
-import { openCombine } from '../sampling/combine.ts'
+import { combineByBlue, combineByTable, openCombine } from '../sampling/combine.ts'
 import { sourceVersion } from '../setup/paths.ts'
 import { type Alternation, alternation } from '../statistics/alternation.ts'
 import type { ImageBatch } from '../tensor.ts'
@@ -70,6 +70,8 @@ export interface HeldOutResult extends HeldOutMeans {
   readonly products: readonly (readonly (readonly number[])[])[]
   /** Who wins; absent where there is one head, and in results from before it was kept. */
   readonly rivalry?: HeadRivalry
+  /** By `table` and `blue` from the statistics that training left in the checkpoint; absent as `rivalry`. */
+  readonly kept?: Readonly<Record<'table' | 'blue', PerTimestep>>
 }
 
 /** What only images one by one tell about several heads, each a value for every timestep. */
@@ -320,7 +322,7 @@ class Evaluator {
   async curvePoint(checkpoint: string, signal?: AbortSignal): Promise<CurvePoint> {
     const { curveImages } = this.#settings
     const measured = await this.#measure(checkpoint, curveImages, signal)
-    const means = ({ perTimestep: _, heads: __, products: ___, rivalry: ____, ...rest }: HeldOutResult): HeldOutMeans => rest // biome-ignore format: short
+    const means = ({ perTimestep: _, heads: __, products: ___, rivalry: ____, kept: _____, ...rest }: HeldOutResult): HeldOutMeans => rest // biome-ignore format: short
     const { step, imagesSeen, raw, ema } = measured
     return { step, imagesSeen, ...(ema && { ema: means(ema) }), ...(raw && { raw: means(raw) }) }
   }
@@ -419,8 +421,9 @@ class Evaluator {
     })
     try {
       const { heads } = unet.layout
+      const statistics = headStatisticsOf(state)
       const combine = await openCombine(words ?? this.#config.combine, schedule, heads, {
-        statistics: headStatisticsOf(state),
+        statistics,
         path: checkpoint,
       })
       const averaged =
@@ -456,6 +459,12 @@ class Evaluator {
         heads: own,
         products: productsOfHalves(measured),
         ...(heads.length > 1 && { rivalry: rivalry(measured) }),
+        ...(statistics && {
+          kept: {
+            table: both({ combine: combineByTable(schedule, statistics) }),
+            blue: both({ combine: combineByBlue(schedule, statistics) }),
+          },
+        }),
       }
       return { measured, result, alsoAt }
     } finally {

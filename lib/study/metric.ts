@@ -10,6 +10,8 @@ export const SAMPLE_METRICS = ['slicedWasserstein', 'frechet', 'kid', 'mse'] as 
 /** Ways to combine heads that are read from measured products of errors, beside those of `parseCombine`. */
 const COMBINATIONS = ['signal', 'mean', 'table', 'blue', ...HEADS] as const
 type Combination = (typeof COMBINATIONS)[number]
+/** Those of them that statistics decide. */
+const KEPT = ['table', 'blue'] as const
 
 /** What a metric's name says. */
 export interface Metric {
@@ -20,6 +22,8 @@ export interface Metric {
   readonly space?: 'F' | 'v'
   /** Where it is not the arm's own; one of `COMBINATIONS` for held-out errors, else one that the evaluation names. */
   readonly combination?: string
+  /** The combination is that of the statistics in the checkpoint. */
+  readonly isKept?: true
   /** Weights that are read whatever the arm says. */
   readonly weights?: 'ema' | 'raw'
   readonly sample?: (typeof SAMPLE_METRICS)[number]
@@ -28,7 +32,8 @@ export interface Metric {
 
 /**
  * Reads a metric's name: `F`, `v`, `F.clipped`, `v.clipped` or `F.geometric`, then `.ema` or `.raw`; `F@blue` and so on for
- * other combinations of the heads (signal, mean, table, blue, or a head); `frechet@10`, `kid@10`, `slicedWasserstein@10`, and `mse@10`
+ * other combinations of the heads (signal, mean, table, blue, or a head), `F@table.kept` and `F@blue.kept` by the statistics of the
+ * checkpoint; `frechet@10`, `kid@10`, `slicedWasserstein@10`, and `mse@10`
  * of super-resolution, for samples of 10 steps; `bitsPerDim`; these, too, of another combination: `frechet@10@blue`. Smaller is better in all of them.
  *
  * @throws RangeError for a name that is none of these
@@ -43,11 +48,12 @@ export function parseMetric(call: string, name: string): Metric {
       ...(words !== undefined && { combination: words }),
     }
   }
-  const match = /^([Fv])(?:\.(clipped|geometric))?(?:\.(ema|raw))?(?:@(\w+))?$/.exec(name)
-  const [, space, kind, weights, combination] = match ?? []
-  const isKnown = combination === undefined || COMBINATIONS.includes(combination as Combination)
+  const match = /^([Fv])(?:\.(clipped|geometric))?(?:\.(ema|raw))?(?:@(\w+)(\.kept)?)?$/.exec(name)
+  const [, space, kind, weights, combination, kept] = match ?? []
+  const known: readonly string[] = kept ? KEPT : COMBINATIONS
+  const isKnown = combination === undefined || known.includes(combination)
   if (!space || !isKnown || (combination && kind) || (space === 'v' && kind === 'geometric')) {
-    const what = `F, v, F.clipped, v.clipped or F.geometric, with .ema or .raw if need be, F@${COMBINATIONS.join('|')}, ${SAMPLE_METRICS.join('|')}@STEPS, or bitsPerDim`
+    const what = `F, v, F.clipped, v.clipped or F.geometric, with .ema or .raw if need be, F@${COMBINATIONS.join('|')}, F@${KEPT.join('|')}.kept, ${SAMPLE_METRICS.join('|')}@STEPS, or bitsPerDim`
     throw argumentError(call, 'compare.metrics', what, name)
   }
   return {
@@ -55,7 +61,7 @@ export function parseMetric(call: string, name: string): Metric {
     kind: 'heldOut',
     space: space as 'F' | 'v',
     ...(combination
-      ? { combination: combination as Combination }
+      ? { combination: combination as Combination, ...(kept && { isKept: true as const }) }
       : { curve: (kind ? `${space}.${kind}` : space) as NonNullable<Metric['curve']> }),
     ...(weights && { weights: weights as 'ema' | 'raw' }),
   }
@@ -97,6 +103,8 @@ export function metricTimesteps(result: CellResult, metric: Metric): readonly nu
   if (kind !== 'heldOut') return undefined
   const measured = measuredFor(result, metric, result.heldOut)
   if (!measured) return undefined
+  if (metric.isKept && result.heldOut.heads.length > 1)
+    return measured.kept?.[combination as (typeof KEPT)[number]][space]
   if (combination !== undefined) return combinedErrors(result, measured, space, combination as Combination)
   if (curve === 'F.clipped' || curve === 'v') return measured.perTimestep[curve]
   if (curve === 'v.clipped') {

@@ -164,11 +164,14 @@ function headTables(found: readonly ArmHeads[]): string[] {
       ...[at.minimum ?? Number.NaN, at.table, at.blue, at.signal].map(figure),
       of(at.correlation, 3),
       of(at.brightnessGap, 3),
+      at.kept ? `${figure(at.kept.table)} / ${figure(at.kept.blue)}` : '',
+      at.kept ? at.kept.agreement.toFixed(2) : '',
     ])
     const pairs = Object.keys(timesteps[0]?.correlation ?? {}).join(' / ')
     const titles = [
       ...['log snr', 'best on this share of images', 'F error', 'minimum of each image'],
       ...['table', 'blue', 'signal', `correlation of errors, ${pairs}`, 'gap of brightness'],
+      ...['table / blue of the checkpoint', 'its table agrees'],
     ]
     return `${arm}: ${heads.join(' / ')}\n\n${table(titles, rows)}`
   })

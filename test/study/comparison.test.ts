@@ -259,6 +259,19 @@ describe('parseMetric', () => {
     expect(metricValue(halves, parseMetric('x', 'v@v'))).to.equal(2.5)
   })
 
+  it('reads what the statistics of the checkpoint combine, and of one head that head', () => {
+    const one = cell('a', 0, 2)
+    const per = (value: number) => ({ F: [10 * value], v: [value] })
+    const raw = { ...(one.heldOut.raw as HeldOutResult), kept: { table: per(3), blue: per(2) } }
+    const with_ = (heldOut: object) => ({ ...one, heldOut: { ...one.heldOut, ...heldOut } }) as CellResult
+    const value = (name: string, cell: CellResult) => metricValue(cell, parseMetric('x', name))
+    const kept = with_({ ema: raw, raw })
+    expect([value('v@table.kept', kept), value('F@blue.kept', kept)]).to.deep.equal([3, 20])
+    expect(value('v@blue.kept', one), 'not kept').to.equal(undefined)
+    const single = with_({ heads: ['v'], ema: { ...raw, products: [[[4]], [[2]]], kept: undefined } })
+    expect(value('v@blue.kept', single)).to.equal(3)
+  })
+
   it('reads samples and bits of another combination, which one head does not have', () => {
     const rows = [
       { steps: 5, slicedWasserstein: 1 },
@@ -277,7 +290,15 @@ describe('parseMetric', () => {
   })
 
   it('refuses names that mean nothing', () => {
-    for (const name of ['G', 'F@nobody', 'frechet', 'F.raw.clipped', 'v.geometric', 'bitsPerDim@5']) {
+    for (const name of [
+      'G',
+      'F@nobody',
+      'F@mean.kept',
+      'frechet',
+      'F.raw.clipped',
+      'v.geometric',
+      'bitsPerDim@5',
+    ]) {
       expect(() => parseMetric('runStudy', name)).to.throw(
         RangeError,
         /^runStudy: expected compare.metrics to be F, v, F.clipped/,

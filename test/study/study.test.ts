@@ -2,12 +2,13 @@ import { existsSync, readFileSync, statSync } from 'node:fs'
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect } from 'chai'
+import { blueWeights, mixtureSquare } from '../../lib/mixing/blue.ts'
 import { sourceVersion } from '../../lib/setup/paths.ts'
 import type { Alternation } from '../../lib/statistics/alternation.ts'
 import { type CellResult, finishedCell, readFinishedCell, runCell } from '../../lib/study/cell.ts'
 import { importCells } from '../../lib/study/cells-file.ts'
 import type { CellFailure } from '../../lib/study/failures.ts'
-import { curveValues, metricValue, parseMetric } from '../../lib/study/metric.ts'
+import { curveValues, metricTimesteps, metricValue, parseMetric } from '../../lib/study/metric.ts'
 import { runStudy } from '../../lib/study/study.ts'
 import { cellOptions, parseStudy, type StudyArm, type StudyOptions } from '../../lib/study/study-file.ts'
 import { latestCheckpoint } from '../../lib/training/checkpoint.ts'
@@ -137,6 +138,17 @@ describe('runStudy', function () {
       }
       expect(Object.keys(brightnessGap)).to.deep.equal(['xStart-v', 'xStart-eps', 'v-eps'])
       expect(brightnessGap['v-eps']?.every((gap) => gap > 0)).to.equal(true)
+      const { perTimestep, kept, heads: each, products } = heldOut.ema ?? expect.fail()
+      if (heldOut.combine === 'table') expect(kept?.table.F).to.deep.equal(perTimestep.F)
+      for (const [k, error] of (kept?.table.F ?? expect.fail()).entries()) {
+        // Of one head, or of the signal where the bin has seen too few images.
+        const signal = metricTimesteps(result(cell), parseMetric('x', 'F@signal'))?.[k] as number
+        const possible = [...Object.values(each).map(({ F }) => F[k] as number), signal]
+        expect(Math.min(...possible.map((value) => Math.abs(error / value - 1))), 'table').to.be.below(1e-6)
+        const all = products[0]![k]!.map((product, i) => (product + products[1]![k]![i]!) / 2)
+        const least = mixtureSquare(blueWeights(all), all)
+        expect(kept?.blue.v[k], 'not below the best mixture').to.be.at.least(least * (1 - 1e-2))
+      }
       expect(alternation?.count).to.be.above(10)
       const { v, heads } = heldOut.raw ?? expect.fail()
       if (heldOut.combine === 'v') {
@@ -190,6 +202,11 @@ describe('runStudy', function () {
     expect(level.error.eps).to.be.closeTo((own[0]!.heads.eps!.F[0]! + own[1]!.heads.eps!.F[0]!) / 2, 1e-9)
     expect(level.winRate.v).to.equal((own[0]!.rivalry!.winRate.v![0]! + own[1]!.rivalry!.winRate.v![0]!) / 2)
     expect(level.minimum).to.be.at.most(Math.min(...Object.values<number>(level.error)) * (1 + 1e-6))
+    expect(level.kept.blue).to.be.closeTo((own[0]!.kept!.blue.F[0]! + own[1]!.kept!.blue.F[0]!) / 2, 1e-12)
+    const agree = own.filter(
+      ({ kept, heads }) => kept!.table.v[0] === Math.min(...Object.values(heads).map(({ v }) => v[0]!)),
+    )
+    expect(level.kept.agreement).to.equal(agree.length / 2)
     expect(readFileSync(inOut('study.md'), 'utf8')).to.contain('mean: xStart / v / eps')
   })
 
