@@ -355,6 +355,8 @@ export function runWarnings(config: Given, call = 'run'): string[] {
 /** What of a run does nothing, because what it belongs to is not given. */
 function uselessOptions(config: Given): string[] {
   const { lrSchedule, lrSteps, splitSeed, heldOut, decayAll, weightDecay, choose, mix, compare } = config
+  const [head, ...others] = config.heads ?? HEADS
+  const choosesNothing = others.length === 0 && choose !== 'mean' && choose !== head
   const comparesNothing = mix === undefined && (choose === 'mean' || HEADS.some((head) => head === choose))
   const found: [isUseless: boolean, what: string][] = [
     [
@@ -363,6 +365,7 @@ function uselessOptions(config: Given): string[] {
     ],
     [splitSeed !== undefined && heldOut === undefined, `splitSeed ${splitSeed} does nothing without heldOut`],
     [decayAll && weightDecay === 0, 'decayAll does nothing without weightDecay'],
+    [choosesNothing, `choose ${choose} does nothing beside one head, ${head}`],
     [
       comparesNothing && compare !== 'own',
       `compare ${compare} does nothing where choose is ${choose}, which compares no heads`,

@@ -318,6 +318,10 @@ describe('run', () => {
       'warning: decayAll does nothing without weightDecay',
       'warning: compare F does nothing where choose is mean, which compares no heads',
     ])
+    expect(await warnings('alone', { heads: ['eps'], choose: 'min' })).to.deep.equal([
+      'warning: choose min does nothing beside one head, eps',
+    ])
+    expect(await warnings('named', { heads: ['eps'], choose: 'eps' })).to.deep.equal([])
   })
 
   it('says which pictures it leaves out, and how to leave them out', async () => {
