@@ -26,6 +26,8 @@ export interface Job {
   readonly precision: Precision
   /** Choices of one implementation; PyTorch's are listed in `rivals.ts`. */
   readonly variant: Readonly<Record<string, boolean>>
+  /** How trislot trains several heads, as `--mix` has it; their mean by default. */
+  readonly mix?: string
 }
 
 /** What a worker says about itself. */

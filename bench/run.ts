@@ -311,28 +311,32 @@ async function interleave<const Workers extends readonly Worker[]>(
   return results as { -readonly [I in keyof Workers]: number[] }
 }
 
-/** What three heads cost over one, both ours. */
+/** What three heads cost over one, both ours, and, where there is time, the strategy that costs most. */
 async function threeHeads(ours: WorkerCommand, precision: Precision): Promise<void> {
   if (!options.works.includes('train')) return
   const small = options.networks.filter(({ name }) => ['28x28', '32x32'].includes(name))
-  for (const network of small.length > 0 ? small : options.networks.slice(0, 1))
-    await threeHeadsOf(network, ours, precision)
+  for (const network of small.length > 0 ? small : options.networks.slice(0, 1)) {
+    const item = { network, batch: options.batches?.[0] ?? 8, work: 'train', precision } as const
+    const one = job(item, precision, {}, { heads: ['v'] })
+    await againstOneHead(item, 'three-heads', [job(item, precision, {}), one], ours)
+    const consensus = { ...job(item, precision, {}), mix: 'consensus' }
+    if (!options.quick) await againstOneHead(item, 'consensus', [consensus, one], ours)
+  }
 }
 
-async function threeHeadsOf(network: BenchNetwork, ours: WorkerCommand, precision: Precision): Promise<void> {
-  const item = { network, batch: options.batches?.[0] ?? 8, work: 'train', precision } as const
+async function againstOneHead(
+  item: Case,
+  what: 'three-heads' | 'consensus',
+  jobs: readonly [Job, Job],
+  ours: WorkerCommand,
+): Promise<void> {
   const workers = [new Worker(ours), new Worker(ours)] as const
-  await workers[0].build(job(item, precision, {}))
-  await workers[1].build(job(item, precision, {}, { heads: ['v'] }))
-  say(`${title(item)} ${precision}, three heads against one`)
-  const [three, one] = await interleave(workers)
-  addRow(item, 'three-heads-time', 'one-head', compare(three, one))
-  addRow(
-    item,
-    'three-heads-memory',
-    'one-head',
-    only(await workers[0].peakBytes(), await workers[1].peakBytes()),
-  )
+  for (const [i, worker] of workers.entries()) await worker.build(jobs[i] as Job)
+  say(`${title(item)} ${item.precision}, ${what} against one head`)
+  const [several, one] = await interleave(workers)
+  addRow(item, `${what}-time`, 'one-head', compare(several, one))
+  const [more, less] = [await workers[0].peakBytes(), await workers[1].peakBytes()]
+  addRow(item, `${what}-memory`, 'one-head', only(more, less))
   for (const worker of workers) await worker.close()
 }
 

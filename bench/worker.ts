@@ -11,12 +11,14 @@ import {
   logSnrOf,
   memoryCount,
   NoiseSchedule,
+  parseMix,
   resetPeakMemory,
   runtimeInfo,
   setThreads,
   Trainer,
   UNet,
   uniformSampler,
+  withStatistics,
 } from '../lib/index.ts'
 import type { Job } from './protocol.ts'
 
@@ -37,19 +39,28 @@ if (values.threads) await setThreads(Number(values.threads))
 async function trainer(job: Job): Promise<Stepper> {
   const unet = await UNet.create(job.network, { device })
   const schedule = NoiseSchedule.create({ timestepCount: TIMESTEPS })
-  const trainer = await Trainer.create(unet, schedule, { precision: job.precision })
+  const mix = job.mix === undefined ? undefined : parseMix(job.mix)
+  const trainer = await Trainer.create(unet, schedule, {
+    precision: job.precision,
+    ...(mix && { loss: mix.loss }),
+  })
   const shape = [job.batch, job.network.imageChannels, job.size, job.size] as const
   const data = new Uint8Array(shape.reduce((a, b) => a * b, 1)).map((_, i) => (i * 37) % 256)
   const sampler = uniformSampler({ timestepCount: TIMESTEPS })
   const { heads } = unet.layout
-  const statistics = new HeadStatistics({ heads, logSnr: logSnrOf(schedule.tables.snr) }) // as every run of several heads keeps
+  const logSnr = logSnrOf(schedule.tables.snr)
+  const statistics = new HeadStatistics({ heads, logSnr }) // as every run of several heads keeps
+  const context = { heads, logSnr, statistics, sigmaData: 0.5, courseSteps: TIMESTEPS }
+  const policy = mix?.policy({ ...context, space: mix.loss.space }) ?? { name: 'none', decide: () => ({}) }
+  const mixing = withStatistics(policy, statistics)
   return {
     parameterCount: unet.parameterCount,
     async step() {
       const { t } = sampler.draw(job.batch, trainer.step)
-      const losses = await trainer.trainStep({ images: { data, shape }, t, lr: 1e-4 })
-      statistics.observe({ ...losses, t })
-      return losses.loss
+      const decision = mixing.decide(t, trainer.step)
+      const result = await trainer.trainStep({ images: { data, shape }, t, ...decision, lr: 1e-4 })
+      mixing.observe?.({ ...result, t, loss: result.exampleLoss, heads })
+      return result.loss
     },
     dispose() {
       for (const owner of [trainer, schedule, unet]) owner.dispose()
