@@ -10,7 +10,7 @@ import { makeFolder } from '../folder.ts'
 import { Classifier, type ClassifierConfig } from '../model/classifier.ts'
 import { writeDurably } from '../training/checkpoint.ts'
 import { loadClassifierCheckpoint } from '../training/classifier-checkpoint.ts'
-import { runClassifier } from '../training/classifier-run.ts'
+import { type ClassifierHooks, runClassifier } from '../training/classifier-run.ts'
 import type { RunConfig } from '../training/run-config.ts'
 import { settingsHash } from './study-file.ts'
 
@@ -67,7 +67,7 @@ export async function featureClassifier(
       ...{ noised: false, batchSize: 32, lr: 1e-3, lrSchedule: 'cosine', weightDecay: 0.05, flip: false },
       ...{ evalEvery: 0, keep: 1, run: join(folder, 'run') },
     },
-    { log, ...(signal && { signal }) },
+    { log, onReport: everyHalfMinute(log), ...(signal && { signal }) },
   )
   if (wasStopped || checkpoint === undefined) throw new Error('stopped while the classifier was trained')
   const { classifier, schedule, trainer } = await loadClassifierCheckpoint(checkpoint)
@@ -104,6 +104,16 @@ export async function featureClassifier(
     trainer.dispose()
     classifier.dispose()
     schedule.dispose()
+  }
+}
+
+/** Says how far the training is, which takes half an hour on large images. */
+function everyHalfMinute(log: (line: string) => void): NonNullable<ClassifierHooks['onReport']> {
+  let told = performance.now()
+  return ({ step, total }) => {
+    if (performance.now() - told < 30_000) return
+    told = performance.now()
+    log(`the classifier of samples: step ${step} of ${total}`)
   }
 }
 
