@@ -176,7 +176,7 @@ describe('writeReport', () => {
     // Mean of 1, 1.1 and 1.2 times the same losses, with Student's t of two degrees of freedom.
     const base =
       [28, 29, 30].map((k) => (1 + 0.2 * Math.sin(10 * k)) / Math.sqrt(10 * k)).reduce((a, b) => a + b) / 3
-    const half = (4.303 * 0.1 * base) / Math.sqrt(3)
+    const half = (4.302653 * 0.1 * base) / Math.sqrt(3)
     expect(comparison).to.include((1.1 * base).toPrecision(4))
     expect(comparison).to.include(
       `${(1.1 * base - half).toPrecision(4)} to ${(1.1 * base + half).toPrecision(4)}`,
