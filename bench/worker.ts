@@ -1,4 +1,4 @@
-// trislot's side of the bench: builds and steps what it is asked to, through the public names. See bench/protocol.ts.
+// trislot's side of the bench: builds and steps what it is asked to, as a run does. See bench/protocol.ts.
 // Usage: tsx bench/worker.ts [--threads N] [--device cpu]
 import { readFileSync, writeFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
@@ -7,8 +7,6 @@ import {
   Denoiser,
   type Device,
   type DeviceTensor,
-  HeadStatistics,
-  logSnrOf,
   memoryCount,
   NoiseSchedule,
   parseMix,
@@ -18,8 +16,8 @@ import {
   Trainer,
   UNet,
   uniformSampler,
-  withStatistics,
 } from '../lib/index.ts'
+import { runMixing } from '../lib/training/mixing-options.ts'
 import type { Job } from './protocol.ts'
 
 const TIMESTEPS = 1000
@@ -48,18 +46,15 @@ async function trainer(job: Job): Promise<Stepper> {
   const data = new Uint8Array(shape.reduce((a, b) => a * b, 1)).map((_, i) => (i * 37) % 256)
   const sampler = uniformSampler({ timestepCount: TIMESTEPS })
   const { heads } = unet.layout
-  const logSnr = logSnrOf(schedule.tables.snr)
-  const statistics = new HeadStatistics({ heads, logSnr }) // as every run of several heads keeps
-  const context = { heads, logSnr, statistics, sigmaData: 0.5, courseSteps: TIMESTEPS }
-  const policy = mix?.policy({ ...context, space: mix.loss.space }) ?? { name: 'none', decide: () => ({}) }
-  const mixing = withStatistics(policy, statistics)
+  // The statistics that every run of several heads keeps, and what decides by them.
+  const mixing = runMixing({ mix: job.mix, steps: TIMESTEPS, sigmaData: 0.5 }, heads, schedule)?.policy
   return {
     parameterCount: unet.parameterCount,
     async step() {
       const { t } = sampler.draw(job.batch, trainer.step)
-      const decision = mixing.decide(t, trainer.step)
+      const decision = mixing?.decide(t, trainer.step)
       const result = await trainer.trainStep({ images: { data, shape }, t, ...decision, lr: 1e-4 })
-      mixing.observe?.({ ...result, t, loss: result.exampleLoss, heads })
+      mixing?.observe?.({ ...result, t, loss: result.exampleLoss, heads })
       return result.loss
     },
     dispose() {

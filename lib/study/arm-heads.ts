@@ -45,7 +45,7 @@ export function armHeads(study: Pick<Study, 'arms'>, results: readonly CellResul
     if (!first || !isAlike) return []
     const { t, heads } = first.heldOut
     const inF = new Map(
-      [...heads, 'table', 'blue', 'signal'].map((combination) => {
+      [...heads, 'table', 'blue', 'signal', 'table.kept', 'blue.kept'].map((combination) => {
         const metric = parseMetric('armHeads', `F@${combination}`)
         const curves = cells.map((cell) => metricTimesteps(cell, metric))
         return [combination, t.map((_, k) => mean(curves.map((curve) => curve?.[k] ?? Number.NaN)))]
@@ -78,7 +78,6 @@ function headsAt(
     Object.fromEntries(
       Object.keys(of(rivalries[0]!)).map((name) => [name, mean(rivalries.map((row) => of(row)[name]![k]!))]),
     )
-  const kept = errors.flatMap((error) => (error.kept ? [keptAt(error, error.kept, k)] : []))
   return {
     ...{ t: t[k] as number, logSnr: logSnr[k] as number },
     error: Object.fromEntries(heads.map((head) => [head, inF(head)])),
@@ -88,19 +87,19 @@ function headsAt(
       minimum: mean(rivalries.map(({ minimum, fromV }) => minimum[k]! * fromV)),
       brightnessGap: named(({ brightnessGap }) => brightnessGap),
     }),
-    ...(kept.length === cells.length && {
+    ...(errors.filter(({ kept }) => kept).length === cells.length && {
       kept: {
-        table: mean(kept.map(({ table }) => table)),
-        blue: mean(kept.map(({ blue }) => blue)),
-        agreement: mean(kept.map(({ agrees }) => Number(agrees))),
+        ...{ table: inF('table.kept'), blue: inF('blue.kept') },
+        agreement: over((error) => Number(tableAgrees(error, k))),
       },
     }),
   }
 }
 
-function keptAt({ heads }: HeldOutResult, { table, blue }: NonNullable<HeldOutResult['kept']>, k: number) {
+/** Whether the checkpoint's table has the head that is best on the images. */
+function tableAgrees({ heads, kept }: HeldOutResult, k: number): boolean {
   const least = Math.min(...Object.values(heads).map(({ v }) => v[k]!))
-  return { table: table.F[k]!, blue: blue.F[k]!, agrees: table.v[k]! <= least * (1 + 1e-9) }
+  return kept !== undefined && kept.table.v[k]! <= least * (1 + 1e-9)
 }
 
 function mean(values: readonly number[]): number {
