@@ -43,17 +43,27 @@ interface Strategy {
   readonly heads?: readonly Head[]
   /** It divides the errors by their size at each noise level. */
   readonly evensOut?: true
+  /** How its networks are read: by signal unless it trains some heads less than others. */
+  readonly combine?: MixCombine
   readonly policy?: (context: MixContext, args: Readonly<Record<string, number>>) => HeadPolicy
 }
 
+/** Words of `openCombine` that suit the networks of a strategy. */
+export type MixCombine = 'signal' | 'table' | 'blue'
+
 const COMMON = ['xStart', 'v', 'eps', 'F'] as const
 
-/** Choices after which a head that loses is not trained. */
-export const MINIMA: ReadonlySet<string | undefined> = new Set([
-  'min',
-  'minBatch',
-  'minPixel',
-] satisfies Choose[])
+/**
+ * How networks are read that a choice trained, where it is not by signal. After a minimum a head that loses is as it was, and every
+ * mixture would read it; where it is trained a little, the best mixture leaves it out by itself.
+ */
+export const READ_BY: Readonly<Partial<Record<Choose, MixCombine>>> = {
+  min: 'table',
+  minBatch: 'table',
+  minPixel: 'table',
+  relaxed: 'blue',
+  softmin: 'blue',
+}
 
 const minimum = (choose: Choose, compare: Space, about: string): Strategy => ({
   about,
@@ -92,12 +102,14 @@ const STRATEGIES = {
     about: 'the best head of each noise level, from running statistics',
     ...{ choose: 'given', compare: 'own', space: 'F' },
     arguments: { best: argument(0.8, 0, 1), warmup: argument(50), ...CAP },
+    combine: 'blue',
     policy: tablePolicy,
   },
   consensus: {
     about: 'all heads, and their best linear mixture at each noise level',
     ...{ choose: 'mean', compare: 'own', space: 'F', spaces: COMMON },
     arguments: { kappa: argument(1), warmup: argument(50), ...CAP },
+    combine: 'blue',
     policy: consensusPolicy,
   },
   uncertainty: {
@@ -139,8 +151,8 @@ export interface Mix {
   readonly heads: readonly Head[]
   /** It changes over the run, up to a last step. */
   readonly hasCourse: boolean
-  /** It leaves heads untrained where they lose: a minimum, after a warm-up too, or a table whose best head takes all. */
-  readonly starves: boolean
+  /** How its networks are read unless something else is asked for. */
+  readonly combine: MixCombine
   /** Who decides; strategies that are wholly a loss have a policy that adds nothing. */
   policy(context: MixContext): HeadPolicy
 }
@@ -168,12 +180,14 @@ export function parseMix(text: string, call = 'parseMix'): Mix {
   const args = argumentsOf(call, name, strategy.arguments ?? {}, colon === -1 ? '' : text.slice(colon + 1))
   const { compare, space, about, spaces, heads = [], hasCourse = false, policy } = strategy
   const choose = (args.warmup && strategy.chooseWithWarmup) || strategy.choose
-  const starves = MINIMA.has(strategy.choose) || (name === 'table' && args.best === 1)
+  const { combine = READ_BY[strategy.choose] ?? 'signal' } = strategy
+  const takesAll = name === 'table' && args.best === 1 // the other heads are not trained, as after a minimum
   const numbers = Object.entries(args).map(([key, value]) => `${key}=${value}`)
   return {
     name: name as MixName,
     about: `${about}${numbers.length > 0 ? ` (${numbers.join(', ')})` : ''}`,
-    ...{ loss: { choose, compare, space }, heads, hasCourse, starves },
+    ...{ loss: { choose, compare, space }, heads, hasCourse },
+    combine: takesAll ? 'table' : combine,
     spaces: spaces ?? ['own', ...COMMON],
     policy: (context) => ({ decide: () => ({}), ...policy?.(context, args), name }),
   }

@@ -2,7 +2,8 @@ import { argumentError, show } from '../check.ts'
 import { HeadStatistics } from '../mixing/head-statistics.ts'
 import { type MeasuredNetwork, readMeasuredHeads } from '../mixing/head-statistics-file.ts'
 import { alphaBarOf, logSnrOf } from '../mixing/log-snr-bins.ts'
-import { MINIMA, parseMix } from '../mixing/strategies.ts'
+import { type MixCombine, parseMix, READ_BY } from '../mixing/strategies.ts'
+import type { Choose } from '../native.ts'
 import { ALL_HEADS, type Head } from '../prediction/heads.ts'
 import { type HeadWeights, signalWeights } from '../prediction/signal-weights.ts'
 import type { NoiseSchedule } from '../schedule/noise-schedule.ts'
@@ -60,19 +61,22 @@ export function combineByBlue(schedule: TrainedProcess, statistics: HeadStatisti
 }
 
 /**
- * Words of `openCombine` for a network of which nobody says how it is read: `signal`, but `table` where a minimum over several heads, after a
- * warm-up too, or a table whose best head takes all trained it, since a head that loses is not trained and every mixture would read it.
+ * Words of `openCombine` for a network of which nobody says how it is read: `signal` where all heads were trained alike; the only
+ * head that was, where it was one; else what suits the strategy or the choice: `table` after a minimum, `blue` where the heads
+ * specialise.
  *
  * @param choose - what chose among the heads in training
  * @param mix - the strategy that did, as `parseMix` reads it
  */
 export function defaultCombine(
   heads: readonly Head[],
-  choose: string | undefined,
+  choose: Choose | undefined,
   mix?: string,
-): 'signal' | 'table' {
-  const starves = MINIMA.has(choose) || (mix !== undefined && parseMix(mix).starves)
-  return starves && heads.length > 1 ? 'table' : 'signal'
+): MixCombine | Head {
+  if (heads.length === 1) return 'signal'
+  if (mix !== undefined) return parseMix(mix).combine
+  if (choose === undefined) return 'signal'
+  return heads.includes(choose as Head) ? (choose as Head) : (READ_BY[choose] ?? 'signal')
 }
 
 /** Where `parseCombine` finds what `table` and `blue` need. */

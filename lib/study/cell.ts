@@ -175,11 +175,18 @@ function evaluatedCell(arm: StudyArm, seed: number, result: CellResult): CellRes
   const { evaluate } = arm
   const { bothWeights, weights } = evaluate
   const meant = bothWeights ? (['ema', 'raw'] as const) : [weights]
+  const combine = evaluate.combine ?? (arm.config.combine as string)
   const isCurrent =
     isTrainedSo(arm, seed, result) &&
     result.evaluation === evaluationHash(evaluate) &&
+    isReadBy(combine, result) &&
     meant.every((which) => measuredFor(result, { weights: which }, result.heldOut))
   return isCurrent ? { ...result, settings: evaluate } : undefined
+}
+
+/** Whether the heads of a cell were combined so where nothing else is said; one head always is. */
+function isReadBy(combine: string, { heldOut }: Pick<CellResult, 'heldOut'>): boolean {
+  return heldOut.heads.length === 1 || heldOut.combine === undefined || heldOut.combine === combine
 }
 
 /**
@@ -192,7 +199,9 @@ function isTrainedSo(arm: StudyArm, seed: number, result: CellResult): boolean {
   if (!then) return isWrittenSo && heldOut.heads.join() === (arm.config.heads as readonly Head[]).join()
   const now = arm.config
   const isMeantSo = [...new Set([...Object.keys(then), ...Object.keys(now)])].every(
-    (key) => JSON.stringify(key in then ? then[key] : runDefault(key)) === JSON.stringify(now[key]),
+    (key) =>
+      key === 'combine' || // which trains nothing
+      JSON.stringify(key in then ? then[key] : runDefault(key)) === JSON.stringify(now[key]),
   )
   const hasStops = arm.stops.every((stop) => curve.some(({ step }) => step === stop))
   return result.seed === seed && isMeantSo && (isWrittenSo || hasStops)
@@ -286,7 +295,9 @@ export async function runCell(
       imagesPerSecond: batchSize / secondsPerStep,
       heldOut,
       curve: inOrder(points),
-      ...(trainedHere?.options === optionsHash(arm, seed) && settledApart(trainedHere, arm.evaluate)),
+      ...(trainedHere?.options === optionsHash(arm, seed) &&
+        isReadBy(heldOut.combine, trainedHere) &&
+        settledApart(trainedHere, arm.evaluate)),
       ...(config.logEvery === 1 && { alternation: await stepAlternation(folder) }),
     } // biome-ignore format: one subject a line
     await writeDurably(join(folder, RESULT), `${JSON.stringify(measured, undefined, 1)}\n`)

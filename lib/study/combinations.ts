@@ -21,9 +21,10 @@ export async function openCombinations(
   const { heads } = unet.layout
   const sources = { statistics: headStatisticsOf(state), path: checkpoint }
   const open = (words: string) => openCombine(words, schedule, heads, sources)
-  const others = heads.length > 1 ? combinations : []
+  const words = own ?? config.combine
+  const others = heads.length > 1 ? combinations.filter((other) => other !== words) : []
   return Promise.all([
-    open(own ?? config.combine).then((combine) => ({ named: {}, combine })),
-    ...others.map(async (words) => ({ named: { combine: words }, combine: await open(words) })),
+    open(words).then((combine) => ({ named: {}, combine })),
+    ...others.map(async (other) => ({ named: { combine: other }, combine: await open(other) })),
   ])
 }

@@ -82,9 +82,10 @@ export function isAstray(result: CellResult, metric: Metric): boolean {
 function measuredValue(result: CellResult, metric: Metric): number | undefined {
   const { curve, combination } = metric
   if (metric.kind !== 'heldOut') {
+    const { heads, combine: own } = result.heldOut
+    const isOwn = heads.length === 1 || combination === own
     const isMeant = (row: { combine?: string; steps?: number }): boolean =>
-      row.combine === (result.heldOut.heads.length > 1 ? combination : undefined) &&
-      row.steps === metric.steps
+      row.combine === (isOwn ? undefined : combination) && row.steps === metric.steps
     if (metric.kind === 'bits') return result.bitsPerDim?.rows.find(isMeant)?.mean
     return metric.sample && result.samples?.rows.find(isMeant)?.[metric.sample]
   }

@@ -62,23 +62,35 @@ describe('combineBySignal', () => {
 })
 
 describe('defaultCombine', () => {
-  it('is the table where a minimum starved the heads that lost, else the signal', () => {
-    for (const choose of ['min', 'minBatch', 'minPixel']) {
-      expect(defaultCombine(HEADS, choose)).to.equal('table')
+  it('is signal for one head, and where all heads are trained alike', () => {
+    for (const choose of ['min', 'relaxed', 'v', 'given'] as const)
       expect(defaultCombine(['v'], choose)).to.equal('signal')
-    }
-    for (const choose of ['mean', 'relaxed', 'given', 'v', undefined])
+    for (const choose of ['mean', 'given', undefined] as const)
       expect(defaultCombine(HEADS, choose)).to.equal('signal')
+    for (const mix of ['all-own', 'all', 'uncertainty', 'normalised', 'merge'])
+      expect(defaultCombine(HEADS, 'mean', mix), mix).to.equal('signal')
+  })
+
+  it('is the table where a minimum starved the heads that lost', () => {
+    for (const choose of ['min', 'minBatch', 'minPixel'] as const)
+      expect(defaultCombine(HEADS, choose)).to.equal('table')
     // What a run keeps is the choice that the strategy needs for its warm-up, or its shares.
-    for (const [mix, word] of [
-      ['paper:warmup=500', 'table'],
-      ['min-common:warmup=10', 'table'],
-      ['table:best=1', 'table'],
-      ['table', 'signal'],
-      ['relaxed:from=0.1,to=0.1', 'signal'],
-      ['all-own', 'signal'],
-    ])
-      expect(defaultCombine(HEADS, mix?.startsWith('table') ? 'given' : 'relaxed', mix), mix).to.equal(word)
+    for (const mix of ['paper:warmup=500', 'min-common:warmup=10']) {
+      expect(defaultCombine(HEADS, 'relaxed', mix), mix).to.equal('table')
+    }
+    expect(defaultCombine(HEADS, 'given', 'table:best=1')).to.equal('table')
+  })
+
+  it('is the best mixture where heads specialise', () => {
+    for (const choose of ['relaxed', 'softmin'] as const)
+      expect(defaultCombine(HEADS, choose)).to.equal('blue')
+    expect(defaultCombine(HEADS, 'given', 'table')).to.equal('blue')
+    expect(defaultCombine(HEADS, 'mean', 'consensus')).to.equal('blue')
+    expect(defaultCombine(HEADS, 'relaxed', 'relaxed:from=0.1,to=0.1')).to.equal('blue')
+  })
+
+  it('is the only head that was trained', () => {
+    expect(defaultCombine(HEADS, 'eps')).to.equal('eps')
   })
 })
 
