@@ -175,11 +175,10 @@ function evaluatedCell(arm: StudyArm, seed: number, result: CellResult): CellRes
   const { evaluate } = arm
   const { bothWeights, weights } = evaluate
   const meant = bothWeights ? (['ema', 'raw'] as const) : [weights]
-  const combine = evaluate.combine ?? (arm.config.combine as string)
   const isCurrent =
     isTrainedSo(arm, seed, result) &&
     result.evaluation === evaluationHash(evaluate) &&
-    isReadBy(combine, result) &&
+    isReadBy(arm.combine, result) &&
     meant.every((which) => measuredFor(result, { weights: which }, result.heldOut))
   return isCurrent ? { ...result, settings: evaluate } : undefined
 }
@@ -199,9 +198,7 @@ function isTrainedSo(arm: StudyArm, seed: number, result: CellResult): boolean {
   if (!then) return isWrittenSo && heldOut.heads.join() === (arm.config.heads as readonly Head[]).join()
   const now = arm.config
   const isMeantSo = [...new Set([...Object.keys(then), ...Object.keys(now)])].every(
-    (key) =>
-      key === 'combine' || // which trains nothing
-      JSON.stringify(key in then ? then[key] : runDefault(key)) === JSON.stringify(now[key]),
+    (key) => JSON.stringify(key in then ? then[key] : runDefault(key)) === JSON.stringify(now[key]),
   )
   const hasStops = arm.stops.every((stop) => curve.some(({ step }) => step === stop))
   return result.seed === seed && isMeantSo && (isWrittenSo || hasStops)

@@ -90,6 +90,8 @@ export interface StudyArm {
   /** What these options become, without those that train nothing. */
   readonly config: Readonly<Record<string, unknown>>
   readonly evaluate: EvaluationSettings
+  /** Which prediction of xStart its networks give, in words of `--combine`. */
+  readonly combine: string
   readonly batchSize: number
   readonly steps: number
   /** Steps after which held-out loss is measured, ascending; the last is the end. */
@@ -207,7 +209,11 @@ async function parseArm(
   const within = stops.filter((step) => step < steps)
   const ascending = [...new Set([...within, steps])].sort((a, b) => a - b)
   const options = given as unknown as StudyArm['options']
-  return { name, options, config: trainedConfig(config), evaluate, batchSize, steps, stops: ascending }
+  const { combine = config.combine } = evaluate
+  return {
+    ...{ name, options, config: trainedConfig(config), evaluate, combine },
+    ...{ batchSize, steps, stops: ascending },
+  }
 }
 
 /** A configuration without what trains nothing, and with the heads that a network has where none are given. */

@@ -50,6 +50,7 @@ describe('heldOutBits', () => {
     const [own, mean] = await bits({ combinations: ['mean'] })
     expect(own).to.be.closeTo(await alone('fixedLarge'), 1e-9)
     expect(mean).to.not.equal(own)
+    expect(await bits({ combinations: ['signal'] }), 'its own, once').to.deep.equal([own])
     const [inParts] = await bits({ batchSize: 2 })
     expect(inParts).to.be.closeTo(own as number, 1e-5)
   })

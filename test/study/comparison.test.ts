@@ -282,6 +282,7 @@ describe('parseMetric', () => {
     const value = (name: string, one: CellResult = three) => metricValue(one, parseMetric('x', name))
     expect([value('slicedWasserstein@5'), value('slicedWasserstein@5@blue')]).to.deep.equal([1, 2])
     expect([value('bitsPerDim'), value('bitsPerDim@blue')]).to.deep.equal([3, 4])
+    expect([value('slicedWasserstein@5@signal'), value('bitsPerDim@signal')], 'its own').to.deep.equal([1, 3])
     expect(value('slicedWasserstein@10')).to.equal(undefined)
     const single = { ...three, heldOut: { ...three.heldOut, heads: ['v'] } } as CellResult
     expect([value('slicedWasserstein@5@blue', single), value('bitsPerDim@blue', single)]).to.deep.equal([

@@ -357,6 +357,29 @@ describe('runStudy', function () {
     expect(statSync(inOut('min', 'seed-0', 'stats.jsonl')).mtimeMs).to.equal(trained)
   })
 
+  it('measures anew, without training, what is read by another combination than before', async () => {
+    const trained = statSync(inOut('min', 'seed-0', 'stats.jsonl')).mtimeMs
+    const before = result('min/seed-0')
+    const { results, failures } = await runStudy(
+      {
+        ...given,
+        arms: { ...given.arms, min: { combine: 'v' } },
+        evaluate: { ...given.evaluate, images: 5 },
+      },
+      { jobs: 1, arms: ['min'], seeds: [0] },
+    )
+    expect(failures).to.deep.equal([])
+    const [after] = results
+    expect([before.heldOut.combine, after?.heldOut.combine]).to.deep.equal(['table', 'v'])
+    expect(after?.heldOut.ema?.products).to.deep.equal(before.heldOut.ema?.products)
+    expect(after?.heldOut.ema?.F).to.not.equal(before.heldOut.ema?.F)
+    const drawn = ({ samples }: CellResult) => samples?.rows.map((row) => row.slicedWasserstein)
+    expect(drawn(after as CellResult)?.[0], 'drawn again').to.not.equal(drawn(before)?.[0])
+    expect(drawn(after as CellResult)?.[1]).to.equal(drawn(before)?.[1])
+    expect(after?.bitsPerDim?.rows[0]).to.not.deep.equal(before.bitsPerDim?.rows[0])
+    expect(statSync(inOut('min', 'seed-0', 'stats.jsonl')).mtimeMs).to.equal(trained)
+  })
+
   it('reports a cell that fails and finishes the others; the exit code says so', async () => {
     const out = join(small.folder, 'failing')
     const failing = join(small.folder, 'failing.json')
