@@ -176,7 +176,7 @@ async function fromFile(
 /** `--combine` of commands that read a network. */
 export const COMBINE_SHAPE = {
   combine: about(
-    'what predicts xStart: signal (the default where all heads were trained alike), table (the default where a minimum over the heads was trained) or blue (where the heads specialise; statistics of the heads, of the checkpoint or of a file: blue=FILE), mean, gate, a head, or weights such as xStart=0.3,v=0.7',
+    'what predicts xStart: signal (the default where all heads were trained alike), table or blue (the default where the heads specialise; statistics of the heads, of the checkpoint or of a file: blue=FILE), mean, gate, a head, or weights such as xStart=0.3,v=0.7',
     text().optional(),
   ),
 } satisfies Record<string, z.ZodType>

@@ -43,27 +43,21 @@ interface Strategy {
   readonly heads?: readonly Head[]
   /** It divides the errors by their size at each noise level. */
   readonly evensOut?: true
-  /** How its networks are read: by signal unless it trains some heads less than others. */
-  readonly combine?: MixCombine
+  /** It trains heads for some noise levels more than for others, though its choice does not say so. */
+  readonly specialises?: true
   readonly policy?: (context: MixContext, args: Readonly<Record<string, number>>) => HeadPolicy
 }
 
-/** Words of `openCombine` that suit the networks of a strategy. */
-export type MixCombine = 'signal' | 'table' | 'blue'
-
 const COMMON = ['xStart', 'v', 'eps', 'F'] as const
 
-/**
- * How networks are read that a choice trained, where it is not by signal. After a minimum a head that loses is as it was, and every
- * mixture would read it; where it is trained a little, the best mixture leaves it out by itself.
- */
-export const READ_BY: Readonly<Partial<Record<Choose, MixCombine>>> = {
-  min: 'table',
-  minBatch: 'table',
-  minPixel: 'table',
-  relaxed: 'blue',
-  softmin: 'blue',
-}
+/** Choices that train a head less, or not at all, where it is behind. */
+export const SPECIALISING: ReadonlySet<string | undefined> = new Set([
+  'min',
+  'minBatch',
+  'minPixel',
+  'relaxed',
+  'softmin',
+] satisfies Choose[])
 
 const minimum = (choose: Choose, compare: Space, about: string): Strategy => ({
   about,
@@ -102,14 +96,14 @@ const STRATEGIES = {
     about: 'the best head of each noise level, from running statistics',
     ...{ choose: 'given', compare: 'own', space: 'F' },
     arguments: { best: argument(0.8, 0, 1), warmup: argument(50), ...CAP },
-    combine: 'blue',
+    specialises: true,
     policy: tablePolicy,
   },
   consensus: {
     about: 'all heads, and their best linear mixture at each noise level',
     ...{ choose: 'mean', compare: 'own', space: 'F', spaces: COMMON },
     arguments: { kappa: argument(1), warmup: argument(50), ...CAP },
-    combine: 'blue',
+    specialises: true,
     policy: consensusPolicy,
   },
   uncertainty: {
@@ -151,8 +145,8 @@ export interface Mix {
   readonly heads: readonly Head[]
   /** It changes over the run, up to a last step. */
   readonly hasCourse: boolean
-  /** How its networks are read unless something else is asked for. */
-  readonly combine: MixCombine
+  /** Its heads differ in what they were trained for, or how much. */
+  readonly specialises: boolean
   /** Who decides; strategies that are wholly a loss have a policy that adds nothing. */
   policy(context: MixContext): HeadPolicy
 }
@@ -180,14 +174,12 @@ export function parseMix(text: string, call = 'parseMix'): Mix {
   const args = argumentsOf(call, name, strategy.arguments ?? {}, colon === -1 ? '' : text.slice(colon + 1))
   const { compare, space, about, spaces, heads = [], hasCourse = false, policy } = strategy
   const choose = (args.warmup && strategy.chooseWithWarmup) || strategy.choose
-  const { combine = READ_BY[strategy.choose] ?? 'signal' } = strategy
-  const takesAll = name === 'table' && args.best === 1 // the other heads are not trained, as after a minimum
+  const specialises = strategy.specialises ?? SPECIALISING.has(strategy.choose)
   const numbers = Object.entries(args).map(([key, value]) => `${key}=${value}`)
   return {
     name: name as MixName,
     about: `${about}${numbers.length > 0 ? ` (${numbers.join(', ')})` : ''}`,
-    ...{ loss: { choose, compare, space }, heads, hasCourse },
-    combine: takesAll ? 'table' : combine,
+    ...{ loss: { choose, compare, space }, heads, hasCourse, specialises },
     spaces: spaces ?? ['own', ...COMMON],
     policy: (context) => ({ decide: () => ({}), ...policy?.(context, args), name }),
   }

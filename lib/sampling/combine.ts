@@ -2,7 +2,7 @@ import { argumentError, show } from '../check.ts'
 import { HeadStatistics } from '../mixing/head-statistics.ts'
 import { type MeasuredNetwork, readMeasuredHeads } from '../mixing/head-statistics-file.ts'
 import { alphaBarOf, logSnrOf } from '../mixing/log-snr-bins.ts'
-import { type MixCombine, parseMix, READ_BY } from '../mixing/strategies.ts'
+import { parseMix, SPECIALISING } from '../mixing/strategies.ts'
 import type { Choose } from '../native.ts'
 import { ALL_HEADS, type Head } from '../prediction/heads.ts'
 import { type HeadWeights, signalWeights } from '../prediction/signal-weights.ts'
@@ -62,8 +62,7 @@ export function combineByBlue(schedule: TrainedProcess, statistics: HeadStatisti
 
 /**
  * Words of `openCombine` for a network of which nobody says how it is read: `signal` where all heads were trained alike; the only
- * head that was, where it was one; else what suits the strategy or the choice: `table` after a minimum, `blue` where the heads
- * specialise.
+ * head that was, where it was one; else `blue`, which leaves out the heads that are behind at a noise level: other mixtures read them.
  *
  * @param choose - what chose among the heads in training
  * @param mix - the strategy that did, as `parseMix` reads it
@@ -72,11 +71,11 @@ export function defaultCombine(
   heads: readonly Head[],
   choose: Choose | undefined,
   mix?: string,
-): MixCombine | Head {
+): 'signal' | 'blue' | Head {
   if (heads.length === 1) return 'signal'
-  if (mix !== undefined) return parseMix(mix).combine
-  if (choose === undefined) return 'signal'
-  return heads.includes(choose as Head) ? (choose as Head) : (READ_BY[choose] ?? 'signal')
+  if (heads.includes(choose as Head)) return choose as Head
+  const specialises = mix === undefined ? SPECIALISING.has(choose) : parseMix(mix).specialises
+  return specialises ? 'blue' : 'signal'
 }
 
 /** Where `parseCombine` finds what `table` and `blue` need. */

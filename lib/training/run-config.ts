@@ -249,7 +249,7 @@ export const RUN_SHAPE = {
   logEvery: about('run', 'steps between lines of stats.jsonl', integer(1).default(10)),
   combine: about(
     'run',
-    'what predicts xStart in previews: signal (the default where all heads are trained alike), table (the default where a minimum over the heads is trained) or blue (where the heads specialise; from the run’s statistics of the heads), mean, gate, a head, or weights such as xStart=0.3,v=0.7',
+    'what predicts xStart in previews: signal (the default where all heads are trained alike), table or blue (the default where the heads specialise; from the run’s statistics of the heads), mean, gate, a head, or weights such as xStart=0.3,v=0.7',
     text().optional(),
   ),
   ...TIMESTEP_SHAPE,

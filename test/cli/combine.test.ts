@@ -60,16 +60,16 @@ describe('trislot with --mix and --combine', () => {
     )
   })
 
-  it('reads a network that a minimum trained by its table unless told otherwise, others by the signal', async () => {
+  it('reads a network that a minimum trained by its best mixture unless told otherwise, others by the signal', async () => {
     expect(await drawn()).to.equal(await drawn('signal'))
     const minimum = await train('minimum', 'paper')
     const found = await drawn(undefined, minimum)
-    expect(found).to.equal(await drawn('table', minimum))
+    expect(found).to.equal(await drawn('blue', minimum))
     expect(found).to.not.equal(await drawn('signal', minimum))
     const { code, out } = await command('nll', '--run', minimum, '--threads', '1', '--count', '4')
     expect(code).to.equal(0)
     const { combine } = JSON.parse(await readFile(join(out.split('\n').at(-1) as string, 'nll.json'), 'utf8'))
-    expect(combine).to.equal('table')
+    expect(combine).to.equal('blue')
   })
 
   it('bounds the likelihood with them too', async () => {

@@ -115,7 +115,7 @@ describe('runStudy', function () {
       )
       expect([heldOut.t, heldOut.alsoAt]).to.deep.equal([[0, 1, 2, 3], [1]]) // 0 is among the three already
       expect(heldOut.ema?.products[0]?.[0]).to.have.length(9)
-      expect(heldOut.combine).to.equal(cell.startsWith('min') ? 'table' : 'v')
+      expect(heldOut.combine).to.equal(cell.startsWith('min') ? 'blue' : 'v')
       expect(settings.images).to.equal(6)
       expect(samples?.rows.map(({ steps, combine }) => [steps, combine])).to.deep.equal([
         [2, undefined],
@@ -139,7 +139,7 @@ describe('runStudy', function () {
       expect(Object.keys(brightnessGap)).to.deep.equal(['xStart-v', 'xStart-eps', 'v-eps'])
       expect(brightnessGap['v-eps']?.every((gap) => gap > 0)).to.equal(true)
       const { perTimestep, kept, heads: each, products } = heldOut.ema ?? expect.fail()
-      if (heldOut.combine === 'table') expect(kept?.table.F).to.deep.equal(perTimestep.F)
+      if (heldOut.combine === 'blue') expect(kept?.blue.F).to.deep.equal(perTimestep.F)
       for (const [k, error] of (kept?.table.F ?? expect.fail()).entries()) {
         // Of one head, or of the signal where the bin has seen too few images.
         const signal = metricTimesteps(result(cell), parseMetric('x', 'F@signal'))?.[k] as number
@@ -370,7 +370,7 @@ describe('runStudy', function () {
     )
     expect(failures).to.deep.equal([])
     const [after] = results
-    expect([before.heldOut.combine, after?.heldOut.combine]).to.deep.equal(['table', 'v'])
+    expect([before.heldOut.combine, after?.heldOut.combine]).to.deep.equal(['blue', 'v'])
     expect(after?.heldOut.ema?.products).to.deep.equal(before.heldOut.ema?.products)
     expect(after?.heldOut.ema?.F).to.not.equal(before.heldOut.ema?.F)
     const drawn = ({ samples }: CellResult) => samples?.rows.map((row) => row.slicedWasserstein)
