@@ -219,6 +219,7 @@ export {
   combineByBlue,
   combineBySignal,
   combineByTable,
+  defaultCombine,
   openCombine,
   parseCombine,
 } from './sampling/combine.ts'

@@ -4,6 +4,7 @@ import { type MeasureHeadStatisticsOptions, measureHeadStatistics } from '../ana
 import { argumentError } from '../check.ts'
 import { writeHeadStatistics } from '../mixing/head-statistics-file.ts'
 import { text } from '../options.ts'
+import { fewImagesWarning } from '../sampling/combine.ts'
 import type { SamplingNetwork } from './network-for-sampling.ts'
 import { asUsage, UsageError } from './usage.ts'
 
@@ -27,8 +28,11 @@ export async function writeMeasuredHeads(
   file: string | undefined,
   { unet, schedule, path, identity }: SamplingNetwork,
   options: MeasureHeadStatisticsOptions,
+  line: (text: string) => void,
 ): Promise<void> {
   if (file === undefined) return
   const statistics = await asUsage(() => measureHeadStatistics(unet, schedule, options))
+  const few = fewImagesWarning(file, statistics)
+  if (few) line(`${few}; measure with a larger --count`)
   await writeHeadStatistics(file, statistics, { path, identity: await identity() })
 }

@@ -91,7 +91,7 @@ export async function measureCommand(argv: readonly string[]): Promise<number> {
       ...{ ...shared, timestepStride },
       ...(decide && { decide }),
     })
-    await writeMeasuredHeads(headStatistics, network, shared)
+    await writeMeasuredHeads(headStatistics, network, shared, progress.line)
     progress.end()
     const curve = lossCurve(measured, schedule.timestepCount, options.head)
     const slots = partitionByLoss(curve, slotCount)

@@ -1,16 +1,16 @@
 import { createHash } from 'node:crypto'
-import { basename, extname } from 'node:path'
+import { basename, dirname, extname } from 'node:path'
 import type { z } from 'zod'
 import { argumentError } from '../check.ts'
 import { bytesOf, type NpyArray } from '../data/npy.ts'
 import { isPictureFolder } from '../data/open.ts'
 import type { Device } from '../device.ts'
-import { type HeadStatistics, LEAST_COUNT } from '../mixing/head-statistics.ts'
+import type { HeadStatistics } from '../mixing/head-statistics.ts'
 import type { MeasuredNetwork } from '../mixing/head-statistics-file.ts'
 import type { UNet } from '../model/unet.ts'
 import type { VarianceType } from '../native.ts'
 import { integer, oneOf, text } from '../options.ts'
-import { defaultCombine, openCombine } from '../sampling/combine.ts'
+import { checkOpened, defaultCombine, fewImagesWarning, openCombine } from '../sampling/combine.ts'
 import type { Combine } from '../sampling/denoiser.ts'
 import type { NoiseSchedule } from '../schedule/noise-schedule.ts'
 import {
@@ -18,6 +18,8 @@ import {
   headStatisticsOf,
   latestCheckpoint,
   loadForSampling,
+  readCheckpoint,
+  STATE_FILE,
   sha256,
   type WeightsChoice,
 } from '../training/checkpoint.ts'
@@ -48,6 +50,8 @@ export interface SamplingNetwork {
   readonly identity: () => Promise<string>
   /** Of its heads, where a run has kept them. */
   readonly statistics?: HeadStatistics | undefined
+  /** How its heads are combined unless `--combine` says otherwise. */
+  readonly combine: string
   /** Of one of our own checkpoints. */
   readonly state?: CheckpointState
 }
@@ -127,12 +131,20 @@ export async function networkForSampling(
     ...loaded,
     ...(images && { images }),
     rescalesTimesteps: state.trainer.rescalesTimesteps ?? false,
-    statistics: headStatisticsOf(state),
+    ...headsOf(state, loaded.unet),
     variance: options.variance ?? trainedVariance(state.trainer, loaded.unet),
     name: `step-${state.step}`,
     path: folder,
     identity: async () => hashOf({ files: state.files, weights: choice }),
   }
+}
+
+/** What a checkpoint knows of its heads, and how they are read. */
+function headsOf(state: CheckpointState, { layout }: UNet): Pick<SamplingNetwork, 'statistics' | 'combine'> {
+  const { run } = (state.extra ?? {}) as { run?: RunConfig }
+  const statistics = headStatisticsOf(state)
+  const words = defaultCombine(layout.heads, state.trainer.loss.choose, run?.mix)
+  return { statistics, combine: words === 'blue' && !statistics ? 'signal' : words }
 }
 
 async function fromFile(
@@ -148,9 +160,11 @@ async function fromFile(
   if (note) line(note)
   line(`${path}: ${unet.parameterCount} weights, configured by ${model.source}`)
   const { imageSize, lowResFactor, network, variance, rescalesTimesteps } = model
+  const isOwn = basename(model.source) === STATE_FILE
   return {
     unet,
     schedule,
+    ...(isOwn ? headsOf(await readCheckpoint(dirname(model.source)), unet) : { combine: 'signal' }),
     images: {
       ...(imageSize !== undefined && { height: imageSize, width: imageSize }),
       ...(lowResFactor !== undefined && { lowResFactor }),
@@ -176,21 +190,10 @@ async function fromFile(
 /** `--combine` of commands that read a network. */
 export const COMBINE_SHAPE = {
   combine: about(
-    'what predicts xStart: signal (the default where all heads were trained alike), table or blue (the default where the heads specialise; statistics of the heads, of the checkpoint or of a file: blue=FILE), mean, gate, a head, or weights such as xStart=0.3,v=0.7',
+    'what predicts xStart: signal, table or blue (statistics of the heads, of the checkpoint or of a file: blue=FILE), mean, gate (of a network with one), a head, or weights such as xStart=0.3,v=0.7; by default signal where all heads were trained alike, blue after a minimum or where a strategy favours heads, and the head that --choose names',
     text().optional(),
   ),
 } satisfies Record<string, z.ZodType>
-
-/** The words of `--combine`, and where it is not given those that suit how the network was trained. */
-export function combineWords(
-  given: string | undefined,
-  { unet, statistics, state }: SamplingNetwork,
-): string {
-  const { run } = (state?.extra ?? {}) as { run?: RunConfig }
-  return (
-    given ?? (statistics ? defaultCombine(unet.layout.heads, state?.trainer.loss.choose, run?.mix) : 'signal')
-  )
-}
 
 /** What predicts xStart, from words of `--combine`; says so when a file of statistics was measured on another network. */
 export async function combineFor(
@@ -199,19 +202,21 @@ export async function combineFor(
   line: (text: string) => void,
 ): Promise<Combine> {
   const onRead = async (file: string, read: HeadStatistics, measured?: MeasuredNetwork) => {
-    const bins = Array.from({ length: read.binCount }, (_, bin) => bin)
-    const { length } = bins.filter((bin) => read.bestHead(bin) === undefined)
-    if (length > 0) {
-      line(
-        `warning: ${file} saw fewer than ${LEAST_COUNT} images at ${length} of ${bins.length} noise levels, where --combine is signal; measure with a larger --count`,
-      )
-    }
+    const few = fewImagesWarning(file, read)
+    if (few) line(`${few}; measure with a larger --count`)
     if (measured === undefined || measured.identity === (await identity())) return
     line(
       `warning: ${file} was measured on other weights (${measured.path}); its choice of heads may not suit those of ${path}`,
     )
   }
-  return asUsage(() => openCombine(words, schedule, unet.layout.heads, { statistics, path, onRead }))
+  const few = (words === 'table' || words === 'blue') && statistics && fewImagesWarning(path, statistics)
+  if (few) line(`${few}; train for longer, or measure them (trislot measure --head-statistics FILE)`)
+  return asUsage(async () => {
+    const { heads, gate = false } = unet.layout
+    const combine = await openCombine(words, schedule, heads, { statistics, path, onRead })
+    checkOpened(combine, heads, gate)
+    return combine
+  })
 }
 
 /** The sha256 of a description, and of arrays by their bytes. */

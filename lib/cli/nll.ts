@@ -16,7 +16,6 @@ import { MODEL_SHAPE } from './model-options.ts'
 import {
   COMBINE_SHAPE,
   combineFor,
-  combineWords,
   IMAGES_SHAPE,
   imagesFor,
   networkForSampling,
@@ -68,7 +67,7 @@ export async function nllCommand(argv: readonly string[]): Promise<number> {
     await applyRuntime(options)
     const network = await networkForSampling(call, options, given, progress.line)
     const { unet, schedule, state, variance } = network
-    const combine = combineWords(options.combine, network)
+    const combine = options.combine ?? network.combine
     const config = await imagesFor(call, options, network)
     const dataset = await openMeasuredImages(config)
     const count = Math.min(options.count ?? dataset.length, dataset.length)

@@ -75,10 +75,15 @@ export async function probeCommand(argv: readonly string[]): Promise<number> {
       signal,
       onProgress: (done, total) => progress.update(done, total),
     })
-    await writeMeasuredHeads(headStatistics, network, {
-      ...{ images, seed, batchSize, training: trainingOf(network), signal },
-      onTimestep: (done, total) => progress.update(done, total, 'heads'),
-    })
+    await writeMeasuredHeads(
+      headStatistics,
+      network,
+      {
+        ...{ images, seed, batchSize, training: trainingOf(network), signal },
+        onTimestep: (done, total) => progress.update(done, total, 'heads'),
+      },
+      progress.line,
+    )
     progress.end()
     await printInstrument(probeInstrument(found, commandOf(call, given)), options, network, isHeldOut)
     if (headStatistics !== undefined) console.log(headStatistics)

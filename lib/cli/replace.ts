@@ -6,13 +6,7 @@ import { decimal, flag, integer, numbers, oneOf, text } from '../options.ts'
 import { firstBatch, measuredImages } from './held-out-images.ts'
 import { commandOf, INSTRUMENT_SHAPE, printInstrument } from './instrument-options.ts'
 import { interruptible } from './interrupt.ts'
-import {
-  COMBINE_SHAPE,
-  combineFor,
-  combineWords,
-  imagesFor,
-  networkForSampling,
-} from './network-for-sampling.ts'
+import { COMBINE_SHAPE, combineFor, imagesFor, networkForSampling } from './network-for-sampling.ts'
 import { helpText, parseOptions } from './options.ts'
 import { checkInstrumentOutput } from './output.ts'
 import { streamProgress } from './progress.ts'
@@ -67,7 +61,7 @@ export async function replaceCommand(argv: readonly string[]): Promise<number> {
     const { unet, schedule, rescalesTimesteps } = network
     const config = await imagesFor(call, options, network)
     const { heldOut, isHeldOut } = await measuredImages(config)
-    const combine = await combineFor(combineWords(options.combine, network), network, progress.line)
+    const combine = await combineFor(options.combine ?? network.combine, network, progress.line)
     const { count, seed, starts, steps, eta, positions, width, noiseSize, includesLast, clip } = options
     const ranges = options.ranges === undefined ? [] : readRanges(call, options.ranges)
     const measures = options.windows ?? (ranges.length > 0 ? [] : undefined)

@@ -17,13 +17,7 @@ import { lockRun } from '../training/run-lock.ts'
 import { PRECISIONS } from '../training/trainer.ts'
 import { interruptible } from './interrupt.ts'
 import { MODEL_SHAPE } from './model-options.ts'
-import {
-  COMBINE_SHAPE,
-  combineFor,
-  combineWords,
-  hashOf,
-  networkForSampling,
-} from './network-for-sampling.ts'
+import { COMBINE_SHAPE, combineFor, hashOf, networkForSampling } from './network-for-sampling.ts'
 import { helpText, kebab, parseOptions } from './options.ts'
 import { checkOutputFile, checkOutputFolder } from './output.ts'
 import { streamProgress } from './progress.ts'
@@ -145,7 +139,7 @@ export async function sampleCommand(argv: readonly string[]): Promise<number> {
     const respacing = chosenSteps(call, options, schedule.timestepCount)
     await asUsage(() => schedule.respace(respacing).dispose()) // refused before any work
     const { batchSize, seed, precision, guidanceScale, classifierScale, clipGuided } = options
-    const words = combineWords(options.combine, network)
+    const words = options.combine ?? network.combine
     const combine = await combineFor(words, network, progress.line)
     const factor = images?.lowResFactor
     const small = await lowResOf(call, config, options, { size: [height, width], factor })

@@ -84,10 +84,23 @@ export function parseWithConfig<S extends Record<string, z.ZodType>>(
 ) {
   let all: Record<string, unknown> = {}
   const parsed = parseOptions(call, argv, shape, (given) => {
-    all = given.config === undefined ? given : { ...readConfig(call, String(given.config)), ...given }
+    if (given.config === undefined) all = given
+    else all = { ...withoutSettled(readConfig(call, String(given.config)), given), ...given }
     return all
   })
   return { ...parsed, given: all }
+}
+
+/** A config without what it had settled of several heads, where the command line asks for another strategy or for other heads. */
+function withoutSettled(config: Record<string, unknown>, given: Record<string, unknown>) {
+  const isSingle = given.heads !== undefined && !String(given.heads).includes(',')
+  const isOther = given.mix !== undefined || given.choose !== undefined || isSingle
+  if (!isOther && given.heads === undefined) return config
+  const { combine: _, ...withStrategy } = config
+  if (!isOther) return withStrategy
+  const { mix, mixSteps: __, choose: ___, compare: ____, ...rest } = withStrategy
+  if (mix !== undefined) delete rest.space // which it had settled, too
+  return rest
 }
 
 /** The options in a run's config.json. */

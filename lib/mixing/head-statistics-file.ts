@@ -55,7 +55,8 @@ export async function readMeasuredHeads(
   try {
     const statistics = HeadStatistics.from(state, 'readHeadStatistics')
     const { network } = state as unknown as { network?: MeasuredNetwork }
-    return { statistics, ...(network && { network }) }
+    const isKnown = typeof network?.path === 'string' && typeof network.identity === 'string'
+    return { statistics, ...(isKnown && { network }) }
   } catch (error) {
     throw fail(`something else (${(error as Error).message})`)
   }

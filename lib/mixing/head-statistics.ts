@@ -1,5 +1,5 @@
 import { argumentError, checkInteger, checkNumber, checkTimesteps } from '../check.ts'
-import type { Head } from '../prediction/heads.ts'
+import { ALL_HEADS, type Head } from '../prediction/heads.ts'
 import type { JsonValue, StepLosses } from '../timesteps/sampler.ts'
 import { type BlueOptions, blueWeights, mixtureSquare } from './blue.ts'
 import { binOfLogSnr, binOfTimestep, type LogSnrBins, logSnrBins } from './log-snr-bins.ts'
@@ -20,7 +20,6 @@ export interface HeadStatisticsOptions {
   readonly hysteresis?: number
 }
 
-/** Images that a bin needs before a best head is named. */
 /** @internal Images that a noise level must have seen before its best head or mixture is told. */
 export const LEAST_COUNT = 20
 
@@ -49,6 +48,7 @@ export class HeadStatistics {
       | (Omit<HeadStatisticsOptions, 'logSnr' | 'binCount'> & { readonly bins: LogSnrBins }),
   ) {
     const { heads, halfLife = 500, hysteresis = 2 } = options
+    checkHeads('HeadStatistics', heads)
     if (!(halfLife > 0)) throw argumentError('HeadStatistics', 'halfLife', 'a number > 0', halfLife)
     checkNumber('HeadStatistics', 'hysteresis', hysteresis, 0)
     this.heads = heads
@@ -212,6 +212,8 @@ export class HeadStatistics {
 
   /** Mean squared error in v space, in a bin, of a mixture of the heads. */
   mixtureError(bin: number, weights: readonly number[]): number {
+    if (weights.length !== this.heads.length)
+      throw argumentError('statistics.mixtureError', 'weights', `${this.heads.length} numbers`, weights)
     return mixtureSquare(weights, this.products(bin))
   }
 
@@ -283,6 +285,7 @@ export class HeadStatistics {
     }
     const what = 'the state of head statistics'
     if (kind !== 'head-statistics') throw argumentError(call, 'state', what, state)
+    checkState(call, { heads, bins, sums })
     const statistics = new HeadStatistics({
       ...{ heads, bins, hysteresis },
       halfLife: halfLife ?? Number.POSITIVE_INFINITY,
@@ -294,8 +297,52 @@ export class HeadStatistics {
       }
       own.set(values)
     }
+    const { best, weight, products } = statistics.#sums
+    if (!best.every((h) => Number.isInteger(h) && h >= -1 && h < heads.length))
+      throw argumentError(call, 'state.sums.best', `places among ${heads.length} heads, or -1`, sums.best)
+    if (!weight.every((sum) => sum >= 0))
+      throw argumentError(call, 'state.sums.weight', 'numbers >= 0', sums.weight)
+    const isSquare = (_: number, at: number): boolean => {
+      const [h, g] = [Math.floor(at / heads.length) % heads.length, at % heads.length]
+      const bin = Math.floor(at / heads.length ** 2)
+      return h !== g || (products[at] as number) > 0 || weight[bin] === 0
+    }
+    if (!products.every(isSquare))
+      throw argumentError(call, 'state.sums.products', 'errors > 0 where images were seen', sums.products)
     return statistics
   }
+}
+
+/** Checks what decides the sizes of everything else. */
+function checkState(
+  call: string,
+  { heads, bins, sums }: { heads: unknown; bins: unknown; sums: unknown },
+): void {
+  checkHeads(call, heads)
+  const fail = (name: string, what: string, got: unknown): never => {
+    throw argumentError(call, `state.${name}`, what, got)
+  }
+  const parts = (bins ?? {}) as Record<'edges' | 'borders' | 'centres', unknown>
+  const numbers = (name: keyof typeof parts, count: number | undefined, sign: 1 | -1): number => {
+    const values = parts[name]
+    const isOrdered =
+      Array.isArray(values) &&
+      values.every((value, i) => Number.isFinite(value) && (i === 0 || sign * (value - values[i - 1]) > 0))
+    const what = `${count ?? 'two or more'} ${sign > 0 ? 'ascending' : 'descending'} numbers`
+    if (!isOrdered || (count === undefined ? values.length < 2 : values.length !== count))
+      fail(`bins.${name}`, what, values)
+    return (values as number[]).length
+  }
+  const count = numbers('edges', undefined, 1) - 1
+  numbers('borders', count - 1, -1)
+  numbers('centres', count, -1)
+  if (typeof sums !== 'object' || sums === null) fail('sums', 'an object', sums)
+}
+
+function checkHeads(call: string, heads: unknown): void {
+  const isList = Array.isArray(heads) && heads.length > 0 && new Set(heads).size === heads.length
+  if (!isList || !heads.every((head) => ALL_HEADS.includes(head)))
+    throw argumentError(call, 'heads', `one or more of ${ALL_HEADS.join(', ')}, each once`, heads)
 }
 
 function emptySums(bins: number, heads: number): Sums {

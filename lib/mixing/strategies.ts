@@ -17,11 +17,10 @@ interface Argument {
   readonly standard: number
   readonly min: number
   readonly max: number
+  readonly isWhole?: boolean
 }
-const argument = (standard: number, min = 0, max = Number.MAX_SAFE_INTEGER): Argument => ({
-  standard,
-  min,
-  max,
+const argument = (standard: number, min = 0, max = Number.MAX_SAFE_INTEGER, isWhole = false): Argument => ({
+  ...{ standard, min, max, isWhole },
 })
 const CAP = { cap: argument(5) }
 
@@ -109,7 +108,7 @@ const STRATEGIES = {
   uncertainty: {
     about: 'all heads, each divided by its learned error at each noise level',
     ...{ choose: 'mean', compare: 'own', space: 'own', spaces: ['own'] },
-    arguments: { lr: argument(0.01), features: argument(16, 1, 256) },
+    arguments: { lr: argument(0.01), features: argument(16, 1, 256, true) },
     evensOut: true,
     policy: uncertaintyPolicy,
   },
@@ -158,6 +157,7 @@ export interface Mix {
  * @throws RangeError that names the strategies, or the numbers of the one that is meant
  */
 export function parseMix(text: string, call = 'parseMix'): Mix {
+  if (typeof text !== 'string') throw argumentError(call, 'mix', 'a string', text, { kind: 'type' })
   const colon = text.indexOf(':')
   const name = colon === -1 ? text : text.slice(0, colon)
   if (!Object.hasOwn(STRATEGIES, name)) {
@@ -185,6 +185,15 @@ export function parseMix(text: string, call = 'parseMix'): Mix {
   }
 }
 
+/** @internal Whether two words for strategies mean the same, however their numbers are written. */
+export function isSameMix(a: unknown, b: unknown): boolean {
+  const meant = (words: unknown): string => {
+    const { name, about } = parseMix(words as string)
+    return `${name} ${about}`
+  }
+  return a === b || (typeof a === 'string' && typeof b === 'string' && meant(a) === meant(b))
+}
+
 /** @internal Whether the words of a strategy divide the errors of the heads by their size at each noise level. */
 export function evensOut(mix: string | undefined): boolean {
   const name = mix?.split(':')[0] ?? ''
@@ -199,18 +208,22 @@ function argumentsOf(
 ): Record<string, number> {
   const args = Object.fromEntries(Object.entries(known).map(([key, { standard }]) => [key, standard]))
   const names = Object.keys(known)
+  const given = new Set<string>()
   for (const part of text === '' ? [] : text.split(',')) {
-    const [, key = part, word = ''] = /^([a-zA-Z]+)=(.+)$/.exec(part.trim()) ?? []
+    const [, key = '', word = ''] = /^([a-zA-Z]+)=(.+)$/.exec(part.trim()) ?? []
     const spec = known[key]
     if (!spec) {
       const what =
         names.length > 0 ? `numbers such as ${names.map((n) => `${n}=${args[n]}`).join(',')}` : 'nothing'
       throw new RangeError(`${call}: expected mix ${name} to be followed by ${what}, got ${show(part)}`)
     }
-    const value = Number(word)
-    const { min, max } = spec
-    if (!(value >= min && value <= max)) {
-      const what = max === Number.MAX_SAFE_INTEGER ? `a number >= ${min}` : `a number in [${min}, ${max}]`
+    if (given.has(key)) throw argumentError(call, `${key} of mix ${name}`, 'given once', text)
+    given.add(key)
+    const value = /^[\d.eE+-]+$/.test(word) ? Number(word) : Number.NaN
+    const { min, max, isWhole } = spec
+    if (!(value >= min && value <= max && (Number.isInteger(value) || !isWhole))) {
+      const number = isWhole ? 'an integer' : 'a number'
+      const what = max === Number.MAX_SAFE_INTEGER ? `${number} >= ${min}` : `${number} in [${min}, ${max}]`
       throw argumentError(call, `${key} of mix ${name}`, what, word)
     }
     args[key] = value

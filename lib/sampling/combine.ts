@@ -1,5 +1,5 @@
 import { argumentError, show } from '../check.ts'
-import { HeadStatistics } from '../mixing/head-statistics.ts'
+import { HeadStatistics, LEAST_COUNT } from '../mixing/head-statistics.ts'
 import { type MeasuredNetwork, readMeasuredHeads } from '../mixing/head-statistics-file.ts'
 import { alphaBarOf, logSnrOf } from '../mixing/log-snr-bins.ts'
 import { parseMix, SPECIALISING } from '../mixing/strategies.ts'
@@ -105,13 +105,19 @@ export function parseCombine(
   { statistics, path }: CombineSources = {},
 ): Combine {
   const call = 'parseCombine'
+  if (typeof text !== 'string') throw argumentError(call, 'combine', 'a string', text, { kind: 'type' })
   if (text === 'signal') return combineBySignal(schedule, heads)
   if (text === 'gate') return text
   if (text === 'mean') return Object.fromEntries(heads.map((head) => [head, 1 / heads.length]))
   if (text === 'table' || text === 'blue') {
     if (!statistics) {
+      const where = path === undefined ? '' : ` in ${path}`
+      const hint =
+        heads.length === 1
+          ? `a network of one head (${heads[0]}) has nothing to combine`
+          : `checkpoints of runs with several heads hold them, or name a file that trislot measure --head-statistics wrote: ${text}=FILE (in a program with openCombine)`
       throw new RangeError(
-        `${call}: expected statistics of the heads${path === undefined ? '' : ` in ${path}`} for combine ${text}, got none; checkpoints of runs with several heads hold them, or name a file that trislot measure --head-statistics wrote: ${text}=FILE`,
+        `${call}: expected statistics of the heads${where} for combine ${text}, got none; ${hint}`,
       )
     }
     if (statistics.heads.join() !== heads.join()) {
@@ -126,7 +132,11 @@ export function parseCombine(
   }
   const pairs = text.split(',').map((part) => /^(\w+)=([\d.eE+-]+)$/.exec(part.trim()))
   if (pairs.every((pair) => pair !== null)) {
-    return Object.fromEntries(pairs.map((pair) => [pair[1], Number(pair[2])])) as HeadWeights
+    const weights = Object.fromEntries(pairs.map((pair) => [pair[1], Number(pair[2])])) as HeadWeights
+    if (Object.keys(weights).length < pairs.length)
+      throw argumentError(call, 'combine', 'weights that name each head once', text)
+    headWeights(call, weights, heads) // which checks them
+    return weights
   }
   throw new RangeError(
     `${call}: expected combine to be signal, table, blue, mean, gate, one of ${heads.join(', ')}, or weights such as xStart=0.3,v=0.7, got ${show(text)}`,
@@ -149,6 +159,14 @@ export async function openCombine(
   const { statistics, network } = await readMeasuredHeads(file)
   await sources.onRead?.(file, statistics, network)
   return parseCombine(word, schedule, heads, { statistics, path: file })
+}
+
+/** @internal What to say of statistics that have seen too little for some noise levels; undefined where they have not. */
+export function fewImagesWarning(source: string, statistics: HeadStatistics): string | undefined {
+  const bins = Array.from({ length: statistics.binCount }, (_, bin) => bin)
+  const { length } = bins.filter((bin) => statistics.bestHead(bin) === undefined)
+  if (length === 0) return undefined
+  return `warning: ${source} saw fewer than ${LEAST_COUNT} images at ${length} of ${bins.length} noise levels, where --combine is signal`
 }
 
 /**

@@ -285,6 +285,11 @@ export class Denoiser {
         hint: 'its gate was not created',
       })
     }
+    if (typeof chosen === 'string' && ['signal', 'table', 'blue', 'mean'].includes(chosen)) {
+      throw argumentError(call, 'combine', 'a head, weights, or a function', chosen, {
+        hint: 'parseCombine and openCombine make one of such words',
+      })
+    }
     const weights = headWeights(call, chosen, heads)
     if (alphaBar[k] === 0 && heads.some((head, h) => head === 'eps' && weights[h] !== 0)) {
       throw argumentError(call, 'combine', `without eps at step ${k}, where no signal is left`, chosen, {

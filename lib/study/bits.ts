@@ -21,8 +21,8 @@ export interface BitsResult {
 }
 
 /** Hash of what decides the bits per dimension of a cell. */
-export function bitsHash({ bitsPerDim: bits, weights, combine, combinations }: EvaluationSettings): string {
-  return settingsHash({ bits, weights, combine, combinations })
+export function bitsHash({ bitsPerDim: bits, weights, combine }: EvaluationSettings): string {
+  return settingsHash({ bits, weights, combine })
 }
 
 /**

@@ -5,6 +5,7 @@ import { type ImageDataset, inMemory } from '../data/dataset.ts'
 import { imagesBetween } from '../data/image-range.ts'
 import { CheckpointError } from '../errors.ts'
 import { byPair } from '../mixing/head-row.ts'
+import { isSameMix } from '../mixing/strategies.ts'
 import type { Head } from '../prediction/heads.ts'
 import { combineByBlue, combineByTable, openCombine } from '../sampling/combine.ts'
 import { sourceVersion } from '../setup/paths.ts'
@@ -21,6 +22,7 @@ import {
 import { openImages, type RunHooks, readStoredConfig, run, splitImages } from '../training/run.ts'
 import { type RunConfig, type RunOptions, runConfig, runDefault } from '../training/run-config.ts'
 import { type BitsResult, bitsHash, heldOutBits } from './bits.ts'
+import { otherCombinations } from './combinations.ts'
 import { featureClassifier } from './features.ts'
 import {
   clippedError,
@@ -157,16 +159,36 @@ export function finishedCell(arm: StudyArm, seed: number, result: CellResult): C
 /** What is measured apart from held-out errors, and not there as the settings want it. */
 function missing(result: CellResult, settings: EvaluationSettings): ('samples' | 'bitsPerDim')[] {
   const hashes = { samples: samplesHash(settings), bitsPerDim: bitsHash(settings) }
-  return (['samples', 'bitsPerDim'] as const).filter(
-    (name) => settings[name] !== undefined && result[name]?.hash !== hashes[name],
-  )
+  const { heads, combine } = result.heldOut
+  const others = otherCombinations(settings, combine, heads)
+  return (['samples', 'bitsPerDim'] as const).filter((name) => {
+    const { hash, rows = [] } = result[name] ?? {}
+    const isRead = others.every((other) => rows.some((row: { combine?: string }) => row.combine === other))
+    return settings[name] !== undefined && !(hash === hashes[name] && isRead)
+  })
+}
+
+/** A result with the hashes of today, which do not depend on the combinations that were asked for: its rows show them. */
+function withoutCombinations(result: CellResult): CellResult {
+  const { settings, samples, bitsPerDim } = result
+  const { samples: drawn, bitsPerDim: bits, weights, combine, combinations } = settings
+  const then = {
+    samples: settingsHash({ samples: drawn, weights, combine, combinations }),
+    bitsPerDim: settingsHash({ bits, weights, combine, combinations }),
+  }
+  return {
+    ...result,
+    ...(samples?.hash === then.samples && { samples: { ...samples, hash: samplesHash(settings) } }),
+    ...(bitsPerDim?.hash === then.bitsPerDim && { bitsPerDim: { ...bitsPerDim, hash: bitsHash(settings) } }),
+  }
 }
 
 /** What another evaluation of the same run measured and the settings may still mean; the hashes say whether they do. */
 function settledApart(
-  { samples, bitsPerDim, settings }: CellResult,
+  result: CellResult,
   { seed }: EvaluationSettings,
 ): Pick<CellResult, 'samples' | 'bitsPerDim'> {
+  const { samples, bitsPerDim, settings } = withoutCombinations(result)
   return { ...(samples && { samples }), ...(bitsPerDim && settings.seed === seed && { bitsPerDim }) }
 }
 
@@ -180,7 +202,7 @@ function evaluatedCell(arm: StudyArm, seed: number, result: CellResult): CellRes
     result.evaluation === evaluationHash(evaluate) &&
     isReadBy(arm.combine, result) &&
     meant.every((which) => measuredFor(result, { weights: which }, result.heldOut))
-  return isCurrent ? { ...result, settings: evaluate } : undefined
+  return isCurrent ? { ...withoutCombinations(result), settings: evaluate } : undefined
 }
 
 /** Whether the heads of a cell were combined so where nothing else is said; one head always is. */
@@ -198,7 +220,9 @@ function isTrainedSo(arm: StudyArm, seed: number, result: CellResult): boolean {
   if (!then) return isWrittenSo && heldOut.heads.join() === (arm.config.heads as readonly Head[]).join()
   const now = arm.config
   const isMeantSo = [...new Set([...Object.keys(then), ...Object.keys(now)])].every(
-    (key) => JSON.stringify(key in then ? then[key] : runDefault(key)) === JSON.stringify(now[key]),
+    (key) =>
+      (key === 'mix' && isSameMix(then[key], now[key])) ||
+      JSON.stringify(key in then ? then[key] : runDefault(key)) === JSON.stringify(now[key]),
   )
   const hasStops = arm.stops.every((stop) => curve.some(({ step }) => step === stop))
   return result.seed === seed && isMeantSo && (isWrittenSo || hasStops)
@@ -227,9 +251,15 @@ export async function runCell(
   const config = await runConfig(options)
   const evaluator = new Evaluator(arm.evaluate, config)
   const evaluation = evaluationHash(arm.evaluate)
-  const kept = await readJson<{ evaluation: string; points: CurvePoint[] }>(join(folder, CURVE))
+  const kept = await readJson<{ evaluation: string; combine?: string; points: CurvePoint[] }>(
+    join(folder, CURVE),
+  )
   const points = new Map<number, CurvePoint>()
-  if (kept?.evaluation === evaluation) for (const point of kept.points) points.set(point.step, point)
+  // Files from before the combination was kept have the one of the result beside them.
+  const { combine = before?.heldOut.combine ?? arm.combine } = kept ?? {}
+  const isReadSo = combine === arm.combine || (arm.config.heads as readonly Head[]).length === 1
+  if (kept?.evaluation === evaluation && isReadSo)
+    for (const point of kept.points) points.set(point.step, point)
   else if (kept)
     log?.(
       'the evaluation is another than before: points of the learning curve are measured anew, where checkpoints are left',
@@ -243,7 +273,7 @@ export async function runCell(
     const isWhole = known && evaluator.weights.every((which) => known[which])
     if (!arm.stops.includes(step) || isWhole || signal?.aborted) return
     points.set(step, { ...known, ...(await evaluator.curvePoint(checkpoint, signal)) })
-    const text = JSON.stringify({ evaluation, points: inOrder(points) })
+    const text = JSON.stringify({ evaluation, combine: arm.combine, points: inOrder(points) })
     await writeDurably(join(folder, CURVE), `${text}\n`)
   }
   try {

@@ -1,3 +1,4 @@
+import type { Head } from '../prediction/heads.ts'
 import { openCombine } from '../sampling/combine.ts'
 import type { Combine } from '../sampling/denoiser.ts'
 import { headStatisticsOf, type loadForSampling } from '../training/checkpoint.ts'
@@ -15,16 +16,25 @@ export interface Combination {
 export async function openCombinations(
   checkpoint: string,
   { unet, schedule, state }: Awaited<ReturnType<typeof loadForSampling>>,
-  { combine: own, combinations = [] }: EvaluationSettings,
+  settings: EvaluationSettings,
   config: Pick<RunConfig, 'combine'>,
 ): Promise<Combination[]> {
   const { heads } = unet.layout
   const sources = { statistics: headStatisticsOf(state), path: checkpoint }
   const open = (words: string) => openCombine(words, schedule, heads, sources)
-  const words = own ?? config.combine
-  const others = heads.length > 1 ? combinations.filter((other) => other !== words) : []
+  const { combine: words = config.combine } = settings
+  const others = otherCombinations(settings, words, heads)
   return Promise.all([
     open(words).then((combine) => ({ named: {}, combine })),
     ...others.map(async (other) => ({ named: { combine: other }, combine: await open(other) })),
   ])
+}
+
+/** The combinations that the settings ask for beside the arm's own, each once; none of one head. */
+export function otherCombinations(
+  { combinations = [] }: EvaluationSettings,
+  own: string,
+  heads: readonly Head[],
+): string[] {
+  return heads.length === 1 ? [] : [...new Set(combinations)].filter((words) => words !== own)
 }

@@ -39,8 +39,8 @@ interface Reference {
 }
 
 /** Hash of what decides the samples of a cell. */
-export function samplesHash({ samples, weights, combine, combinations }: EvaluationSettings): string {
-  return settingsHash({ samples, weights, combine, combinations })
+export function samplesHash({ samples, weights, combine }: EvaluationSettings): string {
+  return settingsHash({ samples, weights, combine })
 }
 
 /**

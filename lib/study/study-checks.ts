@@ -58,7 +58,9 @@ export async function checkEvaluation(
  */
 export function checkMetrics(call: string, names: readonly string[], arms: readonly StudyArm[]): void {
   const drawn = new Set(arms.flatMap(({ evaluate }) => evaluate.samples?.steps ?? []))
-  const combined = new Set(arms.flatMap(({ evaluate }) => evaluate.combinations ?? []))
+  const combined = new Set(
+    arms.flatMap(({ combine, evaluate }) => [combine, ...(evaluate.combinations ?? [])]),
+  )
   for (const name of names) {
     const { kind, steps, combination, weights, sample } = parseMetric(call, name)
     const refuse = (what: string): never => {
@@ -76,7 +78,7 @@ export function checkMetrics(call: string, names: readonly string[], arms: reado
     if (kind === 'bits' && !arms.some(({ evaluate }) => evaluate.bitsPerDim))
       refuse('without bitsPerDim, which evaluate does not measure')
     if (combination !== undefined && !combined.has(combination))
-      refuse(`with a combination of evaluate.combinations (${[...combined].join(', ') || 'none'})`)
+      refuse(`with a combination of some arm or of evaluate.combinations (${[...combined].join(', ')})`)
   }
 }
 

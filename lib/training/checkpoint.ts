@@ -18,7 +18,8 @@ import { Trainer, type TrainerConfig } from './trainer.ts'
 
 /** Version of the layout below; another one is refused. */
 const FORMAT = 1
-const STATE_FILE = 'state.json'
+/** @internal What a checkpoint is described in. */
+export const STATE_FILE = 'state.json'
 const STEP_FOLDER = /^step-(\d{8,})$/
 /** A file that is not there, or not where a file can be. Whatever else stops a read may pass: too many open files, rights, a disk. */
 const ABSENT = ['ENOENT', 'ENOTDIR', 'EISDIR', 'ENAMETOOLONG', 'ERR_INVALID_ARG_VALUE']

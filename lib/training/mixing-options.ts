@@ -3,11 +3,11 @@ import { argumentError } from '../check.ts'
 import { HeadStatistics } from '../mixing/head-statistics.ts'
 import { logSnrOf } from '../mixing/log-snr-bins.ts'
 import type { HeadPolicy } from '../mixing/policy.ts'
-import { MIX_NAMES, parseMix } from '../mixing/strategies.ts'
+import { MIX_NAMES, type Mix, parseMix } from '../mixing/strategies.ts'
 import { withStatistics } from '../mixing/with-statistics.ts'
 import type { Choose, Space } from '../native.ts'
 import { integer, text } from '../options.ts'
-import type { Head } from '../prediction/heads.ts'
+import { ALL_HEADS, type Head } from '../prediction/heads.ts'
 import type { NoiseSchedule } from '../schedule/noise-schedule.ts'
 
 const about = <T extends z.ZodType>(description: string, schema: T): T =>
@@ -74,6 +74,38 @@ export function mixOptions(call: string, given: LossWords) {
 }
 
 /**
+ * Checks that a network of these heads can be trained so, before there is one.
+ *
+ * @throws RangeError for a strategy or a choice that they do not allow
+ */
+export function checkMixing(
+  call: string,
+  { mix: words, choose, space, sigmaData }: Omit<LossWords, 'steps'> & { readonly sigmaData: number },
+  heads: readonly Head[],
+): void {
+  if (ALL_HEADS.includes(choose as Head) && !heads.includes(choose as Head)) {
+    throw argumentError(call, 'choose', `a head that the network has (${heads.join(', ')})`, choose)
+  }
+  if (words === undefined) return
+  const mix = parseMix(words, call)
+  checkHeads(call, mix, heads)
+  const logSnr = Float64Array.of(1, -1)
+  const statistics = new HeadStatistics({ heads, logSnr })
+  try {
+    mix.policy({ heads, logSnr, statistics, sigmaData, space: space ?? mix.loss.space, courseSteps: 1 })
+  } catch (error) {
+    throw error instanceof RangeError ? new RangeError(error.message.replace(/^[\w.]+:/, `${call}:`)) : error
+  }
+}
+
+function checkHeads(call: string, mix: Mix, heads: readonly Head[]): void {
+  const needed = heads.length < 2 ? 'several heads' : mix.heads.some((head) => !heads.includes(head))
+  if (!needed) return
+  const what = needed === true ? mix.heads.join(' and ') : needed
+  throw argumentError(call, 'heads', `${what}, for mix ${mix.name}`, heads)
+}
+
+/**
  * The statistics that a run of several heads keeps, and the policy that decides about them; undefined for one head.
  *
  * @throws RangeError for a strategy that the network's heads do not allow
@@ -84,11 +116,7 @@ export function runMixing(
   schedule: NoiseSchedule,
 ): { statistics: HeadStatistics; policy: HeadPolicy; about?: string } | undefined {
   const mix = config.mix === undefined ? undefined : parseMix(config.mix, 'run')
-  const needed = heads.length < 2 ? 'several heads' : mix?.heads.some((head) => !heads.includes(head))
-  if (mix && needed) {
-    const what = needed === true ? mix.heads.join(' and ') : needed
-    throw argumentError('run', 'heads', `${what}, for mix ${mix.name}`, heads)
-  }
+  if (mix) checkHeads('run', mix, heads)
   if (heads.length < 2) return undefined
   const logSnr = logSnrOf(schedule.tables.snr)
   const statistics = new HeadStatistics({ heads, logSnr })

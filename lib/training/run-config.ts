@@ -18,7 +18,7 @@ import { clippedSnr } from '../timesteps/law.ts'
 import { doubleCounting } from './double-counting.ts'
 import { initOptions } from './initial-weights.ts'
 import { LEARNING_RATE_KINDS } from './learning-rate.ts'
-import { MIXING_SHAPE, mixOptions } from './mixing-options.ts'
+import { checkMixing, MIXING_SHAPE, mixOptions } from './mixing-options.ts'
 import { NETWORK_KEYS, presetOptions, RUN_PRESETS } from './run-presets.ts'
 import { halfLifeRates, withRecipe } from './run-recipes.ts'
 import {
@@ -178,7 +178,7 @@ export const RUN_SHAPE = {
   ),
   choose: about(
     'loss',
-    'heads that enter the loss: min is the paper; given belongs to mix',
+    'heads that enter the loss: min is the paper, mean all of them, a head that one alone; relaxed (a floor of 0.1 for the losers) and softmin (at a temperature of 1) keep their numbers without mix; given belongs to mix',
     oneOf([...CHOICES, ...HEADS]).default('mean'),
   ),
   ...MIXING_SHAPE,
@@ -249,7 +249,7 @@ export const RUN_SHAPE = {
   logEvery: about('run', 'steps between lines of stats.jsonl', integer(1).default(10)),
   combine: about(
     'run',
-    'what predicts xStart in previews: signal (the default where all heads are trained alike), table or blue (the default where the heads specialise; from the run’s statistics of the heads), mean, gate, a head, or weights such as xStart=0.3,v=0.7',
+    'what predicts xStart in previews: signal, table or blue (statistics of the heads, of the run or of a file: blue=FILE), mean, gate (of a network with one), a head, or weights such as xStart=0.3,v=0.7; by default signal where all heads are trained alike, blue after a minimum or where a strategy favours heads, and the head that choose names',
     text().optional(),
   ),
   ...TIMESTEP_SHAPE,
@@ -308,6 +308,7 @@ export async function runConfig(asked: RunOptions, call = 'run'): Promise<RunCon
   }
   Object.assign(config, halfLifeRates(call, options, config.batchSize))
   Object.assign(config, mixOptions(call, { ...options, steps: config.steps }))
+  checkMixing(call, config, config.heads ?? HEADS)
   refuseDirection(call, config)
   const { lossCurve, slotRule } = given
   const slots = await slotsOf({ ...config, lossCurve, slotRule }, call)

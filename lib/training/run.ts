@@ -11,9 +11,11 @@ import { checkDevice, type Kernels, runtimeInfo, setKernels, setThreads } from '
 import { exists } from '../folder.ts'
 import { freeMemory } from '../free-memory.ts'
 import { type HeadRow, headRow } from '../mixing/head-row.ts'
+import type { HeadStatistics } from '../mixing/head-statistics.ts'
+import { isSameMix } from '../mixing/strategies.ts'
 import { UNet } from '../model/unet.ts'
 import { writeRunPlots } from '../report/run-plots.ts'
-import { checkOpened, openCombine } from '../sampling/combine.ts'
+import { checkOpened, fewImagesWarning, openCombine } from '../sampling/combine.ts'
 import type { ImageBatch } from '../tensor.ts'
 import type { JsonValue } from '../timesteps/sampler.ts'
 import {
@@ -198,7 +200,11 @@ async function trainInto(
   const trainer = await Trainer.create(unet, schedule, trainerOptions(config))
   const { heads } = unet.layout
   const mixing = runMixing(config, heads, schedule)
-  const sources = { statistics: mixing?.statistics, path: 'a run of one head' }
+  const onRead = (file: string, statistics: HeadStatistics) => {
+    const few = fewImagesWarning(file, statistics)
+    if (few) log?.(`${few}; measure with a larger --count`)
+  }
+  const sources = { statistics: mixing?.statistics, path: 'a run of one head', onRead }
   const combine = await openCombine(config.combine, schedule, heads, sources)
   checkOpened(combine, heads, unet.layout.gate ?? false, schedule.tables.alphaBar.at(-1) === 0)
   const { sampler, plan, slots, refreshed } = timestepSampler(config, height)
@@ -533,6 +539,7 @@ export function refuseChanges<
   const changed = keys.filter((key) => {
     const isRuntime = key === 'threads' || key === 'kernels' // a continued run keeps what it began with
     if (free.includes(key) || (isRuntime && wanted[key] === undefined)) return false
+    if (key === 'mix' && isSameMix(stored[key], wanted[key])) return false
     return JSON.stringify(stored[key]) !== JSON.stringify(wanted[key])
   })
   if (changed.length === 0) return

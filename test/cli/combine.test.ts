@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises'
+import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect } from 'chai'
 import { command, start } from '../support/command.ts'
@@ -72,6 +72,47 @@ describe('trislot with --mix and --combine', () => {
     expect(combine).to.equal('blue')
   })
 
+  it('reads the weights of one of its own checkpoints as the run is read', async () => {
+    const minimum = join(small.folder, 'minimum')
+    const [checkpoint] = (await readdir(join(minimum, 'checkpoints'))).map((name) =>
+      join(minimum, 'checkpoints', name),
+    )
+    const file = (await readdir(checkpoint as string)).find((name) => name.startsWith('ema')) as string
+    const words = [
+      '--weights',
+      join(checkpoint as string, file),
+      '--threads',
+      '1',
+      '--count',
+      '2',
+      '--height',
+      '8',
+      '--width',
+      '8',
+    ]
+    const { code, out, err } = await command('sample', ...words)
+    expect(code, err).to.equal(0)
+    expect((await readFile(out)).toString('base64')).to.equal(await drawn(undefined, minimum))
+  })
+
+  it('leaves behind what another strategy had settled in a config', async () => {
+    const config = join(small.folder, 'minimum', 'config.json')
+    const again = async (name: string, ...words: string[]) => {
+      const folder = join(small.folder, name)
+      const trained = await command('train', '--config', config, '--run', folder, '--steps', '2', ...words)
+      expect(trained.code, trained.err).to.equal(0)
+      return JSON.parse(await readFile(join(folder, 'config.json'), 'utf8'))
+    }
+    expect(await again('mixed', '--mix', 'table')).to.include({
+      choose: 'given',
+      space: 'F',
+      combine: 'blue',
+    })
+    const single = await again('single', '--heads', 'v')
+    expect(single).to.include({ choose: 'mean', combine: 'signal' })
+    expect(single).to.not.have.property('mix')
+  })
+
   it('bounds the likelihood with them too', async () => {
     const bits = async (combine: string): Promise<string> => {
       const words = ['--run', run, '--threads', '1', '--count', '4', '--combine', combine]
@@ -93,5 +134,20 @@ describe('trislot with --mix and --combine', () => {
     )
     const { code, err } = await command('train', '--data', small.data, '--steps', '1', '--mix', 'relaxd')
     expect([code, err.includes('did you mean relaxed?')]).to.deep.equal([2, true])
+    expect(await message('--combine', 'gate')).to.contain(
+      'expected combine to be another word for a network without a gate',
+    )
+    const trained = async (...words: string[]) =>
+      command('train', '--data', small.data, '--steps', '1', ...words)
+    const merged = await trained('--mix', 'merge', '--heads', 'xStart,v,eps')
+    expect([merged.code, merged.err]).to.deep.equal([
+      2,
+      'trislot train: expected --heads to be xStart and eps, which are all that it trains, got ["xStart", "v", "eps"]',
+    ])
+    const chosen = await trained('--choose', 'v', '--heads', 'xStart,eps')
+    expect([
+      chosen.code,
+      chosen.err.includes('expected --choose to be a head that the network has'),
+    ]).to.deep.equal([2, true])
   })
 })

@@ -132,6 +132,47 @@ describe('HeadStatistics', () => {
     )
   })
 
+  it('refuses states that are damaged, and says where', () => {
+    const statistics = statisticsOf({ binCount: 2 })
+    for (let i = 0; i < 25; i++) statistics.observe(losses([5], [1, 2, 3]))
+    const whole = statistics.state() as { bins: object; sums: Record<string, number[]> }
+    const message = (change: (state: typeof whole & Record<string, unknown>) => void): string => {
+      const state = structuredClone(whole)
+      change(state)
+      try {
+        HeadStatistics.from(state as never)
+        return 'nothing'
+      } catch (error) {
+        return (error as Error).message
+      }
+    }
+    expect(message(() => {})).to.equal('nothing')
+    expect(message((state) => (state.heads = 'abc'))).to.contain(
+      'expected heads to be one or more of xStart, v, eps',
+    )
+    expect(message((state) => (state.heads = ['v', 'v', 'eps']))).to.contain('each once')
+    expect(message((state) => Object.assign(state.bins, { borders: [] }))).to.contain(
+      'expected state.bins.borders to be 1 descending numbers, got []',
+    )
+    expect(message((state) => Object.assign(state.bins, { centres: undefined }))).to.contain(
+      'state.bins.centres',
+    )
+    expect(message((state) => Object.assign(state.bins, { centres: [-1, 1] }))).to.contain(
+      '2 descending numbers',
+    )
+    expect(message((state) => (state.sums = undefined as never))).to.contain(
+      'expected state.sums to be an object',
+    )
+    expect(message((state) => (state.sums.best![0] = 7))).to.contain(
+      'state.sums.best to be places among 3 heads, or -1',
+    )
+    expect(message((state) => (state.sums.weight![0] = -1))).to.contain(
+      'state.sums.weight to be numbers >= 0',
+    )
+    expect(message((state) => state.sums.products!.fill(0))).to.contain('errors > 0 where images were seen')
+    expect(() => statistics.mixtureError(0, [1, 0])).to.throw('expected weights to be 3 numbers, got [1, 0]')
+  })
+
   it('says in a row what each noise level shows', () => {
     const statistics = statisticsOf()
     for (let i = 0; i < 30; i++) statistics.observe(losses([i % 20], [i % 2 ? 1 : 3, 1.5, 8], 0.5))

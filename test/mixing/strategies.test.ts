@@ -1,5 +1,5 @@
 import { expect } from 'chai'
-import { MIX_NAMES, parseMix } from '../../lib/mixing/strategies.ts'
+import { isSameMix, MIX_NAMES, parseMix } from '../../lib/mixing/strategies.ts'
 import { withStatistics } from '../../lib/mixing/with-statistics.ts'
 import { contextOf, losses, statisticsOf } from '../support/heads.ts'
 
@@ -84,6 +84,31 @@ describe('parseMix', () => {
     expect(() => parseMix('consensus:kappa=-1')).to.throw(
       'expected kappa of mix consensus to be a number >= 0, got "-1"',
     )
+    expect(() => parseMix('uncertainty:features=1.5')).to.throw(
+      'expected features of mix uncertainty to be an integer in [1, 256], got "1.5"',
+    )
+    expect(() => parseMix(undefined as never)).to.throw(
+      TypeError,
+      'expected mix to be a string, got undefined',
+    )
+  })
+
+  it('takes no number without a value, none twice, and none that is not decimal', () => {
+    for (const part of ['best', 'best=', '=1'])
+      expect(() => parseMix(`table:${part}`), part).to.throw(
+        `expected mix table to be followed by numbers such`,
+      )
+    expect(() => parseMix('relaxed:from=0.3,from=0.2')).to.throw(
+      'expected from of mix relaxed to be given once, got "from=0.3,from=0.2"',
+    )
+    expect(() => parseMix('normalised:halfLife=0x20')).to.throw('to be a number >= 20, got "0x20"')
+  })
+
+  it('knows what means the same', () => {
+    expect(isSameMix('table', 'table:warmup=50,best=0.80')).to.equal(true)
+    expect(isSameMix('table', 'table:best=0.6')).to.equal(false)
+    expect(isSameMix('all', 'all-own')).to.equal(false)
+    expect([isSameMix(undefined, undefined), isSameMix(undefined, 'all-own')]).to.deep.equal([true, false])
   })
 })
 

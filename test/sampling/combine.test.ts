@@ -61,6 +61,18 @@ describe('combineBySignal', () => {
   })
 })
 
+describe('parseCombine', () => {
+  it('checks weights: heads that the network has, each once, adding up to 1', () => {
+    const schedule = NoiseSchedule.create({ name: 'linear' })
+    const parse = (text: unknown) => () => parseCombine(text as string, schedule, HEADS)
+    expect(parse('xStart=0.25,v=0.75')()).to.deep.equal({ xStart: 0.25, v: 0.75 })
+    expect(parse('v=2')).to.throw('parseCombine: expected combine to be weights that add up to 1, got 2')
+    expect(parse('F=1')).to.throw('among the network\'s heads (xStart, v, eps), got "F"')
+    expect(parse('v=0.5,v=0.5')).to.throw('to be weights that name each head once, got "v=0.5,v=0.5"')
+    expect(parse({ v: 1 })).to.throw(TypeError, 'parseCombine: expected combine to be a string, got {"v":1}')
+  })
+})
+
 describe('defaultCombine', () => {
   it('is signal for one head, and where all heads are trained alike', () => {
     for (const choose of ['min', 'relaxed', 'v', 'given'] as const)
@@ -140,10 +152,13 @@ describe('parseCombine with statistics of the heads', () => {
   it('says what is missing and how to get it', async () => {
     expect(() => parseCombine('blue', schedule, HEADS, { path: 'step-7' })).to.throw(
       'parseCombine: expected statistics of the heads in step-7 for combine blue, got none; checkpoints of runs with ' +
-        'several heads hold them, or name a file that trislot measure --head-statistics wrote: blue=FILE',
+        'several heads hold them, or name a file that trislot measure --head-statistics wrote: blue=FILE (in a program with openCombine)',
     )
     expect(() => parseCombine('blue', schedule, HEADS)).to.throw(
       'parseCombine: expected statistics of the heads for combine blue, got none; ',
+    )
+    expect(() => parseCombine('blue', schedule, ['v'])).to.throw(
+      'for combine blue, got none; a network of one head (v) has nothing to combine',
     )
     expect(() => parseCombine('table', schedule, ['v', 'eps'], { statistics })).to.throw(
       'parseCombine: expected statistics for combine table to be of the network\'s heads (v, eps), got "xStart, v, eps"',

@@ -48,7 +48,7 @@ describe('parseStudy', () => {
     const samples = { steps: [5] }
     expect(await compared({ samples }, 'frechet@7')).to.contain('(steps 5), got "frechet@7"')
     expect(await compared({ samples }, 'frechet@5@blue')).to.equal(
-      'runStudy: expected compare.metrics to be with a combination of evaluate.combinations (none), got "frechet@5@blue"',
+      'runStudy: expected compare.metrics to be with a combination of some arm or of evaluate.combinations (signal, v), got "frechet@5@blue"',
     )
     expect(await compared({}, 'bitsPerDim')).to.contain('without bitsPerDim, which evaluate does not measure')
     expect(await compared({ bitsPerDim: { images: 513 } }, 'F')).to.contain(

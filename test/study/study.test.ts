@@ -357,6 +357,23 @@ describe('runStudy', function () {
     expect(statSync(inOut('min', 'seed-0', 'stats.jsonl')).mtimeMs).to.equal(trained)
   })
 
+  it('keeps what was drawn when fewer combinations are asked for, or the same in another order', async () => {
+    const cell = inOut('min', 'seed-0', 'result.json')
+    const written = statSync(cell).mtimeMs
+    for (const combinations of [[], ['mean', 'mean']]) {
+      const { results } = await runStudy(
+        {
+          ...given,
+          evaluate: { ...given.evaluate, images: 5, combinations },
+          compare: { metrics: ['F.clipped'] },
+        },
+        { jobs: 1, arms: ['min'], seeds: [0] },
+      )
+      expect(results.length).to.equal(1)
+      expect(statSync(cell).mtimeMs).to.equal(written)
+    }
+  })
+
   it('measures anew, without training, what is read by another combination than before', async () => {
     const trained = statSync(inOut('min', 'seed-0', 'stats.jsonl')).mtimeMs
     const before = result('min/seed-0')
@@ -377,6 +394,9 @@ describe('runStudy', function () {
     expect(drawn(after as CellResult)?.[0], 'drawn again').to.not.equal(drawn(before)?.[0])
     expect(drawn(after as CellResult)?.[1]).to.equal(drawn(before)?.[1])
     expect(after?.bitsPerDim?.rows[0]).to.not.deep.equal(before.bitsPerDim?.rows[0])
+    const end = (cell: CellResult | undefined) => cell?.curve.at(-1)?.ema?.F
+    expect(end(after), 'the learning curve, too').to.not.equal(end(before))
+    expect(JSON.parse(readFileSync(inOut('min', 'seed-0', 'curve.json'), 'utf8')).combine).to.equal('v')
     expect(statSync(inOut('min', 'seed-0', 'stats.jsonl')).mtimeMs).to.equal(trained)
   })
 
