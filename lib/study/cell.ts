@@ -168,27 +168,11 @@ function missing(result: CellResult, settings: EvaluationSettings): ('samples' |
   })
 }
 
-/** A result with the hashes of today, which do not depend on the combinations that were asked for: its rows show them. */
-function withoutCombinations(result: CellResult): CellResult {
-  const { settings, samples, bitsPerDim } = result
-  const { samples: drawn, bitsPerDim: bits, weights, combine, combinations } = settings
-  const then = {
-    samples: settingsHash({ samples: drawn, weights, combine, combinations }),
-    bitsPerDim: settingsHash({ bits, weights, combine, combinations }),
-  }
-  return {
-    ...result,
-    ...(samples?.hash === then.samples && { samples: { ...samples, hash: samplesHash(settings) } }),
-    ...(bitsPerDim?.hash === then.bitsPerDim && { bitsPerDim: { ...bitsPerDim, hash: bitsHash(settings) } }),
-  }
-}
-
 /** What another evaluation of the same run measured and the settings may still mean; the hashes say whether they do. */
 function settledApart(
-  result: CellResult,
+  { samples, bitsPerDim, settings }: CellResult,
   { seed }: EvaluationSettings,
 ): Pick<CellResult, 'samples' | 'bitsPerDim'> {
-  const { samples, bitsPerDim, settings } = withoutCombinations(result)
   return { ...(samples && { samples }), ...(bitsPerDim && settings.seed === seed && { bitsPerDim }) }
 }
 
@@ -202,7 +186,7 @@ function evaluatedCell(arm: StudyArm, seed: number, result: CellResult): CellRes
     result.evaluation === evaluationHash(evaluate) &&
     isReadBy(arm.combine, result) &&
     meant.every((which) => measuredFor(result, { weights: which }, result.heldOut))
-  return isCurrent ? { ...withoutCombinations(result), settings: evaluate } : undefined
+  return isCurrent ? { ...result, settings: evaluate } : undefined
 }
 
 /** Whether the heads of a cell were combined so where nothing else is said; one head always is. */
