@@ -48,6 +48,23 @@ describe('Recipes of a run', () => {
     expect(long.emaHalfLife).to.deep.equal([500_000])
   })
 
+  it('small-batch trains each head above all where it is the best for super-resolution, unless heads are given', async () => {
+    const larger = { ...base, recipe: 'small-batch', superResolution: 4 } as const
+    const config = await runConfig(larger)
+    const found = { mix: 'table', choose: 'given', space: 'own', combine: 'blue' }
+    expect(config).to.deep.include({ ...found, heads: ['xStart', 'v', 'eps'] })
+    expect(await runConfig(config as RunOptions)).to.deep.equal(config)
+    for (const [given, heads] of [
+      [{ heads: ['xStart'] }, ['xStart']],
+      [{ choose: 'mean' }, ['xStart', 'v', 'eps']],
+      [{ space: 'F' }, ['v']],
+    ] as const) {
+      const other = await runConfig({ ...larger, ...(given as object) })
+      expect([other.mix, other.choose, other.heads]).to.deep.equal([undefined, 'mean', heads])
+    }
+    expect((await runConfig({ ...larger, mix: 'all-own' })).combine).to.equal('signal')
+  })
+
   it('give way to options, and their half-lives to rates', async () => {
     const config = await runConfig({
       ...{ ...base, recipe: 'small-batch', lr: 3e-4, sampler: 'systematic' },
