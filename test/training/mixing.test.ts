@@ -198,8 +198,8 @@ describe('run with mix', () => {
     expect(
       (await rejection(run(options('one', 2, undefined, { heads: ['v'], combine: 'blue' })))).message,
     ).to.equal(
-      'parseCombine: expected statistics of the heads in a run of one head for combine blue, got none; checkpoints of ' +
-        'runs with several heads hold them, or name a file that trislot measure --head-statistics wrote: blue=FILE',
+      'parseCombine: expected statistics of the heads in a run of one head for combine blue, got none; a ' +
+        'network of one head (v) has nothing to combine',
     )
   })
 })

@@ -340,6 +340,7 @@ describe('Double counting', () => {
   it('is warned of where it may be meant', async () => {
     const warnings = async (options: Partial<RunOptions>): Promise<string[]> =>
       runWarnings(await config(options)).map((text) => text.split(':')[0]!)
+    const heads = [...HEADS]
     const byLoss = { sampler: 'slots', slotRule: 'gaussian' } as const
     const slots = 'slots of equal loss without importance weights'
     const law = 'a law that is part of the objective, and a weighting'
@@ -357,15 +358,14 @@ describe('Double counting', () => {
     expect(await warnings({ sampler: 'adaptive-density', weighting: 'cluster-uncertainty' })).to.deep.equal([
       'learned uncertainty, and draws by the size of the loss',
     ])
-    expect(await warnings({ mix: 'normalised', sampler: 'cosine' })).to.deep.equal([
+    expect(await warnings({ heads, mix: 'normalised', sampler: 'cosine' })).to.deep.equal([
       'a law that is part of the objective, and a strategy that evens noise levels out',
     ])
-    expect(await warnings({ mix: 'normalised', recipe: 'small-batch' })).to.deep.equal([])
-    const heads = [...HEADS]
+    expect(await warnings({ heads, mix: 'normalised', recipe: 'small-batch' })).to.deep.equal([])
     const [unbounded] = await warnings({ heads, mix: 'all-own', space: 'F' })
     expect(unbounded).to.equal('one space for the mean over several heads')
     expect(await warnings({ heads, mix: 'all', space: 'F' })).to.deep.equal([])
-    expect(await warnings({ mix: 'uncertainty', weighting: 'cluster-uncertainty' })).to.deep.equal([
+    expect(await warnings({ heads, mix: 'uncertainty', weighting: 'cluster-uncertainty' })).to.deep.equal([
       'a strategy that evens noise levels out, and a weighting that does',
     ])
     expect(await warnings({ sampler: 'time-warping', weighting: 'p2' })).to.deep.equal([law])
@@ -381,11 +381,11 @@ describe('Double counting', () => {
       expect(await warnings({ sampler: 'laplace', weighting })).to.deep.equal([])
     expect(await warnings({ sampler: 'laplace', weighting: 'p2', importanceWeights: true })).to.deep.equal([])
     expect(await warnings({ sampler: 'golden', weighting: 'p2' })).to.deep.equal([])
-    const evened = { mix: 'normalised:halfLife=100' }
+    const evened = { heads, mix: 'normalised:halfLife=100' }
     expect(await warnings({ ...evened, sampler: 'loss-second-moment' })).to.deep.equal([
       'a strategy that evens noise levels out, and draws by the size of the loss',
     ])
-    expect(await warnings({ mix: 'uncertainty', weighting: 'min-snr' })).to.deep.equal([
+    expect(await warnings({ heads, mix: 'uncertainty', weighting: 'min-snr' })).to.deep.equal([
       'a strategy that evens noise levels out, and a weighting that does',
     ])
     expect(await warnings({ ...evened, sampler: 'golden' })).to.deep.equal([])
