@@ -33,6 +33,6 @@ export async function writeMeasuredHeads(
   if (file === undefined) return
   const statistics = await asUsage(() => measureHeadStatistics(unet, schedule, options))
   const few = fewImagesWarning(file, statistics)
-  if (few) line(`${few}; measure with a larger --count`)
+  if (few) line(few)
   await writeHeadStatistics(file, statistics, { path, identity: await identity() })
 }

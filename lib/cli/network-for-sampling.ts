@@ -203,14 +203,17 @@ export async function combineFor(
 ): Promise<Combine> {
   const onRead = async (file: string, read: HeadStatistics, measured?: MeasuredNetwork) => {
     const few = fewImagesWarning(file, read)
-    if (few) line(`${few}; measure with a larger --count`)
+    if (few) line(few)
     if (measured === undefined || measured.identity === (await identity())) return
     line(
       `warning: ${file} was measured on other weights (${measured.path}); its choice of heads may not suit those of ${path}`,
     )
   }
-  const few = (words === 'table' || words === 'blue') && statistics && fewImagesWarning(path, statistics)
-  if (few) line(`${few}; train for longer, or measure them (trislot measure --head-statistics FILE)`)
+  if (statistics && (words === 'table' || words === 'blue')) {
+    const advice = 'train for longer, or measure them (trislot measure --head-statistics FILE)'
+    const few = fewImagesWarning(path, statistics, advice)
+    if (few) line(few)
+  }
   return asUsage(async () => {
     const { heads, gate = false } = unet.layout
     const combine = await openCombine(words, schedule, heads, { statistics, path, onRead })

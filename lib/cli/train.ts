@@ -95,12 +95,12 @@ export function parseWithConfig<S extends Record<string, z.ZodType>>(
 function withoutSettled(config: Record<string, unknown>, given: Record<string, unknown>) {
   const isSingle = given.heads !== undefined && !String(given.heads).includes(',')
   const isOther = given.mix !== undefined || given.choose !== undefined || isSingle
-  if (!isOther && given.heads === undefined) return config
-  const { combine: _, ...withStrategy } = config
-  if (!isOther) return withStrategy
-  const { mix, mixSteps: __, choose: ___, compare: ____, ...rest } = withStrategy
-  if (mix !== undefined) delete rest.space // which it had settled, too
-  return rest
+  const settled = [
+    ...(isOther || given.heads !== undefined ? ['combine'] : []),
+    ...(isOther ? ['mix', 'mixSteps', 'choose', 'compare'] : []),
+    ...(isOther && config.mix !== undefined ? ['space'] : []),
+  ]
+  return Object.fromEntries(Object.entries(config).filter(([key]) => !settled.includes(key)))
 }
 
 /** The options in a run's config.json. */

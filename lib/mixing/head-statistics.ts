@@ -297,17 +297,12 @@ export class HeadStatistics {
       }
       own.set(values)
     }
-    const { best, weight, products } = statistics.#sums
+    const { best, weight } = statistics.#sums
     if (!best.every((h) => Number.isInteger(h) && h >= -1 && h < heads.length))
       throw argumentError(call, 'state.sums.best', `places among ${heads.length} heads, or -1`, sums.best)
     if (!weight.every((sum) => sum >= 0))
       throw argumentError(call, 'state.sums.weight', 'numbers >= 0', sums.weight)
-    const isSquare = (_: number, at: number): boolean => {
-      const [h, g] = [Math.floor(at / heads.length) % heads.length, at % heads.length]
-      const bin = Math.floor(at / heads.length ** 2)
-      return h !== g || (products[at] as number) > 0 || weight[bin] === 0
-    }
-    if (!products.every(isSquare))
+    if (!weight.every((sum, bin) => sum === 0 || statistics.errors(bin).every((error) => error > 0)))
       throw argumentError(call, 'state.sums.products', 'errors > 0 where images were seen', sums.products)
     return statistics
   }

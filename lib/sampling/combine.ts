@@ -162,11 +162,15 @@ export async function openCombine(
 }
 
 /** @internal What to say of statistics that have seen too little for some noise levels; undefined where they have not. */
-export function fewImagesWarning(source: string, statistics: HeadStatistics): string | undefined {
+export function fewImagesWarning(
+  source: string,
+  statistics: HeadStatistics,
+  advice = 'measure with a larger --count',
+): string | undefined {
   const bins = Array.from({ length: statistics.binCount }, (_, bin) => bin)
   const { length } = bins.filter((bin) => statistics.bestHead(bin) === undefined)
   if (length === 0) return undefined
-  return `warning: ${source} saw fewer than ${LEAST_COUNT} images at ${length} of ${bins.length} noise levels, where --combine is signal`
+  return `warning: ${source} saw fewer than ${LEAST_COUNT} images at ${length} of ${bins.length} noise levels, where --combine is signal; ${advice}`
 }
 
 /**

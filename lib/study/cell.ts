@@ -184,14 +184,17 @@ function evaluatedCell(arm: StudyArm, seed: number, result: CellResult): CellRes
   const isCurrent =
     isTrainedSo(arm, seed, result) &&
     result.evaluation === evaluationHash(evaluate) &&
-    isReadBy(arm.combine, result) &&
+    isReadBy(arm.combine, result.heldOut) &&
     meant.every((which) => measuredFor(result, { weights: which }, result.heldOut))
   return isCurrent ? { ...result, settings: evaluate } : undefined
 }
 
-/** Whether the heads of a cell were combined so where nothing else is said; one head always is. */
-function isReadBy(combine: string, { heldOut }: Pick<CellResult, 'heldOut'>): boolean {
-  return heldOut.heads.length === 1 || heldOut.combine === undefined || heldOut.combine === combine
+/** Whether the heads of a cell were combined so where nothing else is said; one head always is, and so are cells that do not say it. */
+function isReadBy(
+  combine: string,
+  then: { readonly heads: readonly Head[]; readonly combine?: string | undefined },
+): boolean {
+  return then.heads.length === 1 || then.combine === undefined || then.combine === combine
 }
 
 /**
@@ -240,9 +243,9 @@ export async function runCell(
   )
   const points = new Map<number, CurvePoint>()
   // Files from before the combination was kept have the one of the result beside them.
-  const { combine = before?.heldOut.combine ?? arm.combine } = kept ?? {}
-  const isReadSo = combine === arm.combine || (arm.config.heads as readonly Head[]).length === 1
-  if (kept?.evaluation === evaluation && isReadSo)
+  const combine = kept?.combine ?? before?.heldOut.combine
+  const heads = arm.config.heads as readonly Head[]
+  if (kept?.evaluation === evaluation && isReadBy(arm.combine, { heads, combine }))
     for (const point of kept.points) points.set(point.step, point)
   else if (kept)
     log?.(
@@ -307,7 +310,7 @@ export async function runCell(
       heldOut,
       curve: inOrder(points),
       ...(trainedHere?.options === optionsHash(arm, seed) &&
-        isReadBy(heldOut.combine, trainedHere) &&
+        isReadBy(heldOut.combine, trainedHere.heldOut) &&
         settledApart(trainedHere, arm.evaluate)),
       ...(config.logEvery === 1 && { alternation: await stepAlternation(folder) }),
     } // biome-ignore format: one subject a line

@@ -7,8 +7,9 @@ import { MIX_NAMES, type Mix, parseMix } from '../mixing/strategies.ts'
 import { withStatistics } from '../mixing/with-statistics.ts'
 import type { Choose, Space } from '../native.ts'
 import { integer, text } from '../options.ts'
-import { ALL_HEADS, type Head } from '../prediction/heads.ts'
+import type { Head } from '../prediction/heads.ts'
 import type { NoiseSchedule } from '../schedule/noise-schedule.ts'
+import { checkChosenHead } from './trainer.ts'
 
 const about = <T extends z.ZodType>(description: string, schema: T): T =>
   schema.meta({ description, group: 'loss' }) as T
@@ -83,9 +84,7 @@ export function checkMixing(
   { mix: words, choose, space, sigmaData }: Omit<LossWords, 'steps'> & { readonly sigmaData: number },
   heads: readonly Head[],
 ): void {
-  if (ALL_HEADS.includes(choose as Head) && !heads.includes(choose as Head)) {
-    throw argumentError(call, 'choose', `a head that the network has (${heads.join(', ')})`, choose)
-  }
+  if (choose !== undefined) checkChosenHead(call, 'choose', choose, heads)
   if (words === undefined) return
   const mix = parseMix(words, call)
   checkHeads(call, mix, heads)

@@ -202,7 +202,7 @@ async function trainInto(
   const mixing = runMixing(config, heads, schedule)
   const onRead = (file: string, statistics: HeadStatistics) => {
     const few = fewImagesWarning(file, statistics)
-    if (few) log?.(`${few}; measure with a larger --count`)
+    if (few) log?.(few)
   }
   const sources = { statistics: mixing?.statistics, path: 'a run of one head', onRead }
   const combine = await openCombine(config.combine, schedule, heads, sources)

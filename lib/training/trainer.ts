@@ -242,13 +242,17 @@ export function withoutDirection(
   return `where v is not trained (heads ${heads.join(', ')}, choose ${choose})`
 }
 
+/** @internal Refuses to train one head alone that is not there. */
+export function checkChosenHead(call: string, name: string, choose: Choose, heads: readonly Head[]): void {
+  if ((CHOICES as readonly string[]).includes(choose) || heads.includes(choose as Head)) return
+  throw argumentError(call, name, `a head that the network has (${heads.join(', ')})`, choose)
+}
+
 /** Refuses losses that a network of this output cannot have. */
 function checkLossFits(call: string, config: TrainerConfig, layout: NativeLayout): void {
   const { kind, choose, compare, space, directionWeight } = config.loss
   const { heads, learnsVariance } = layout
-  if (!(CHOICES as readonly string[]).includes(choose) && !heads.includes(choose as Head)) {
-    throw argumentError(call, 'loss.choose', `a head that the network has (${heads.join(', ')})`, choose)
-  }
+  checkChosenHead(call, 'loss.choose', choose, heads)
   const isKl = kind === 'kl' || kind === 'rescaledKl'
   const without = directionWeight > 0 && withoutDirection(heads, choose, isKl && `loss.kind ${kind}`)
   if (without) throw argumentError(call, 'loss.directionWeight', `0 ${without}`, directionWeight)

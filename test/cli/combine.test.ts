@@ -78,18 +78,10 @@ describe('trislot with --mix and --combine', () => {
       join(minimum, 'checkpoints', name),
     )
     const file = (await readdir(checkpoint as string)).find((name) => name.startsWith('ema')) as string
-    const words = [
-      '--weights',
-      join(checkpoint as string, file),
-      '--threads',
-      '1',
-      '--count',
-      '2',
-      '--height',
-      '8',
-      '--width',
-      '8',
-    ]
+    const words = asArguments({
+      ...{ weights: join(checkpoint as string, file), out: join(small.folder, 'of-weights.png') },
+      ...{ threads: 1, count: 2, height: 8, width: 8 },
+    })
     const { code, out, err } = await command('sample', ...words)
     expect(code, err).to.equal(0)
     expect((await readFile(out)).toString('base64')).to.equal(await drawn(undefined, minimum))

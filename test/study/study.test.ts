@@ -357,7 +357,7 @@ describe('runStudy', function () {
     expect(statSync(inOut('min', 'seed-0', 'stats.jsonl')).mtimeMs).to.equal(trained)
   })
 
-  it('keeps what was drawn when fewer combinations are asked for, or the same in another order', async () => {
+  it('keeps what was drawn when fewer combinations are asked for, or one of them twice', async () => {
     const cell = inOut('min', 'seed-0', 'result.json')
     const written = statSync(cell).mtimeMs
     for (const combinations of [[], ['mean', 'mean']]) {
