@@ -22,7 +22,7 @@ const SHAPE = {
   arms: about('only these arms, with commas between', text().optional()),
   seeds: about('only these seeds', numbers('a list of seeds').optional()),
   control: about('the arm that the others are compared with, instead of the file’s', text().optional()),
-  onlyReport: about('train nothing: statistics and plots of what is there', flag().default(false)),
+  onlyReport: about('train nothing: statistics of what is there, and plots of it or of --arms', flag().default(false)),
   import: about('results of cells that another machine exported, with commas between', text().optional()),
   export: about('file for the results of the finished cells of these arms and seeds, one a line; compressed where it ends in .gz', text().optional()),
   cell: about('one cell in this process, such as plain/seed-0: what --jobs starts', text().optional()),

@@ -22,12 +22,14 @@ import type { Study } from './study-file.ts'
  * Writes `study.json` (every figure), `study.md` (tables) and plots, as SVG and, where the package sharp is there, PNG, of what is
  * finished.
  *
+ * @param drawn the arms that the plots show, beside the control; the tables have all
  * @returns the tables as text
  */
 export async function writeStudyReport(
   study: Study,
   results: readonly CellResult[],
   failures: readonly CellFailure[] = [],
+  drawn: readonly string[] = study.arms.map(({ name }) => name),
 ): Promise<string> {
   const arms = compareArms(study, results, {}, failures.filter(isDiverged))
   const { name, title, about, seeds, compare, out } = study
@@ -68,15 +70,17 @@ export async function writeStudyReport(
   const made = madeBy.map(({ version: maker, cells }) => `${cells} by ${maker}`).join(', ')
   const heading = [`# ${title}`, ...(about ? [about] : []), ...(made ? [`Cells: ${made}.`] : [])].join('\n\n')
   await writeFile(join(out, 'study.md'), `${heading}\n\n${text}\n`)
+  const isDrawn = ({ arm }: { readonly arm: string }): boolean =>
+    drawn.includes(arm) || arm === compare.control
   const figures = studyFigures({
     ...compare,
     cells: study.arms.flatMap(({ name: arm }) =>
       results
-        .filter((cell) => cell.arm === arm)
+        .filter((cell) => cell.arm === arm && isDrawn(cell))
         .map((cell) => ({ arm, seed: cell.seed, result: { ...cell } })),
     ),
-    arms: arms.map((arm) => ({ ...arm })),
-    scatter: file.scatter.map((arm) => ({ ...arm })),
+    arms: arms.filter(isDrawn).map((arm) => ({ ...arm })),
+    scatter: file.scatter.filter(isDrawn).map((arm) => ({ ...arm })),
   })
   for (const [plot, figure] of Object.entries(figures))
     await writePlot(join(out, plot), { ...figure, title, subtitle: figure.title, width: 1200, height: 620 })

@@ -46,10 +46,10 @@ export interface StudyProgress {
 export interface StudyRunOptions {
   /** Cells at a time; as many as there are cores by default. */
   readonly jobs?: number
-  /** Only these arms and seeds; all by default. */
+  /** Only these arms and seeds are trained and exported; all by default. */
   readonly arms?: readonly string[]
   readonly seeds?: readonly number[]
-  /** Train nothing: write the statistics of what is there. */
+  /** Train nothing: write the statistics of what is there, and draw the arms of `arms`. */
   readonly onlyReport?: boolean
   /** Files that `exportTo` wrote on other machines; their results count like those of this folder. */
   readonly importFrom?: readonly string[]
@@ -152,9 +152,10 @@ export async function runStudy(given: StudyOptions, options: StudyRunOptions = {
     study.arms.map((arm) => readFinishedCell(study, arm, seed)),
   )
   const finished = (await Promise.all(everything)).filter((result) => result !== undefined)
-  // Of everything that is there: a report of a few arms would lack the control, and correct for fewer comparisons than were made.
+  // Tables of everything that is there: those of a few arms would lack the control, and correct for fewer comparisons than were made.
   const failed = await readFailures(study)
-  const table = await writeStudyReport(study, finished, failed)
+  const drawn = onlyReport ? arms : study.arms
+  const table = await writeStudyReport(study, finished, failed, drawn.map(({ name }) => name)) // biome-ignore format: short
   const asked = new Set(cells.map(({ name }) => name))
   const isAsked = ({ arm, seed }: CellName): boolean => asked.has(`${arm}/seed-${seed}`)
   const results = finished.filter(isAsked)

@@ -116,7 +116,7 @@ describe('writeReport of a study', () => {
       'Held-out error',
       'Comparison with the control',
     ])
-    expect(html).to.include('Difference from plain by noise level, F')
+    expect(html).to.include('better against plain by noise level, F')
     expect(html)
       .to.include('Errors of the heads: plain')
       .and.include('Which head has the smallest error: better')

@@ -212,12 +212,15 @@ describe('runStudy', function () {
 
   it('takes results of another machine, and trains what they lack', async () => {
     const cells = join(small.folder, 'cells.jsonl.gz')
+    const drawn = (arm: string): boolean => readFileSync(inOut('timesteps.svg'), 'utf8').includes(`>${arm}<`)
     await runStudy(given, { onlyReport: true, arms: ['mean'], seeds: [1], exportTo: cells })
+    expect([drawn('min'), drawn('mean')]).to.deep.equal([true, true]) // the first is the control
     const reported = JSON.parse(readFileSync(inOut('study.json'), 'utf8'))
     expect(reported.arms.map(({ n }: { n: number }) => n)).to.deep.equal([2, 2]) // of all that is finished
     expect(reported.madeBy).to.have.length(1)
     expect(reported.madeBy[0]).to.include({ version: sourceVersion(), cells: 4 })
     await runStudy(given, { onlyReport: true, arms: ['min'], exportTo: cells })
+    expect(drawn('mean')).to.equal(false)
     const lines: string[] = []
     const log = (line: string) => lines.push(line)
     const elsewhere = { ...given, out: join(small.folder, 'elsewhere'), seeds: [1, 5] }

@@ -75,9 +75,11 @@ export function differencesByNoise(arms: readonly Fields[], control: string): Li
     .flatMap(({ low, high, y }) => [...low, ...high, ...y])
     .filter((value) => value !== null)
   const bound = Math.min(Math.max(...values.map(Math.abs), 1), MOST_PERCENT)
-  if (series.length === 0) return undefined
+  const [first, ...others] = series
+  if (!first) return undefined
+  const what = others.length === 0 ? `${first.name} against` : 'Difference from' // one line has no legend
   return {
-    title: `Difference from ${control} by noise level, ${metric}`,
+    title: `${what} ${control} by noise level, ${metric}`,
     x: NOISE_AXIS,
     y: { label: 'per cent; below 0 is better', min: -bound, max: bound },
     series,
