@@ -5,11 +5,12 @@ import { DataError } from '../errors.ts'
 import { makeFolder } from '../folder.ts'
 import { writeDurably } from '../training/checkpoint.ts'
 import { type CellResult, finishedCell, parseNumbers, RESULT, readFinishedCell } from './cell.ts'
-import { type CellFailure, importFailure, isFailure } from './failures.ts'
+import { type CellFailure, importFailure, isDiverged, isFailure } from './failures.ts'
 import { cellFolder, type Study } from './study-file.ts'
 
 /**
- * Writes results of finished cells, and failures of others, one JSON object a line, compressed where the name ends in .gz: what another
+ * Writes results of finished cells, and of others that their loss was not finite (a disk that was full, or a signal, says nothing of
+ * them elsewhere), one JSON object a line, compressed where the name ends in .gz: what another
  * machine needs to count them without their runs.
  */
 export async function exportCells(
@@ -17,7 +18,9 @@ export async function exportCells(
   results: readonly CellResult[],
   failures: readonly CellFailure[] = [],
 ): Promise<void> {
-  const text = [...results, ...failures].map((cell) => `${JSON.stringify(cell)}\n`).join('')
+  const text = [...results, ...failures.filter(isDiverged)]
+    .map((cell) => `${JSON.stringify(cell)}\n`)
+    .join('')
   await writeDurably(file, file.endsWith('.gz') ? gzipSync(text, { level: 9 }) : text)
 }
 
@@ -41,7 +44,8 @@ export async function importCells(file: string, study: Study): Promise<ImportedC
   for (const result of await readCells(file)) {
     const arm = study.arms.find(({ name }) => name === result.arm)
     if ('message' in result) {
-      if (arm && study.seeds.includes(result.seed)) await importFailure(study, arm, result)
+      if (arm && study.seeds.includes(result.seed) && isDiverged(result))
+        await importFailure(study, arm, result)
       continue
     }
     if (!arm || !study.seeds.includes(result.seed) || !finishedCell(arm, result.seed, result)) {

@@ -293,11 +293,6 @@ export async function runConfig(asked: RunOptions, call = 'run'): Promise<RunCon
   if (config.labelDropout && config.classes === 'none') {
     throw argumentError(call, 'labelDropout', 'absent unless classes are trained', config.labelDropout)
   }
-  if (config.zeroTerminalSnr && config.heads?.join() === 'eps') {
-    throw argumentError(call, 'zeroTerminalSnr', 'absent for a network that predicts eps alone', true, {
-      hint: 'where no signal is left eps says nothing of the image; predict v',
-    })
-  }
   if (config.lrSchedule !== 'constant') config.lrSteps ??= config.steps
   const scale = (['lossScaleLog2', 'lossScaleGrowth'] as const).find((key) => given[key] !== undefined)
   if (scale && given.precision !== 'fp16') {
@@ -309,6 +304,11 @@ export async function runConfig(asked: RunOptions, call = 'run'): Promise<RunCon
   Object.assign(config, halfLifeRates(call, options, config.batchSize))
   Object.assign(config, mixOptions(call, { ...options, steps: config.steps }))
   checkMixing(call, config, config.heads ?? HEADS)
+  if (config.zeroTerminalSnr && (config.choose === 'eps' || config.heads?.join() === 'eps')) {
+    throw argumentError(call, 'zeroTerminalSnr', 'absent where eps alone is trained', true, {
+      hint: 'where no signal is left eps says nothing of the image; train v',
+    })
+  }
   refuseDirection(call, config)
   const { lossCurve, slotRule } = given
   const slots = await slotsOf({ ...config, lossCurve, slotRule }, call)

@@ -7,7 +7,7 @@ import { signalWeights } from '../../lib/prediction/signal-weights.ts'
 import { combineByBlue, combineByTable } from '../../lib/sampling/combine.ts'
 import { type Combine, Denoiser } from '../../lib/sampling/denoiser.ts'
 import { NoiseSchedule, type NoiseScheduleOptions } from '../../lib/schedule/noise-schedule.ts'
-import { runConfig } from '../../lib/training/run-config.ts'
+import { type RunOptions, runConfig } from '../../lib/training/run-config.ts'
 import { Trainer } from '../../lib/training/trainer.ts'
 import { logSnr, losses } from '../support/heads.ts'
 import { rejection } from '../support/rejection.ts'
@@ -56,10 +56,13 @@ describe('Where (nearly) no signal is left', () => {
   })
 
   it('eps alone is not trained by a run', async () => {
-    const options = { data: 'digits', steps: 1, heads: ['eps'], zeroTerminalSnr: true } as const
-    expect((await rejection(runConfig({ ...options, heads: [...options.heads] }))).message).to.equal(
-      'run: expected zeroTerminalSnr to be absent for a network that predicts eps alone, got true; where no signal is left eps says nothing of the image; predict v',
-    )
+    const options = { data: 'digits', steps: 1, zeroTerminalSnr: true }
+    const alone: Partial<RunOptions>[] = [{ heads: ['eps'] }, { choose: 'eps' }]
+    for (const one of alone) {
+      expect((await rejection(runConfig({ ...options, ...one }))).message).to.equal(
+        'run: expected zeroTerminalSnr to be absent where eps alone is trained, got true; where no signal is left eps says nothing of the image; train v',
+      )
+    }
   })
 
   it('every combination is finite there, or refused for its eps', async () => {

@@ -466,6 +466,13 @@ describe('runStudy', function () {
     const elsewhere = { ...options, out: join(small.folder, 'diverging-elsewhere') }
     const there = await runStudy(elsewhere, { onlyReport: true, importFrom: [cells] })
     expect(there.table.split('\n')[3]).to.equal(table.split('\n')[3])
+    const [line] = readFileSync(cells, 'utf8').trimEnd().split('\n').slice(-1)
+    const { code, ...killed } = JSON.parse(line as string)
+    expect(code).to.equal('ERR_NON_FINITE')
+    const failed = join(options.out, 'hot', 'seed-0', 'failure.json')
+    await writeFile(failed, JSON.stringify({ ...killed, message: 'ended by SIGTERM' }))
+    await runStudy(options, { onlyReport: true, exportTo: cells })
+    expect(readFileSync(cells, 'utf8').trimEnd().split('\n')).to.have.length(1) // of the cell that is finished
 
     const wide = { ...options, arms: { calm: {}, wide: { modelChannels: 20, normGroups: 16 } } }
     expect((await rejection(runStudy(wide))).message).to.contain(
