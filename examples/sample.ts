@@ -1,5 +1,6 @@
 // How do samplers, numbers of steps and heads differ? One row each, every row from the same noise.
-// `npx tsx examples/sample.ts runs/digits` takes the newest checkpoint of a run; without a run a small network is trained first.
+// `npx tsx examples/sample.ts runs/digits` takes the newest checkpoint of a run (without classes or a small
+// picture, its heads trained alike); without a run a small network is trained first.
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import {
