@@ -16,10 +16,10 @@ import {
 import { measureSpeed, type TrainingSpeed } from '../training/speed.ts'
 import { runSchedule } from '../training/timestep-options.ts'
 import { Trainer } from '../training/trainer.ts'
+import { parseWithConfig } from './config-option.ts'
 import { interruptible } from './interrupt.ts'
 import { helpText } from './options.ts'
 import { streamProgress } from './progress.ts'
-import { parseWithConfig } from './train.ts'
 import { asUsage } from './usage.ts'
 
 const about = <T extends z.ZodType>(description: string, schema: T): T =>

@@ -205,6 +205,7 @@ export async function sampleCommand(argv: readonly string[]): Promise<number> {
             words !== 'signal' && {
               combineAt: hashOf(Array.from(schedule.tables.timestepMap, combine)),
             }),
+          ...(solver.name === 'ddpm' && { variance: network.variance }),
           ...(guidanceInterval && { guidanceInterval: [...guidanceInterval] }),
           ...(opened && { classifier: await opened.identity(), classifierScale, clipGuided }),
           ...(small && {

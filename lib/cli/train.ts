@@ -1,12 +1,11 @@
-import { readFileSync } from 'node:fs'
 import type { z } from 'zod'
-import { argumentError } from '../check.ts'
 import { describeMixes } from '../mixing/strategies.ts'
 import { text } from '../options.ts'
 import { type RunHooks, run } from '../training/run.ts'
 import { RUN_SHAPE, type RunOptions, runConfig } from '../training/run-config.ts'
+import { parseWithConfig } from './config-option.ts'
 import { onInterrupt } from './interrupt.ts'
-import { helpText, inOptionNames, inWordsOf, parseOptions } from './options.ts'
+import { helpText, inOptionNames, inWordsOf } from './options.ts'
 import { lineAfter, streamProgress } from './progress.ts'
 import { asUsage, usageOf } from './usage.ts'
 
@@ -73,41 +72,5 @@ export async function trainCommand(argv: readonly string[]): Promise<number> {
   } finally {
     progress.end()
     interrupts.stop()
-  }
-}
-
-/** `parseOptions` of a command that takes `--config`: what that file says is given, too, and overridden by the command line. */
-export function parseWithConfig<S extends Record<string, z.ZodType>>(
-  call: string,
-  argv: readonly string[],
-  shape: S,
-) {
-  let all: Record<string, unknown> = {}
-  const parsed = parseOptions(call, argv, shape, (given) => {
-    if (given.config === undefined) all = given
-    else all = { ...withoutSettled(readConfig(call, String(given.config)), given), ...given }
-    return all
-  })
-  return { ...parsed, given: all }
-}
-
-/** A config without what it had settled of several heads, where the command line asks for another strategy or for other heads. */
-function withoutSettled(config: Record<string, unknown>, given: Record<string, unknown>) {
-  const isSingle = given.heads !== undefined && !String(given.heads).includes(',')
-  const isOther = given.mix !== undefined || given.choose !== undefined || isSingle
-  const settled = [
-    ...(isOther || given.heads !== undefined ? ['combine'] : []),
-    ...(isOther ? ['mix', 'mixSteps', 'choose', 'compare'] : []),
-    ...(isOther && config.mix !== undefined ? ['space'] : []),
-  ]
-  return Object.fromEntries(Object.entries(config).filter(([key]) => !settled.includes(key)))
-}
-
-/** The options in a run's config.json. */
-function readConfig(call: string, file: string): Record<string, unknown> {
-  try {
-    return { config: file, ...(JSON.parse(readFileSync(file, 'utf8')) as object) }
-  } catch (error) {
-    throw argumentError(call, '--config', 'a JSON file', file, { hint: (error as Error).message })
   }
 }

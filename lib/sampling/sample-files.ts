@@ -53,9 +53,11 @@ export async function drawSamplesNpz(options: SampleFilesOptions): Promise<strin
   const file = `${base}.npz`
   const parts = `${base}.parts`
   const settings = { ...options.settings, count, image, shardSize }
-  const isNew = await claim(call, `${base}.json`, settings, folder)
+  await claim(call, `${base}.json`, settings, folder, async () => {
+    if (await isFile(file)) throw foreign(call, file)
+    await rm(parts, { recursive: true, force: true }) // of settings that nobody knows any more
+  })
   if (await isFile(file)) {
-    if (isNew) throw foreign(call, file)
     await rm(parts, { recursive: true, force: true })
     onShard?.(count, 0)
     return file
@@ -98,13 +100,15 @@ export async function drawSamplesPng(options: SampleFilesOptions): Promise<strin
   const { folder, count, image, shardSize, draw, onShard } = options
   checkInteger(call, 'count', count, 1)
   checkInteger(call, 'shardSize', shardSize, 1)
-  await claim(call, join(folder, 'samples.json'), { ...options.settings, count, image, shardSize }, folder)
+  const pictures = Array.from({ length: count }, (_, k) => join(folder, `${String(k).padStart(5, '0')}.png`))
+  const settings = { ...options.settings, count, image, shardSize }
+  await claim(call, join(folder, 'samples.json'), settings, folder, async () => {
+    for (const file of pictures) if (await isFile(file)) throw foreign(call, file)
+  })
   let drawn = 0
   for (let first = 0; first < count; first += shardSize) {
     const n = Math.min(shardSize, count - first)
-    const files = Array.from({ length: n }, (_, i) =>
-      join(folder, `${String(first + i).padStart(5, '0')}.png`),
-    )
+    const files = pictures.slice(first, first + n)
     if (!(await Promise.all(files.map((file) => isFile(file)))).every(Boolean)) {
       const images = await draw(first, n)
       for (const [i, file] of files.entries()) await writeDurably(file, encodePng(onePicture(images, i)))
@@ -115,21 +119,23 @@ export async function drawSamplesPng(options: SampleFilesOptions): Promise<strin
   return folder
 }
 
-/** Writes the settings, or compares them with those that are there; whether they were written now. */
+/** Compares the settings with those that are there; where none are, writes them after `beforeNew`. */
 async function claim(
   call: string,
   file: string,
   settings: Readonly<Record<string, JsonValue>>,
   folder: string,
-): Promise<boolean> {
+  beforeNew: () => Promise<void>,
+): Promise<void> {
   await makeFolder(folder)
   const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return undefined
     throw new DataError(`${call}: expected ${file} to be readable, got ${error.code}`, file, { cause: error })
   })
   if (text === undefined) {
+    await beforeNew()
     await writeDurably(file, Buffer.from(`${JSON.stringify(settings, undefined, 2)}\n`))
-    return true
+    return
   }
   let there: Record<string, JsonValue>
   try {
@@ -143,7 +149,7 @@ async function claim(
   const others = [...new Set([...Object.keys(there), ...Object.keys(wanted)])].filter(
     (key) => !isDeepStrictEqual(there[key], wanted[key]),
   )
-  if (others.length === 0) return false
+  if (others.length === 0) return
   const list = others.map((key) => `${key} ${show(wanted[key])} instead of ${show(there[key])}`)
   throw new DataError(
     `${call}: expected the settings of the samples in ${folder}, got ${list.join(', ')}; ` +

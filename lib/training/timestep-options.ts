@@ -331,6 +331,21 @@ export function settleTimesteps<Config extends TimestepConfig>(
   return settled as Config
 }
 
+/** @internal Whether a configuration's numbers of the sampler or the weighting are what its other options make of them. */
+export function isDefaultNumbers(
+  config: TimestepConfig & { readonly size?: number | undefined },
+  name: 'samplerNumbers' | 'weightingNumbers',
+): boolean {
+  const given = config[name]
+  if (given === undefined) return true
+  const { [name]: _, ...others } = config
+  const ofImages = name === 'samplerNumbers' ? numbersOfImages(config.sampler) : undefined
+  const byDefault = ofImages
+    ? ofImages(config.size ?? given[0]!, config.sigmaData ?? 0.5)
+    : settleTimesteps('train', others as TimestepConfig, trainedTimestepCount(config))[name]
+  return String(given) === String(byDefault)
+}
+
 /** Its errors are those of xStart, against the images. */
 function refuseTimeWarping(call: string, { sampler, heads = HEADS, referenceBatch }: TimestepConfig): void {
   if (sampler !== 'time-warping') return

@@ -42,6 +42,10 @@ describe('trislot sample', () => {
     expect(other.code).to.equal(1)
     expect(other.err).to.contain('drawSamplesNpz: expected the settings of the samples in')
     expect(other.err).to.contain('got seed 5 instead of 0; give the same again')
+    const ancestral = [...words, join(small.folder, 'ancestral'), '--solver', 'ddpm', '--count', '2']
+    expect((await command(...ancestral)).code).to.equal(0)
+    const narrow = await command(...ancestral, '--variance', 'fixedSmall')
+    expect(narrow.err).to.contain('got variance "fixedSmall" instead of "fixedLarge"')
   })
 
   it('draws other images with other solvers and spacings, and the same with --ddpm as with --solver ddpm', async () => {

@@ -91,9 +91,30 @@ describe('drawSamplesNpz and drawSamplesPng', () => {
         `give the same again, choose another folder, or remove ${json} and what it belongs to`,
     )
     await rm(json)
-    expect((await rejection(drawSamplesNpz(options()))).message).to.match(
-      /^drawSamplesNpz: expected .*samples_7x2x3x2.npz to be absent or made by this command, got a file without its settings; choose another folder$/,
-    )
+    for (const _ of ['once', 'and again']) {
+      expect((await rejection(drawSamplesNpz(options()))).message).to.match(
+        /^drawSamplesNpz: expected .*samples_7x2x3x2.npz to be absent or made by this command, got a file without its settings; choose another folder$/,
+      )
+    }
+  })
+
+  it('takes no shard and no picture of settings that nobody knows', async () => {
+    const stopped = { draw: () => Promise.reject(new Error('killed')) }
+    await rejection(drawSamplesNpz(options(stopped)))
+    const part = join(folder, 'samples_7x2x3x2.parts', '00000000.bin')
+    await writeFile(part, new Uint8Array(36))
+    await rm(join(folder, 'samples_7x2x3x2.json'))
+    const again = options({ settings: { seed: 2 } })
+    await drawSamplesNpz(again)
+    expect(again.drawn.map(([first]) => first)).to.deep.equal([0, 3, 6])
+
+    await writeFile(join(folder, '00003.png'), 'of another tool')
+    for (const _ of ['once', 'and again']) {
+      expect((await rejection(drawSamplesPng(options()))).message).to.match(
+        /^drawSamplesPng: expected .*00003\.png to be absent or made by this command, got a file without its settings; choose another folder$/,
+      )
+    }
+    expect(await readFile(join(folder, '00003.png'), 'utf8')).to.equal('of another tool')
   })
 
   it('writes single pictures, and draws again only shards with a picture missing', async () => {
