@@ -3,6 +3,8 @@ export interface Interrupts {
   readonly signal: AbortSignal
   /** Exit code of the signal that arrived, 130 for Ctrl-C, 143 for SIGTERM; undefined when none did. */
   code(): number | undefined
+  /** That code, where an error is what the signal made of the work; any other error is thrown, such as a disk that is full. */
+  codeOf(error: unknown): number
   stop(): void
 }
 
@@ -28,6 +30,10 @@ export function onInterrupt(notice: (text: string) => void, text: string): Inter
   return {
     signal: controller.signal,
     code: () => code,
+    codeOf(error) {
+      if (code === undefined || !isOfSignal(error, controller.signal)) throw error
+      return code
+    },
     stop() {
       process.off('SIGINT', handle)
       process.off('SIGTERM', handle)
@@ -48,11 +54,14 @@ export async function interruptible<P extends { line(text: string): void; end():
   try {
     return await work(progress, interrupts.signal)
   } catch (error) {
-    const code = interrupts.code()
-    if (code === undefined) throw error
-    return code
+    return interrupts.codeOf(error)
   } finally {
     progress.end()
     interrupts.stop()
   }
+}
+
+function isOfSignal(error: unknown, signal: AbortSignal): boolean {
+  if (error === signal.reason) return true
+  return error instanceof Error && (error.name === 'AbortError' || isOfSignal(error.cause, signal))
 }

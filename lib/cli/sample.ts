@@ -146,7 +146,12 @@ export async function sampleCommand(argv: readonly string[]): Promise<number> {
     const opened =
       options.classifier === undefined
         ? undefined
-        : await openClassifier(options.classifier, options.classifierConfig, options.device)
+        : await openClassifier(
+            options.classifier,
+            options.classifierConfig,
+            options.device,
+            (_, { message }) => progress.line(`warning: ${message}`),
+          )
     if (opened) checkClassifier(call, opened, schedule, classCount)
     const classifier = opened?.classifier
     const classes = classCount || (classifier?.config.classCount ?? 0)

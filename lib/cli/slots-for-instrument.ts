@@ -25,7 +25,9 @@ export const SLOTS_SHAPE = {
 function refreshedEdges(state: SamplingNetwork['state']): readonly number[] | undefined {
   const { name, state: learned } = state?.sampler ?? {}
   if (name !== 'refreshed-slots') return undefined
-  return [0, ...(learned as { ends: number[] }).ends]
+  // A learned weighting has the name of the sampler that it is beside, and its state within its own.
+  const { ends, sampler } = learned as { ends?: number[]; sampler?: { ends: number[] } }
+  return [0, ...(ends ?? sampler?.ends ?? [])]
 }
 
 /** The slots that the options mean, and in words where they come from. */

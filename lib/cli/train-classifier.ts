@@ -61,6 +61,8 @@ export async function trainClassifierCommand(argv: readonly string[]): Promise<n
         `done: ${result.step} steps; next: trislot sample --classifier ${result.folder} --run RUN --classifier-scale 1`,
       )
     return interrupts.code() ?? 0
+  } catch (error) {
+    return interrupts.codeOf(error)
   } finally {
     progress.end()
     interrupts.stop()

@@ -69,6 +69,8 @@ export async function trainCommand(argv: readonly string[]): Promise<number> {
       progress.line(`stopped at step ${result.step} of ${config.steps}; the same command goes on`)
     else progress.line(`done: ${result.step} steps; next: trislot sample --run ${result.folder}`)
     return interrupts.code() ?? 0
+  } catch (error) {
+    return interrupts.codeOf(error)
   } finally {
     progress.end()
     interrupts.stop()

@@ -111,13 +111,11 @@ export async function writeCache(
     await rename(temporary, path)
   } catch (cause) {
     await rm(temporary, { force: true }).catch(() => {})
-    if (cause instanceof DataError) throw cause
-    const { code, message } = cause as NodeJS.ErrnoException
-    throw new DataError(
-      `imageFolder: expected cacheDir to be writable, got ${code ?? message} for ${path}`,
-      path,
-      { cause },
-    )
+    const { code, syscall } = cause as NodeJS.ErrnoException
+    if (cause instanceof DataError || syscall === undefined) throw cause
+    throw new DataError(`imageFolder: expected cacheDir to be writable, got ${code} for ${path}`, path, {
+      cause,
+    })
   }
   const opened = await openCache(path, imageBytes, memoryBytes)
   if (!opened)

@@ -18,6 +18,7 @@ export interface SourceSettings {
   readonly cacheBytes: number
   readonly concurrency: number
   readonly onProgress: ((done: number, total: number) => void) | undefined
+  readonly signal: AbortSignal | undefined
 }
 
 /** Reads files into cropped images, a few at a time, and keeps what fits into the memory it may use. */
@@ -53,12 +54,13 @@ export class FileSource {
     files: readonly ImageFile[],
     write?: (image: Uint8Array) => Promise<void>,
   ): Promise<{ files: number[]; skipped: { file: string; reason: string }[] }> {
-    const { badFiles, concurrency, onProgress } = this.settings
+    const { badFiles, concurrency, onProgress, signal } = this.settings
     const kept: number[] = []
     const skipped: { file: string; reason: string }[] = []
     const ahead: Promise<Uint8Array | DataError>[] = []
     let started = 0
     for (const [i, { path }] of files.entries()) {
+      signal?.throwIfAborted()
       for (; started < files.length && ahead.length < 2 * concurrency; started++) {
         ahead.push(this.read(files[started]!.path).catch((error: DataError) => error))
       }
@@ -66,7 +68,7 @@ export class FileSource {
       if (image instanceof Uint8Array) {
         kept.push(i)
         await write?.(image)
-      } else if (!(image instanceof DataError) || !image.file) throw image
+      } else if (!(image instanceof DataError) || !image.file || isOfDisk(image)) throw image
       else if (badFiles === 'error') throw withWayOut(image)
       else skipped.push({ file: path, reason: (image.cause as Error).message })
       onProgress?.(i + 1, files.length)
@@ -81,11 +83,18 @@ export class FileSource {
     } else this.running++
     try {
       const { channels, alpha, crop, size } = this.settings
-      const bytes = await readFile(join(this.folder, path))
-      const pixels = toChannels(await decodeImage(bytes, sharp), channels, alpha)
-      return crop === 'random' ? await inSlices(halveForRandomCrop(pixels, size)) : pixels
-    } catch (cause) {
-      throw this.unfit(path, 'that decodes', cause as Error)
+      const file = join(this.folder, path)
+      const bytes = await readFile(file).catch((cause: NodeJS.ErrnoException) => {
+        throw new DataError(`imageFolder: expected ${file} to be readable, got ${cause.code}`, file, {
+          cause,
+        })
+      })
+      try {
+        const pixels = toChannels(await decodeImage(bytes, sharp), channels, alpha)
+        return crop === 'random' ? await inSlices(halveForRandomCrop(pixels, size)) : pixels
+      } catch (cause) {
+        throw this.unfit(path, 'that decodes', cause as Error)
+      }
     } finally {
       const next = this.waiting.shift()
       if (next) next()
@@ -108,6 +117,11 @@ export class FileSource {
     this.freeBytes -= bytes
     this.memory.set(path, image)
   }
+}
+
+/** Whether a file could not be read, whatever is in it: the next time it may be, so that it is never skipped. */
+function isOfDisk({ cause }: DataError): boolean {
+  return cause instanceof Error && 'syscall' in cause
 }
 
 /** Says how to go on without the file. */

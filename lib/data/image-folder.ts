@@ -34,6 +34,8 @@ export interface ImageFolderOptions {
   concurrency?: number
   /** Told while files are decoded at the start. */
   onProgress?: (done: number, total: number) => void
+  /** Ends the decoding at the start, with its reason as the error. */
+  signal?: AbortSignal
 }
 
 /** The images of a folder; `skipped` says which files were left out and why. */
@@ -46,7 +48,7 @@ export interface ImageFolder extends ImageDataset {
 
 const CALL = 'imageFolder'
 const OPTIONS =
-  'size channels alpha crop labels badFiles check minimumCount cacheBytes cacheDir concurrency onProgress'.split(
+  'size channels alpha crop labels badFiles check minimumCount cacheBytes cacheDir concurrency onProgress signal'.split(
     ' ',
   )
 
@@ -139,7 +141,7 @@ function resolve(folder: string, options: ImageFolderOptions) {
   checkInteger(CALL, 'minimumCount', minimumCount, 1)
   checkInteger(CALL, 'cacheBytes', cacheBytes, 0)
   checkInteger(CALL, 'concurrency', concurrency, 1, 64)
-  const { cacheDir, onProgress } = options
+  const { cacheDir, onProgress, signal } = options
   if (cacheDir !== undefined && crop === 'random') {
     throw argumentError(CALL, 'cacheDir', 'absent with crop random, whose images differ every time', cacheDir)
   }
@@ -156,6 +158,7 @@ function resolve(folder: string, options: ImageFolderOptions) {
     concurrency,
     cacheDir,
     onProgress,
+    signal,
   }
 }
 

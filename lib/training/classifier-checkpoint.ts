@@ -79,18 +79,22 @@ export interface OpenedClassifier {
  * @param path - folder of a run or of a checkpoint, or a .safetensors or .pt file
  * @param config - for a file of weights: JSON with the constructor options, by default its name with .json; or the name of a
  * published classifier
+ * @param onUnreadable - told of each newer checkpoint of a run that is passed over, and why
  * @throws CheckpointError, DataError for what cannot be read
  */
 export async function openClassifier(
   path: string,
   config?: string,
   device: Device = 'cpu',
+  onUnreadable?: (folder: string, error: CheckpointError) => void,
 ): Promise<OpenedClassifier> {
   const call = 'openClassifier'
   const status = await stat(path).catch(() => undefined)
   if (!status) throw new DataError(`${call}: expected ${path} to be a folder or a file, got none`, path)
   if (status.isDirectory()) {
-    const folder = (await isFile(join(path, 'state.json'))) ? path : await latestCheckpoint(path)
+    const folder = (await isFile(join(path, 'state.json')))
+      ? path
+      : await latestCheckpoint(path, { ...(onUnreadable && { onUnreadable }) })
     if (!folder) throw new CheckpointError(`${call}: expected a checkpoint in ${path}, got none`, path)
     const state = await readClassifierCheckpoint(call, folder)
     const classifier = await Classifier.create(state.network, { device })

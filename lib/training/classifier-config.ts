@@ -3,6 +3,7 @@ import type { z } from 'zod'
 import { argumentError } from '../check.ts'
 import { type ClassifierOptions, POOLS } from '../model/classifier.ts'
 import { checkOptions, decimal, flag, integer, numbers, oneOf, positive, text } from '../options.ts'
+import { runLearningRate } from './learning-rate.ts'
 import { RUN_SHAPE, runName } from './run-config.ts'
 
 const about = <T extends z.ZodType>(group: string, description: string, schema: T): T =>
@@ -116,6 +117,7 @@ export function classifierRunConfig(
   }
   const config = { ...given }
   if (config.lrSchedule !== 'constant') config.lrSteps ??= config.steps
+  runLearningRate(call, config) // which checks them
   const name = `classifier-${runName(given, CLASSIFIER_FREE_OPTIONS)}`
   return { ...config, run: given.run ?? join('runs', name) }
 }

@@ -1,4 +1,5 @@
 import { join } from 'node:path'
+import { type Closing, closingAfter } from '../closing.ts'
 import { batches } from '../data/batches.ts'
 import type { ImageDataset } from '../data/dataset.ts'
 import { skippedFiles } from '../data/image-folder.ts'
@@ -17,13 +18,13 @@ import {
   classifierRunConfig,
 } from './classifier-config.ts'
 import { accuracy, type ClassifierLosses, ClassifierTrainer } from './classifier-trainer.ts'
-import { learningRate } from './learning-rate.ts'
+import { runLearningRate } from './learning-rate.ts'
 import {
+  begunWith,
   findCheckpoint,
   openImages,
   type RunImages,
   type RunResult,
-  readStoredConfig,
   refuseChanges,
   refuseOtherImages,
   settleRuntime,
@@ -93,29 +94,38 @@ export async function runClassifier(
   const wanted = classifierRunConfig(options, call)
   const folder = wanted.run
   if (wanted.device !== 'cpu') await checkDevice(wanted.device)
-  const { all, ...split } = await openClasses(wanted)
+  const { all, ...split } = await openClasses(wanted, hooks)
   return inRunFolder(folder, async () => {
     await removePartials(folder)
     const resumed = await findCheckpoint(folder, log)
     const state = resumed === undefined ? undefined : await readClassifierCheckpoint(call, resumed)
-    const stored = await readStoredConfig<ClassifierRunConfig>(folder)
-    if (stored && resumed) refuseChanges(call, folder, stored, wanted, CLASSIFIER_FREE_OPTIONS)
-    const config = { ...wanted, ...(await settleRuntime(wanted, resumed ? stored : undefined)) }
-    const images = (state?.extra as { images?: RunImages } | null | undefined)?.images
-    refuseOtherImages(call, folder, images, all)
-    return trainInto(config, { ...split, count: all.length }, resumed, state?.skips, { ...hooks, log })
+    const stored =
+      resumed === undefined ? undefined : await begunWith<ClassifierRunConfig>(call, folder, resumed)
+    if (stored) refuseChanges(call, folder, stored, wanted, CLASSIFIER_FREE_OPTIONS)
+    const config = { ...wanted, ...(await settleRuntime(wanted, stored)) }
+    const before = (state?.extra as { images?: RunImages } | null | undefined)?.images
+    refuseOtherImages(call, folder, before, all)
+    const images = { ...split, count: all.length }
+    return closingAfter((closing) =>
+      trainInto(config, images, resumed, state?.skips, { ...hooks, log }, closing),
+    )
   })
 }
 
 /** The images to train on and, where there are some, those for validation; both with classes. */
 async function openClasses(
   config: ClassifierRunConfig,
+  hooks: ClassifierHooks,
 ): Promise<{ all: ImageDataset; train: ImageDataset; validation: ImageDataset | undefined }> {
   // The options that openImages reads mean the same here.
-  const all = await openImages(config as unknown as RunConfig)
+  const all = await openImages(config as unknown as RunConfig, 'data', hooks)
   const { train, heldOut } = splitImages(all, config, 'runClassifier')
   if (config.valData === undefined) return { all, train, validation: heldOut }
-  const validation = await openImages({ ...config, data: config.valData } as unknown as RunConfig, 'valData')
+  const validation = await openImages(
+    { ...config, data: config.valData } as unknown as RunConfig,
+    'valData',
+    hooks,
+  )
   const [here, there] = [train.classNames ?? [], validation.classNames ?? []]
   if (here.join('\n') !== there.join('\n')) {
     throw new DataError(
@@ -136,6 +146,7 @@ async function trainInto(
   resumed: string | undefined,
   skips: number | undefined,
   hooks: ClassifierHooks & { log: (line: string) => void },
+  closing: Closing,
 ): Promise<RunResult> {
   const { run: folder, batchSize, seed, steps, device, timestepCount } = config
   const { signal, onReport, log } = hooks
@@ -145,22 +156,20 @@ async function trainInto(
     timestepCount,
     zeroTerminalSnr: config.zeroTerminalSnr,
   })
+  closing.push(() => schedule.dispose())
   const classCount = classNames.length
   const classifier = await Classifier.create(classifierOptions(config, { channels, height, classCount }), {
     seed,
     device,
   })
+  closing.push(() => classifier.dispose())
   classifier.checkImageShape('runClassifier', [batchSize, channels, height, width])
   const { noised, beta1, beta2, weightDecay, decayAll, clipNorm, microBatch, precision, nonFinite } = config
   const trainer = await ClassifierTrainer.create(classifier, schedule, {
     ...{ seed, noised, beta1, beta2, weightDecay, decayAll, clipNorm, microBatch, precision, nonFinite },
   })
-  const lr = learningRate({
-    kind: config.lrSchedule,
-    base: config.lr,
-    warmupSteps: config.warmupSteps,
-    ...(config.lrSteps !== undefined && { totalSteps: config.lrSteps }),
-  })
+  closing.push(() => trainer.dispose())
+  const lr = runLearningRate('runClassifier', config)
   const timesteps = (samplerSeed: number) =>
     timestepSampler({ sampler: config.sampler, timestepCount, seed: samplerSeed }).sampler
   const [sampler, validationSampler] = [timesteps(seed), timesteps(seed + 1)]
@@ -168,6 +177,7 @@ async function trainInto(
   if (resumed) await trainer.loadTensors(resumed, skips)
   await writeDurably(join(folder, 'config.json'), `${JSON.stringify(config, undefined, 2)}\n`)
   const { lines: stats } = await JsonLines.open(join(folder, 'stats.jsonl'), trainer.step)
+  closing.push(() => stats.close())
   const from = resumed ? `, from step ${trainer.step}` : ''
   const skipped = skippedFiles(dataset)
   if (skipped) log(`warning: ${skipped}`)
@@ -205,46 +215,39 @@ async function trainInto(
     return score(await trainer.evaluate({ images: batch, t, step }), t)
   }
 
-  try {
-    const source = batches(dataset, {
-      ...{ batchSize, seed, firstStep: trainer.step, flip: config.flip, withLabels: true },
-    })
-    let before = performance.now()
-    if (trainer.step < steps) {
-      for await (const batch of source) {
-        if (signal?.aborted) break
-        const { step } = trainer
-        const { t } = sampler.draw(batchSize, step)
-        const rate = lr(step)
-        const result = await trainer.trainStep({ images: batch, t, lr: rate })
-        const validated = await validate(step)
-        const row: ClassifierRow = {
-          step: step + 1,
-          imagesSeen: (step + 1) * batchSize,
-          ...score(result, t),
-          gradNorm: result.gradNorm,
-          lr: rate,
-          ...(validated && { validation: validated }),
-          ...(result.skipped && { skipped: true }),
-        }
-        const now = performance.now()
-        const speed = (1000 * batchSize) / (now - before)
-        imagesPerSecond = imagesPerSecond === 0 ? speed : 0.9 * imagesPerSecond + 0.1 * speed
-        before = now
-        if (row.step === 1 || row.step % config.logEvery === 0 || validated) await stats.write(row)
-        onReport?.({ ...row, total: steps, imagesPerSecond })
-        if (row.step === steps || signal?.aborted) break
-        if (config.saveEvery > 0 && row.step % config.saveEvery === 0) await save()
+  const source = batches(dataset, {
+    ...{ batchSize, seed, firstStep: trainer.step, flip: config.flip, withLabels: true },
+  })
+  let before = performance.now()
+  if (trainer.step < steps) {
+    for await (const batch of source) {
+      if (signal?.aborted) break
+      const { step } = trainer
+      const { t } = sampler.draw(batchSize, step)
+      const rate = lr(step)
+      const result = await trainer.trainStep({ images: batch, t, lr: rate })
+      const validated = await validate(step)
+      const row: ClassifierRow = {
+        step: step + 1,
+        imagesSeen: (step + 1) * batchSize,
+        ...score(result, t),
+        gradNorm: result.gradNorm,
+        lr: rate,
+        ...(validated && { validation: validated }),
+        ...(result.skipped && { skipped: true }),
       }
+      const now = performance.now()
+      const speed = (1000 * batchSize) / (now - before)
+      imagesPerSecond = imagesPerSecond === 0 ? speed : 0.9 * imagesPerSecond + 0.1 * speed
+      before = now
+      if (row.step === 1 || row.step % config.logEvery === 0 || validated) await stats.write(row)
+      onReport?.({ ...row, total: steps, imagesPerSecond })
+      if (row.step === steps || signal?.aborted) break
+      if (config.saveEvery > 0 && row.step % config.saveEvery === 0) await save()
     }
-    if (trainer.step > savedStep) await save()
-    return { folder, step: trainer.step, checkpoint, wasStopped: trainer.step < steps }
-  } finally {
-    await stats.close()
-    trainer.dispose()
-    classifier.dispose()
-    schedule.dispose()
   }
+  if (trainer.step > savedStep) await save()
+  return { folder, step: trainer.step, checkpoint, wasStopped: trainer.step < steps }
 }
 
 function scoreOf({ exampleLoss, rank }: ClassifierLosses): ClassifierScore {

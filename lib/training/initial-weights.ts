@@ -1,17 +1,27 @@
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { RECIPES, type Recipe } from '../model/recipes.ts'
-import type { UNet } from '../model/unet.ts'
+import type { UNet, UNetOptions } from '../model/unet.ts'
 import { type DescribedModel, describeModel, type GivenModel } from '../weights/describe.ts'
-import { weightsFile } from './checkpoint.ts'
+import { listCheckpoints, weightsFile } from './checkpoint.ts'
 import type { RunConfig, RunOptions } from './run-config.ts'
 import { runNetwork } from './run-presets.ts'
 
 /** The options that the network of `init` fills in; those that are given count for it where its file does not tell them. */
 export async function initOptions(
-  config: Omit<RunConfig, 'run' | 'combine'>,
+  config: Omit<RunConfig, 'run' | 'combine'> & Pick<RunOptions, 'run'>,
   given: RunOptions,
   call: string,
 ): Promise<Partial<RunConfig>> {
-  const model = await describeInit(config, given, call)
+  let model: DescribedModel
+  try {
+    model = await describeInit(config, given, call)
+  } catch (error) {
+    // A run that goes on has its own weights, and may outlive those that it began from.
+    const begun = await optionsOfInit(config)
+    if (!begun) throw error
+    return begun
+  }
   const { schedule, network, recipe } = model
   const { lowResSize }: Recipe | { lowResSize?: number } = recipe ? RECIPES[recipe] : {}
   if (network.dims !== undefined && network.dims !== 2) {
@@ -31,6 +41,23 @@ export async function initOptions(
     ...(network.learnsVariance && { variance: model.variance }),
     ...(lowResSize !== undefined && { superResolution: lowResSize }),
   }
+}
+
+/** The same options of a run that is there already, where it began from this `init`. */
+async function optionsOfInit({
+  run,
+  init,
+}: Pick<RunOptions, 'run' | 'init'>): Promise<Partial<RunConfig> | undefined> {
+  if (run === undefined) return undefined
+  const file = join(run, 'config.json')
+  const begun: Partial<RunConfig> = await readFile(file, 'utf8')
+    .then(JSON.parse)
+    .catch(() => ({}))
+  if (begun.init !== init || (await listCheckpoints(run)).length === 0) return undefined
+  const { schedule, timestepCount, zeroTerminalSnr, rescalesTimesteps, variance, superResolution } = begun
+  const others = { schedule, timestepCount, zeroTerminalSnr, rescalesTimesteps, variance, superResolution }
+  const known = Object.entries(others).filter(([, value]) => value !== undefined)
+  return { ...runNetwork(begun as UNetOptions), ...Object.fromEntries(known) }
 }
 
 /**

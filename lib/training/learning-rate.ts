@@ -52,6 +52,34 @@ export function learningRate(config: LearningRateConfig): (step: number) => numb
   }
 }
 
+/** Options of a run about its learning rate. */
+export interface RunLearningRate {
+  readonly lrSchedule: LearningRateKind
+  readonly lr: number
+  readonly lrSteps?: number | undefined
+  readonly warmupSteps: number
+}
+
+/**
+ * The learning rate of a run.
+ *
+ * @throws RangeError that names the option of the run
+ */
+export function runLearningRate(call: string, options: RunLearningRate): (step: number) => number {
+  const { lrSchedule: kind, lr: base, lrSteps, warmupSteps } = options
+  if (kind === 'guidedDiffusionAnneal' && warmupSteps > 0) {
+    throw argumentError(call, 'warmupSteps', `0 with lrSchedule ${kind}`, warmupSteps, {
+      hint: 'lrSchedule linear has a warm-up',
+    })
+  }
+  if (lrSteps !== undefined && lrSteps <= warmupSteps) {
+    throw argumentError(call, 'lrSteps', `more than the warmupSteps ${warmupSteps}`, lrSteps, {
+      hint: 'the learning rate falls after the warm-up; lrSteps are the steps of the run by default',
+    })
+  }
+  return learningRate({ kind, base, warmupSteps, ...(lrSteps !== undefined && { totalSteps: lrSteps }) })
+}
+
 /** Factor on the base rate `step` steps after warm-up, of `count` in all. */
 const DECAYS: Record<LearningRateKind, (step: number, count: number) => number> = {
   constant: () => 1,

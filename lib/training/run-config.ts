@@ -17,7 +17,7 @@ import { extent } from '../statistics/extent.ts'
 import { clippedSnr } from '../timesteps/law.ts'
 import { doubleCounting } from './double-counting.ts'
 import { initOptions } from './initial-weights.ts'
-import { LEARNING_RATE_KINDS } from './learning-rate.ts'
+import { LEARNING_RATE_KINDS, runLearningRate } from './learning-rate.ts'
 import { checkMixing, MIXING_SHAPE, mixOptions } from './mixing-options.ts'
 import { NETWORK_KEYS, presetOptions, RUN_PRESETS } from './run-presets.ts'
 import { halfLifeRates, withRecipe } from './run-recipes.ts'
@@ -294,6 +294,7 @@ export async function runConfig(asked: RunOptions, call = 'run'): Promise<RunCon
     throw argumentError(call, 'labelDropout', 'absent unless classes are trained', config.labelDropout)
   }
   if (config.lrSchedule !== 'constant') config.lrSteps ??= config.steps
+  runLearningRate(call, config) // which checks them
   const scale = (['lossScaleLog2', 'lossScaleGrowth'] as const).find((key) => given[key] !== undefined)
   if (scale && given.precision !== 'fp16') {
     throw argumentError(call, scale, 'absent unless precision is fp16', given[scale])
@@ -321,7 +322,7 @@ export async function runConfig(asked: RunOptions, call = 'run'): Promise<RunCon
   const ofImages = numbersOfImages(config.sampler)
   if (ofImages) config.samplerNumbers ??= ofImages(await imageHeight(given), config.sigmaData)
   const settled = settleTimesteps(call, config, trainedTimestepCount(config))
-  const isChecked = settled.samplerNumbers ?? settled.weightingNumbers ?? settled.slotRefreshRule
+  const isChecked = settled.samplerNumbers ?? settled.weightingNumbers ?? settled.slotPlan
   if (isChecked) timestepSampler(settled) // which checks them
   const combine = settled.combine ?? defaultCombine(settled.heads ?? HEADS, settled.choose, settled.mix)
   const complete = { ...settled, combine, run: run ?? join('runs', runName(given)) }
@@ -396,7 +397,8 @@ async function baseOptions(given: Given, options: RunOptions, call: string): Pro
     return preset === undefined ? {} : presetOptions(preset)
   }
   if (preset !== undefined) throw argumentError(call, 'preset', 'absent when init is given', preset)
-  return initOptions(given, options, call)
+  const run = given.run ?? join('runs', runName(given))
+  return initOptions({ ...given, run }, options, call)
 }
 
 /** What `openDataset` is told of a run's images. */

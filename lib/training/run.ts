@@ -2,10 +2,11 @@ import { readFile, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { measureHeadStatistics } from '../analysis/head-statistics.ts'
 import { argumentError, isObject, show } from '../check.ts'
+import { type Closing, closingAfter } from '../closing.ts'
 import { batches } from '../data/batches.ts'
 import { holdOut, type ImageDataset } from '../data/dataset.ts'
 import { skippedFiles } from '../data/image-folder.ts'
-import { openDataset } from '../data/open.ts'
+import { isPictureFolder, openDataset } from '../data/open.ts'
 import { withLowRes } from '../data/super-resolution.ts'
 import { checkDevice, type Kernels, runtimeInfo, setKernels, setThreads } from '../device.ts'
 import { exists } from '../folder.ts'
@@ -20,6 +21,7 @@ import type { ImageBatch } from '../tensor.ts'
 import type { JsonValue } from '../timesteps/sampler.ts'
 import {
   latestCheckpoint,
+  readCheckpoint,
   removePartials,
   restoreCheckpoint,
   saveCheckpoint,
@@ -28,7 +30,7 @@ import {
 import { gradientCurve } from './gradient-curve.ts'
 import { type GradientRow, gradientRow, measuresGradients } from './gradient-shares.ts'
 import { loadInitialWeights } from './initial-weights.ts'
-import { learningRate } from './learning-rate.ts'
+import { runLearningRate } from './learning-rate.ts'
 import { type StepReport, train } from './loop.ts'
 import { LossBins } from './loss-bins.ts'
 import { memoryWarning } from './memory-fit.ts'
@@ -105,7 +107,7 @@ export interface RunImages {
  * the options of its `config.json`, and `steps`).
  *
  * @throws RangeError for options that are wrong or differ from those that the run began with; DataError, CheckpointError; Error where another
- * process uses the folder
+ * process uses the folder; the signal's reason where it comes before the pictures of a folder are decoded
  * @see `RunConfig` for what the options become; README's table and `trislot train --help` for what each means
  *
  * @example
@@ -116,22 +118,39 @@ export async function run(options: RunOptions, hooks: RunHooks = {}): Promise<Ru
   const wanted = await runConfig(options)
   const folder = wanted.run
   if (wanted.device !== 'cpu') await checkDevice(wanted.device)
-  const dataset = await openImages(wanted)
+  const dataset = await openImages(wanted, 'data', hooks)
   return inRunFolder(folder, async () => {
     await removePartials(folder)
     const resumed = await findCheckpoint(folder, log)
-    const stored = await readStoredConfig<RunConfig>(folder)
-    if (stored && resumed) refuseChanges('run', folder, stored, wanted, FREE_OPTIONS)
-    const config = { ...wanted, ...(await settleRuntime(wanted, resumed ? stored : undefined)) }
-    return trainInto(config, dataset, resumed, { ...hooks, log })
+    const stored = resumed === undefined ? undefined : await begunWith<RunConfig>('run', folder, resumed)
+    if (stored) refuseChanges('run', folder, stored, wanted, FREE_OPTIONS)
+    const config = { ...wanted, ...(await settleRuntime(wanted, stored)) }
+    return closingAfter((closing) => trainInto(config, dataset, resumed, { ...hooks, log }, closing))
   })
 }
 
-/** Opens the images that a run's options name (`name` is the option); `classes` decides whether they have labels. */
-export async function openImages(config: RunConfig, name = 'data'): Promise<ImageDataset> {
+/**
+ * Opens the images that a run's options name (`name` is the option); `classes` decides whether they have labels.
+ *
+ * @param hooks - told every ten seconds how many pictures of a folder are decoded, and what stops it
+ */
+export async function openImages(
+  config: RunConfig,
+  name = 'data',
+  { signal, log }: Pick<RunHooks, 'signal' | 'log'> = {},
+): Promise<ImageDataset> {
   const { data, classes } = config
   const options = datasetOptions(config)
-  const dataset = await openDataset(data, options, 'run', name).catch((error: Error) => {
+  let told = performance.now()
+  const onProgress = (done: number, total: number): void => {
+    if (performance.now() - told < 10_000) return
+    told = performance.now()
+    log?.(`${done} of ${total} pictures of ${data} decoded`)
+  }
+  const watched = (await isPictureFolder(data))
+    ? { ...options, onProgress, ...(signal && { signal }) }
+    : options
+  const dataset = await openDataset(data, watched, 'run', name).catch((error: Error) => {
     // What the source refuses, by the names that a run has for it.
     const stray = Object.entries(options).find(([key]) =>
       new RegExp(`got unknown .*\\b${key}\\b`).test(error.message),
@@ -184,6 +203,7 @@ async function trainInto(
   all: ImageDataset,
   resumed: string | undefined,
   hooks: RunHooks & { log: (line: string) => void },
+  closing: Closing,
 ): Promise<RunResult> {
   const { train: dataset, heldOut } = splitImages(all, config)
   const { run: folder, batchSize, seed, steps, emaRates, precision, device } = config
@@ -191,13 +211,16 @@ async function trainInto(
   const { channels, height, width, classNames } = dataset
   const isConditional = config.classes !== 'none'
   const schedule = runSchedule(config)
+  closing.push(() => schedule.dispose())
   const classCount = isConditional ? (classNames?.length ?? 0) : 0
   const network = networkOptions(config, channels, classCount)
   const freeBytes = freeMemory() // before the network takes its part
   const unet = await UNet.create(network, { seed, device })
+  closing.push(() => unet.dispose())
   unet.checkImageShape('run', [batchSize, channels, height, width])
   if (config.init !== undefined && !resumed) await loadInitialWeights(unet, config, log)
   const trainer = await Trainer.create(unet, schedule, trainerOptions(config))
+  closing.push(() => trainer.dispose())
   const { heads } = unet.layout
   const mixing = runMixing(config, heads, schedule)
   const onRead = (file: string, statistics: HeadStatistics) => {
@@ -208,18 +231,14 @@ async function trainInto(
   const combine = await openCombine(config.combine, schedule, heads, sources)
   checkOpened(combine, heads, unet.layout.gate ?? false, schedule.tables.alphaBar.at(-1) === 0)
   const { sampler, plan, slots, refreshed } = timestepSampler(config, height)
-  const lr = learningRate({
-    kind: config.lrSchedule,
-    base: config.lr,
-    warmupSteps: config.warmupSteps,
-    ...(config.lrSteps !== undefined && { totalSteps: config.lrSteps }),
-  })
+  const lr = runLearningRate('run', config)
   const { lowResFactor } = dataset
   const images: RunImages = {
     ...{ count: all.length, channels, height, width, classNames: classNames ?? null },
     ...(lowResFactor !== undefined && { lowResFactor }),
   }
   const average = emaRates.length > 0 ? await trainer.averaged() : undefined
+  closing.push(() => average?.dispose())
 
   const bins = new LossBins(heads, schedule.timestepCount)
   if (resumed) {
@@ -228,17 +247,20 @@ async function trainInto(
     bins.restore((extra as { lossBins?: JsonValue } | null)?.lossBins)
   }
   await writeDurably(join(folder, 'config.json'), `${JSON.stringify(config, undefined, 2)}\n`)
-  const { lines: stats, rows } = await JsonLines.open<StatsRow>(join(folder, 'stats.jsonl'), trainer.step)
-  const { lines: timing } = await JsonLines.open(join(folder, 'timing.jsonl'), trainer.step)
+  const openLines = async <Row extends { step: number }>(name: string) => {
+    const opened = await JsonLines.open<Row>(join(folder, `${name}.jsonl`), trainer.step)
+    closing.push(() => opened.lines.close())
+    return opened
+  }
+  const { lines: stats, rows } = await openLines<StatsRow>('stats')
+  const { lines: timing } = await openLines('timing')
   const gradients =
     mixing && measuresGradients(trainer) && config.previewEvery > 0
-      ? await JsonLines.open<GradientRow>(join(folder, 'gradients.jsonl'), trainer.step)
+      ? await openLines<GradientRow>('gradients')
       : undefined
   const heldOutHeads =
-    mixing && heldOut && config.previewEvery > 0
-      ? await JsonLines.open<HeadRow>(join(folder, 'held-out-heads.jsonl'), trainer.step)
-      : undefined
-  const headLines = mixing && (await JsonLines.open(join(folder, 'heads.jsonl'), trainer.step)).lines
+    mixing && heldOut && config.previewEvery > 0 ? await openLines<HeadRow>('held-out-heads') : undefined
+  const headLines = mixing && (await openLines('heads')).lines
   const from = resumed ? `, from step ${trainer.step}` : ''
   const found = [
     skippedFiles(all),
@@ -330,69 +352,57 @@ async function trainInto(
     referenceBatch === undefined
       ? undefined
       : batches(dataset, { batchSize: referenceBatch, seed: seed + 2, firstStep: trainer.step, flip })
-  try {
-    const source = batches(dataset, {
-      batchSize,
-      seed,
-      firstStep: trainer.step,
-      flip,
-      withLabels: isConditional,
-    })
-    const loop = {
-      ...{ trainer, sampler, batches: source, lr, stepCount: steps },
-      ...(references && { reference: async () => (await references.next()).value as ImageBatch }),
-      ...(mixing && { mixing: mixing.policy }),
-      ...(signal && { signal }),
-    }
-    for await (const report of train(loop)) {
-      const done = report.step + 1
-      bins.add(report)
-      if (refreshed?.isDue)
-        refreshed.recut(
-          await gradientCurve(trainer, dataset, {
-            ...{ seed, withLabels: isConditional, policy: mixing?.policy },
-          }),
-        )
-      const speed = (1000 * batchSize) / (report.waitMs + report.stepMs)
-      imagesPerSecond = imagesPerSecond === 0 ? speed : 0.9 * imagesPerSecond + 0.1 * speed
-      if (done === 1 || done % config.logEvery === 0) {
-        const cut = {
-          ...(plan && { slot: plan.openAt(report.step) }),
-          ...(slots && { slotEdges: [0, ...slots().map(({ end }) => end)] }),
-        }
-        const row = statsRow(report, heads, cut, bins.take())
-        rows.push(row)
-        await stats.write(row)
-        await timing.write({
-          step: done,
-          stepMs: report.stepMs,
-          waitMs: report.waitMs,
-          imagesPerSecond,
-          at: new Date(),
-        })
-      }
-      if (done % (10 * config.logEvery) === 0) await writeHeads()
-      onReport?.({ ...report, done, total: steps, imagesPerSecond })
-      if (done === steps || signal?.aborted) break
-      const isDue = config.saveEvery > 0 && done % config.saveEvery === 0
-      if (isDue || saveAt.includes(done)) await save()
-      if (config.previewEvery > 0 && done % config.previewEvery === 0) await unlessStopped(preview, signal)
-    }
-    if (trainer.step > savedStep) await save()
-    if (trainer.step === steps && config.previewEvery > 0) await unlessStopped(preview, signal)
-    return { folder, step: trainer.step, checkpoint, wasStopped: trainer.step < steps }
-  } finally {
-    await references?.return?.()
-    await stats.close()
-    await timing.close()
-    await headLines?.close()
-    await gradients?.lines.close()
-    await heldOutHeads?.lines.close()
-    average?.dispose()
-    trainer.dispose()
-    unet.dispose()
-    schedule.dispose()
+  closing.push(() => references?.return?.())
+  const source = batches(dataset, {
+    batchSize,
+    seed,
+    firstStep: trainer.step,
+    flip,
+    withLabels: isConditional,
+  })
+  const loop = {
+    ...{ trainer, sampler, batches: source, lr, stepCount: steps },
+    ...(references && { reference: async () => (await references.next()).value as ImageBatch }),
+    ...(mixing && { mixing: mixing.policy }),
+    ...(signal && { signal }),
   }
+  for await (const report of train(loop)) {
+    const done = report.step + 1
+    bins.add(report)
+    if (refreshed?.isDue)
+      refreshed.recut(
+        await gradientCurve(trainer, dataset, {
+          ...{ seed, withLabels: isConditional, policy: mixing?.policy },
+        }),
+      )
+    const speed = (1000 * batchSize) / (report.waitMs + report.stepMs)
+    imagesPerSecond = imagesPerSecond === 0 ? speed : 0.9 * imagesPerSecond + 0.1 * speed
+    if (done === 1 || done % config.logEvery === 0) {
+      const cut = {
+        ...(plan && { slot: plan.openAt(report.step) }),
+        ...(slots && { slotEdges: [0, ...slots().map(({ end }) => end)] }),
+      }
+      const row = statsRow(report, heads, cut, bins.take())
+      rows.push(row)
+      await stats.write(row)
+      await timing.write({
+        step: done,
+        stepMs: report.stepMs,
+        waitMs: report.waitMs,
+        imagesPerSecond,
+        at: new Date(),
+      })
+    }
+    if (done % (10 * config.logEvery) === 0) await writeHeads()
+    onReport?.({ ...report, done, total: steps, imagesPerSecond })
+    if (done === steps || signal?.aborted) break
+    const isDue = config.saveEvery > 0 && done % config.saveEvery === 0
+    if (isDue || saveAt.includes(done)) await save()
+    if (config.previewEvery > 0 && done % config.previewEvery === 0) await unlessStopped(preview, signal)
+  }
+  if (trainer.step > savedStep) await save()
+  if (trainer.step === steps && config.previewEvery > 0) await unlessStopped(preview, signal)
+  return { folder, step: trainer.step, checkpoint, wasStopped: trainer.step < steps }
 }
 
 /** What to say where steps are to come that train nothing, because the learning rate has fallen to 0; else undefined. */
@@ -477,6 +487,22 @@ export async function findCheckpoint(
     await rename(path, `${path}.unreadable`)
   }
   return found
+}
+
+/**
+ * @internal The options that a run with checkpoints began with: of its config.json, else of the checkpoint itself.
+ *
+ * @throws RangeError where neither says them, as of a checkpoint that a program saved by itself
+ */
+export async function begunWith<Config>(call: string, folder: string, checkpoint: string): Promise<Config> {
+  const stored = await readStoredConfig<Config>(folder)
+  if (stored) return stored
+  const { extra } = await readCheckpoint(checkpoint)
+  const kept = (extra as { run?: Config } | null)?.run
+  if (kept) return kept
+  throw new RangeError(
+    `${call}: expected ${folder} to be the folder of a run, got ${checkpoint}, which no run saved; use another folder (option run), and begin from these weights if you like (option init, the checkpoint)`,
+  )
 }
 
 /** @internal The options in a run's config.json, if it has any yet. */

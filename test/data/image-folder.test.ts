@@ -5,8 +5,10 @@ import { expect } from 'chai'
 import sharp from 'sharp'
 import { batches } from '../../lib/data/batches.ts'
 import { sharpMissing } from '../../lib/data/decode.ts'
+import { FileSource, type SourceSettings } from '../../lib/data/file-source.ts'
 import { type ImageFolderOptions, imageFolder } from '../../lib/data/image-folder.ts'
 import type { DataError } from '../../lib/errors.ts'
+import { rejection } from '../support/rejection.ts'
 
 let folder: string
 
@@ -146,6 +148,33 @@ describe('imageFolder', () => {
     expect(dataset.skipped).to.deep.equal([
       { file: 'b.png', reason: 'Input buffer contains unsupported image format' },
     ])
+  })
+
+  it('never skips a file that the disk does not give', async () => {
+    const settings = {
+      size: [4, 4],
+      channels: 3,
+      alpha: 'drop',
+      crop: 'center',
+      badFiles: 'skip',
+      ...{ cacheBytes: 0, concurrency: 2, onProgress: undefined, signal: undefined },
+    } satisfies SourceSettings
+    const gone = { path: 'gone.png', bytes: 1, modifiedMs: 0 }
+    const error = await rejection(new FileSource(folder, settings).readAll([gone]))
+    expect(error.message).to.equal(
+      `imageFolder: expected ${join(folder, 'gone.png')} to be readable, got ENOENT`,
+    )
+  })
+
+  it('stops decoding when it is told to', async () => {
+    for (const name of ['a', 'b', 'c']) await write(`${name}.png`, 8, 8, 3, [9])
+    const reason = new Error('stopped')
+    const controller = new AbortController()
+    const onProgress = (done: number) => done === 1 && controller.abort(reason)
+    const options = { size: 4, badFiles: 'skip', onProgress, signal: controller.signal } as const
+    expect(await rejection(imageFolder(folder, options))).to.equal(reason)
+    const cached = { size: 4, cacheDir: join(folder, 'cache'), signal: AbortSignal.abort(reason) }
+    expect(await rejection(imageFolder(folder, cached))).to.equal(reason)
   })
 
   it('names or skips a file that cannot be cropped', async () => {

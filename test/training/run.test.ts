@@ -8,7 +8,13 @@ import { onePicture } from '../../lib/report/grid.ts'
 import { slotEdges, timestepCount } from '../../lib/report/page/run-figures.ts'
 import { readRunFolder } from '../../lib/report/page/run-folder.ts'
 import { writePng } from '../../lib/report/png.ts'
-import { latestCheckpoint, listCheckpoints, readCheckpoint } from '../../lib/training/checkpoint.ts'
+import {
+  latestCheckpoint,
+  listCheckpoints,
+  loadCheckpoint,
+  readCheckpoint,
+  saveCheckpoint,
+} from '../../lib/training/checkpoint.ts'
 import { run } from '../../lib/training/run.ts'
 import { runConfig } from '../../lib/training/run-config.ts'
 import { lockRun } from '../../lib/training/run-lock.ts'
@@ -271,6 +277,44 @@ describe('run', () => {
     await run(asked)
     expect(await Promise.all(files.map((file) => readFile(file, 'utf8')))).to.deep.equal(before)
     expect(await readdir(join(whole.folder, 'previews'))).to.have.length(4)
+  })
+
+  it('goes on when the weights that it began from are gone', async () => {
+    const { checkpoint } = await run(options('parent', 2))
+    const { preset: _, ...rest } = options('child', 2)
+    const child = { ...rest, init: checkpoint as string }
+    await run(child)
+    await rm(join(small.folder, 'parent'), { recursive: true })
+    expect((await run({ ...child, steps: 4 })).step).to.equal(4)
+    expect(await failure(run({ ...child, run: join(small.folder, 'orphan') }))).to.contain(
+      checkpoint as string,
+    )
+  })
+
+  it('goes on where its config.json is gone, and not from what no run saved', async () => {
+    const { folder, checkpoint } = await run(options('bare', 2))
+    await rm(join(folder, 'config.json'))
+    expect(await failure(run({ ...options('bare', 4), lr: 0.5 }))).to.contain(
+      'expected lr to be 0.001, as when',
+    )
+    expect((await run(options('bare', 4))).step).to.equal(4)
+    const { trainer } = await loadCheckpoint(checkpoint as string)
+    const other = await saveCheckpoint(trainer, join(small.folder, 'own'))
+    expect(await failure(run(options('own', 4)))).to.equal(
+      `run: expected ${join(small.folder, 'own')} to be the folder of a run, got ${other}, which no run saved; use another folder (option run), and begin from these weights if you like (option init, the checkpoint)`,
+    )
+  })
+
+  it('refuses a course of the learning rate that has no steps, and a plan that is none, before it begins', async () => {
+    const { choose: _, ...rest } = options('course', 10)
+    expect(await failure(runConfig({ ...rest, lrSchedule: 'cosine', warmupSteps: 10 }))).to.equal(
+      'run: expected lrSteps to be more than the warmupSteps 10, got 10; the learning rate falls after the warm-up; lrSteps are the steps of the run by default',
+    )
+    const annealed = { ...rest, lrSchedule: 'guidedDiffusionAnneal', warmupSteps: 1 } as const
+    expect(await failure(runConfig(annealed))).to.equal(
+      'run: expected warmupSteps to be 0 with lrSchedule guidedDiffusionAnneal, got 1; lrSchedule linear has a warm-up',
+    )
+    expect(await failure(runConfig({ ...rest, sampler: 'slots', slotPlan: 'rundum' }))).to.contain('"rundum"')
   })
 
   it('refuses a config.json that holds no options', async () => {
