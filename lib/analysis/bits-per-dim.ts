@@ -60,7 +60,7 @@ export async function bitsPerDim(options: BitsPerDimOptions): Promise<BitsPerDim
   }
   checkImages(call, 'images', images)
   checkInteger(call, 'seed', seed, 0)
-  checkInteger(call, 'firstImage', firstImage, 0)
+  checkInteger(call, 'firstImage', firstImage, 0, 2 ** 32 - (images.shape[0] ?? 1)) // which the noise counts in 32 bits
   checkOneOf(call, 'variance', variance, VARIANCE_TYPES)
   checkNoise(call, noise, images)
   if (variance.startsWith('learned') !== unet.layout.learnsVariance) {

@@ -16,7 +16,7 @@ export interface TimestepLoss {
   readonly t: Int32Array
   /** [t, heads] mean squared error in each head's own unit, row-major. */
   readonly perHead: Float64Array
-  /** [t] mean of the training loss (chosen head and space). */
+  /** [t] mean of the training loss (chosen head and space); where the batch chooses the head, each `batchSize` images do. */
   readonly loss: Float64Array
   /** [t, heads] standard error of `perHead` over the images. */
   readonly standardError: Float64Array

@@ -515,7 +515,8 @@ export class UNet extends NativeObject<'unet'> {
       const bad = Array.from(y.data as ArrayLike<number | bigint>, Number).findIndex(
         (c) => !(c >= 0 && c < classes),
       )
-      if (y.data.length !== count) throw argumentError(call, 'y', `${count} classes`, y.data)
+      if (y.shape.length !== 1 || y.data.length !== count)
+        throw argumentError(call, 'y', `${count} classes, of shape [${count}]`, y.shape)
       if (bad !== -1) throw argumentError(call, `y[${bad}]`, `a class in [0, ${classes - 1}]`, y.data[bad])
     }
     if (this.#native.lowRes !== (lowRes !== undefined)) {

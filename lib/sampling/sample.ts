@@ -38,7 +38,7 @@ export interface SampleOptions {
  */
 export async function sample(options: SampleOptions): Promise<Float32Array> {
   const { denoiser, shape, seed, firstImage = 0, variance, onStep, signal } = options
-  checkInteger('sample', 'firstImage', firstImage, 0)
+  checkInteger('sample', 'firstImage', firstImage, 0, 2 ** 32 - (shape[0] ?? 1)) // which the noise counts in 32 bits
   const solver = chosenSolver(options)
   let xt = await denoiser.noise(shape, seed, firstImage)
   try {

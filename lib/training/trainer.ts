@@ -318,7 +318,7 @@ export interface TrainStepInput extends HeadDecision {
 
 /** What one step of optimisation did. */
 export interface StepResult {
-  /** Mean of weight x loss over the batch: the number that was differentiated. */
+  /** Mean of weight x loss over the batch, also with `sumsMicroBatches`, whose gradient is that of a sum of such means. */
   readonly loss: number
   /** Global norm of the gradient before clipping. */
   readonly gradNorm: number

@@ -112,15 +112,14 @@ std::vector<double> decode_numbers(const Napi::Value& value) {
 
 at::Tensor decode_tensor(const Napi::Value& value) {
   const auto object = object_of(value);
-  const auto data = object.Get("data");
+  const auto shape = decode_integers(object.Get("shape"));
+  const auto data = object.Get("data");  // last: what a getter runs before it may change the buffer's length
   if (!data.IsTypedArray()) wrong_kind(data, "a typed array");
   const auto array = data.As<Napi::TypedArray>();
-  const auto shape = decode_integers(object.Get("shape"));
   int64_t count = 1;
   for (const auto size : shape) {
-    if (size < 0 || size > (int64_t{1} << 40)) wrong_kind(value, "a sensible shape");
-    count *= size;
-    if (count > (int64_t{1} << 40)) wrong_kind(value, "a sensible shape");
+    const bool overflows = size < 0 || __builtin_mul_overflow(count, size, &count);
+    if (overflows || count > (int64_t{1} << 40)) wrong_kind(value, "a sensible shape");
   }
   if (count != static_cast<int64_t>(array.ElementLength())) wrong_kind(value, "as much data as the shape says");
   auto tensor = at::empty(shape, dtype_of(array));

@@ -56,8 +56,9 @@ Napi::Value trainer_create(const Napi::CallbackInfo& info) {
         return std::make_shared<Trainer>(unet, schedule, config);
       },
       [](Napi::Env env, const std::shared_ptr<Trainer>& trainer) {
-        int64_t bytes = 0;  // Adam's two averages
-        for (const auto& weight : trainer->unet().weights()) bytes += 2 * static_cast<int64_t>(weight.nbytes());
+        int64_t bytes = 0;
+        for (const auto& weight : trainer->unet().weights()) bytes += static_cast<int64_t>(weight.nbytes());
+        bytes *= trainer->copy_count();
         return wrap(env, trainer, bytes);
       });
 }

@@ -8,6 +8,7 @@
 #include <array>
 #include <atomic>
 #include <cstdlib>
+#include <memory>
 #include <string>
 
 namespace trislot {
@@ -150,9 +151,17 @@ Weight3x3 weight3x3(const at::Tensor& weight, bool turned) {
   return {floats(weight), weight.size(turned ? 0 : 1), weight.size(turned ? 1 : 0), turned};
 }
 
-// Bytes of all prepared weights; counted down when one is let go.
+// Bytes of all prepared weights, and a part of them while it is counted.
 std::atomic<int64_t> prepared_bytes{0};
 constexpr int64_t kMostPreparedBytes = int64_t{256} << 20;
+
+struct PreparedBytes {
+  explicit PreparedBytes(int64_t bytes) : bytes(bytes) { prepared_bytes += bytes; }
+  PreparedBytes(const PreparedBytes&) = delete;
+  PreparedBytes& operator=(const PreparedBytes&) = delete;
+  ~PreparedBytes() { prepared_bytes -= bytes; }
+  const int64_t bytes;
+};
 
 // The prepared weight, brought up to date; null where it may not be kept.
 const float* kept_weight(const at::Tensor& weight, PreparedWeight* prepared) {
@@ -160,13 +169,12 @@ const float* kept_weight(const at::Tensor& weight, PreparedWeight* prepared) {
   const auto version = static_cast<uint32_t>(weight._version());
   if (!prepared->transformed.defined()) {
     const int64_t size = kernel_table().transformed_size(weight.size(1), weight.size(0));
-    const int64_t bytes = size * static_cast<int64_t>(sizeof(float));
-    if (prepared_bytes + bytes > kMostPreparedBytes) return nullptr;
-    prepared_bytes += bytes;
+    const auto counted = std::make_shared<PreparedBytes>(size * static_cast<int64_t>(sizeof(float)));
+    if (prepared_bytes > kMostPreparedBytes) return nullptr;
     auto holder = new_floats({size});
-    // The tensor tells when it is let go, by the deleter of the memory that it looks at.
+    // The tensor looks at the holder's memory; its deleter holds both until it is let go.
     prepared->transformed = at::from_blob(
-        holder.data_ptr(), {size}, [holder, bytes](void*) mutable { prepared_bytes -= bytes; }, at::kFloat);
+        holder.data_ptr(), {size}, [holder, counted](void*) {}, at::kFloat);
     prepared->version = version + 1;
   }
   if (prepared->version != version) {

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "runtime/memory.h"
 #include "schedule/schedule.h"
 #include "train/loss_scale.h"
 #include "train/optimizer.h"
@@ -71,6 +72,7 @@ class ClassifierTrainer {
   ClassifierBatch on_device(const ClassifierBatch& batch, int64_t begin, int64_t end) const;
   at::Tensor noise(const ClassifierBatch& batch, const NoiseKey& key) const;
 
+  TrimsMemory trims_memory_;
   std::shared_ptr<Encoder> encoder_;
   std::shared_ptr<const Schedule> schedule_;
   ClassifierTrainerConfig config_;

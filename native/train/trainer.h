@@ -36,7 +36,7 @@ struct TrainerConfig {
 };
 
 struct StepResult {
-  double loss = 0;                        // mean of weight * loss over the batch: what was differentiated
+  double loss = 0;                        // mean of weight * loss over the batch
   double grad_norm = 0;                   // before clipping
   bool skipped = false;                   // the step was not finite and changed no weight
   double loss_scale = 1;                  // that the step was computed with
@@ -67,6 +67,8 @@ class Trainer {
   std::shared_ptr<UNet> averaged(size_t index) const;
 
   int64_t step_count() const { return step_count_; }
+  // Copies of the weights beside them: Adam's two averages, and the moving ones.
+  int64_t copy_count() const { return 2 + static_cast<int64_t>(averages_.size()); }
   const UNet& unet() const { return *unet_; }
 
  private:

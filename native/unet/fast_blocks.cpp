@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <utility>
+#include <vector>
 
 namespace trislot::fast {
 namespace {
@@ -19,8 +20,10 @@ struct Block : torch::CustomClassHolder {
   using Tensors = variable_list;
   // inputs -> output; fills kept
   virtual at::Tensor forward(const Tensors& inputs, Tensors& kept) const = 0;
-  // inputs, kept, gradient of the output -> gradients of the inputs
-  virtual Tensors backward(const Tensors& inputs, Tensors& kept, const at::Tensor& gradient) const = 0;
+  // inputs, kept, gradient of the output -> gradients of the inputs; needed: of which of them, since that of a weight
+  // costs as much as that of an image, and guidance wants none
+  virtual Tensors backward(const Tensors& inputs, Tensors& kept, const at::Tensor& gradient,
+                           const std::vector<bool>& needed) const = 0;
 
   // Weights that are being trained change with every step, so nothing is prepared of them.
   PreparedWeight* prepared(const Conv& layer) const { return trains ? nullptr : &layer.prepared; }
@@ -47,8 +50,10 @@ class Node : public torch::autograd::Function<Node> {
     variable_list kept(inputs.begin() + count, inputs.end());
     inputs.resize(count);
     const auto block = c10::static_intrusive_pointer_cast<Block>(context->saved_data["block"].toCapsule());
+    std::vector<bool> needed(count);
+    for (int64_t i = 0; i < count; ++i) needed[i] = context->needs_input_grad(i);
     c10::NoGradGuard no_grad;
-    auto result = block->backward(inputs, kept, nhwc(gradients[0]));
+    auto result = block->backward(inputs, kept, nhwc(gradients[0]), needed);
     result.insert(result.begin(), at::Tensor());  // of the block itself
     return result;
   }
@@ -147,8 +152,10 @@ struct ResBlockNode : Block {
     return conv3x3(activated, in.out_conv, in.out_conv_bias, identity, /*reuses_addend=*/true, out_conv);
   }
 
-  variable_list backward(const variable_list& tensors, variable_list& kept, const at::Tensor& dy) const override {
+  variable_list backward(const variable_list& tensors, variable_list& kept, const at::Tensor& dy,
+                         const std::vector<bool>& needed) const override {
     const auto in = named(tensors);
+    const size_t e = two_parts ? 2 : 1;  // its place, after which come the weights
     Moments in_moments, out_moments;
     at::Tensor h;
     if (recompute) {
@@ -165,8 +172,10 @@ struct ResBlockNode : Block {
     // The second half: from y to h.
     const auto out_affine = affine(out_moments, in.out_weight, in.out_bias, scale_shift(in));
     const auto dy_sums = over_batch(pixel_sums(dy));
-    const auto d_out_conv =
-        conv3x3_weight_gradient(dropped(apply({h, {}}, out_affine, /*activates=*/true)), dy, in.out_conv);
+    at::Tensor d_out_conv, d_in_conv;
+    if (needed[e + 7]) {
+      d_out_conv = conv3x3_weight_gradient(dropped(apply({h, {}}, out_affine, /*activates=*/true)), dy, in.out_conv);
+    }
     const auto out_norm =
         apply_backward(dropped(conv3x3_input_gradient(dy, in.out_conv)), {h, {}}, out_moments, out_affine,
                        in.out_weight, in.out_bias, scale_shift(in), /*activates=*/true, {});
@@ -175,8 +184,10 @@ struct ResBlockNode : Block {
 
     // The first half: from h to x.
     const auto in_affine = affine(in_moments, in.in_weight, in.in_bias, {});
-    const auto d_in_conv =
-        conv3x3_weight_gradient(resized(apply(in.x, in_affine, /*activates=*/true), block.direction), dh, in.in_conv);
+    if (needed[e + 3]) {
+      d_in_conv =
+          conv3x3_weight_gradient(resized(apply(in.x, in_affine, /*activates=*/true), block.direction), dh, in.in_conv);
+    }
     const auto d_activated = resized_backward(conv3x3_input_gradient(dh, in.in_conv), block.direction);
     const auto identity = block.skip ? at::Tensor() : resized_backward(dy, block.direction);
     auto in_norm = apply_backward(d_activated, in.x, in_moments, in_affine, in.in_weight, in.in_bias, {},
@@ -189,15 +200,16 @@ struct ResBlockNode : Block {
                                  out_norm.weight, out_norm.bias, d_out_conv, dy_sums});
     if (block.skip) {
       const auto weight = matrix(in.skip);
-      auto d_skip = at::empty(weight.sizes(), at::kFloat);
+      const bool trains_skip = needed[e + 9];
+      auto d_skip = trains_skip ? at::empty(in.skip.sizes(), at::kFloat) : at::Tensor();
       int64_t begin = 0;
       for (size_t i = 0; i < (two_parts ? 2 : 1); ++i) {
         const auto& part = i == 0 ? in.x.first : in.x.second;
         conv1x1(dy, weight.narrow(1, begin, part.size(1)).t(), {}, result[i]);
-        conv1x1_weight_gradient(part, dy, d_skip.narrow(1, begin, part.size(1)));
+        if (trains_skip) conv1x1_weight_gradient(part, dy, matrix(d_skip).narrow(1, begin, part.size(1)));
         begin += part.size(1);
       }
-      result.insert(result.end(), {d_skip.view(in.skip.sizes()), dy_sums});
+      result.insert(result.end(), {d_skip, dy_sums});
     }
     return result;
   }
@@ -225,24 +237,26 @@ struct AttentionNode : Block {
     return conv1x1(mixed, matrix(in[5]), in[6]).add_(in[0]);
   }
 
-  variable_list backward(const variable_list& in, variable_list& kept, const at::Tensor& dy) const override {
+  variable_list backward(const variable_list& in, variable_list& kept, const at::Tensor& dy,
+                         const std::vector<bool>& needed) const override {
     const Parts x = {in[0], {}};
     const auto norm = recompute ? moments(x, block.norm.groups) : Moments{kept[0], kept[1], block.norm.groups};
     const auto qkv = recompute ? qkv_of(in, norm) : kept[2];
-    auto d_proj = at::empty(matrix(in[5]).sizes(), at::kFloat), d_qkv = at::empty(matrix(in[3]).sizes(), at::kFloat);
-    conv1x1_weight_gradient(recompute ? attended(qkv) : kept[3], dy, d_proj);
+    at::Tensor d_proj, d_qkv;
+    if (needed[5]) {
+      d_proj = at::empty(in[5].sizes(), at::kFloat);
+      conv1x1_weight_gradient(recompute ? attended(qkv) : kept[3], dy, matrix(d_proj));
+    }
     const auto d_all = attend_backward(qkv, conv1x1(dy, matrix(in[5]).t(), {}), block.head_count, block.type_major);
 
     const auto norm_affine = affine(norm, in[1], in[2], {});
-    conv1x1_weight_gradient(apply(x, norm_affine, /*activates=*/false), d_all, d_qkv);
+    if (needed[3]) {
+      d_qkv = at::empty(in[3].sizes(), at::kFloat);
+      conv1x1_weight_gradient(apply(x, norm_affine, /*activates=*/false), d_all, matrix(d_qkv));
+    }
     const auto gradients = apply_backward(conv1x1(d_all, matrix(in[3]).t(), {}), x, norm, norm_affine, in[1], in[2], {},
                                           /*activates=*/false, dy);
-    return {gradients.x.first,
-            gradients.weight,
-            gradients.bias,
-            d_qkv.view(in[3].sizes()),
-            over_batch(pixel_sums(d_all)),
-            d_proj.view(in[5].sizes()),
+    return {gradients.x.first,         gradients.weight, gradients.bias, d_qkv, over_batch(pixel_sums(d_all)), d_proj,
             over_batch(pixel_sums(dy))};
   }
 };
@@ -256,9 +270,10 @@ struct ConvNode : Block {
     return conv3x3(in[0], in[1], in[2], {}, false, prepared(layer));
   }
 
-  variable_list backward(const variable_list& in, variable_list&, const at::Tensor& dy) const override {
-    return {in[0].requires_grad() ? conv3x3_input_gradient(dy, in[1]) : at::Tensor(),
-            conv3x3_weight_gradient(in[0], dy, in[1]), over_batch(pixel_sums(dy))};
+  variable_list backward(const variable_list& in, variable_list&, const at::Tensor& dy,
+                         const std::vector<bool>& needed) const override {
+    return {needed[0] ? conv3x3_input_gradient(dy, in[1]) : at::Tensor(),
+            needed[1] ? conv3x3_weight_gradient(in[0], dy, in[1]) : at::Tensor(), over_batch(pixel_sums(dy))};
   }
 };
 
@@ -276,11 +291,13 @@ struct NormConvNode : Block {
                    prepared(layer));
   }
 
-  variable_list backward(const variable_list& in, variable_list& kept, const at::Tensor& dy) const override {
+  variable_list backward(const variable_list& in, variable_list& kept, const at::Tensor& dy,
+                         const std::vector<bool>& needed) const override {
     const Parts x = {in[0], {}};
     const Moments norm = {kept[0], kept[1], groups};
     const auto norm_affine = affine(norm, in[1], in[2], {});
-    const auto d_conv = conv3x3_weight_gradient(apply(x, norm_affine, /*activates=*/true), dy, in[3]);
+    at::Tensor d_conv;
+    if (needed[3]) d_conv = conv3x3_weight_gradient(apply(x, norm_affine, /*activates=*/true), dy, in[3]);
     const auto gradients = apply_backward(conv3x3_input_gradient(dy, in[3]), x, norm, norm_affine, in[1], in[2], {},
                                           /*activates=*/true, {});
     return {gradients.x.first, gradients.weight, gradients.bias, d_conv, over_batch(pixel_sums(dy))};
@@ -291,11 +308,13 @@ struct NormConvNode : Block {
 
 at::Tensor res_block(const ResBlock& block, const Parts& x, const at::Tensor& emb_activated,
                      const ForwardContext& context, bool recompute) {
+  const auto e = block.emb_proj(emb_activated);
+  TORCH_CHECK(e.dim() == 2 && e.size(0) == x.first.size(0),
+              "one embedding an image");  // which the kernels read by rows
   variable_list inputs = {nhwc(x.first)};
   if (x.second.defined()) inputs.push_back(nhwc(x.second));
-  inputs.insert(inputs.end(), {block.emb_proj(emb_activated), block.in_norm.weight, block.in_norm.bias,
-                               block.in_conv.weight, block.in_conv.bias, block.out_norm.weight, block.out_norm.bias,
-                               block.out_conv.weight, block.out_conv.bias});
+  inputs.insert(inputs.end(), {e, block.in_norm.weight, block.in_norm.bias, block.in_conv.weight, block.in_conv.bias,
+                               block.out_norm.weight, block.out_norm.bias, block.out_conv.weight, block.out_conv.bias});
   if (block.skip) inputs.insert(inputs.end(), {block.skip->weight, block.skip->bias});
   return run<ResBlockNode>(inputs, block, x.second.defined(), context, recompute);
 }

@@ -80,6 +80,23 @@ describe('sample', () => {
     expect(error.message).to.equal(
       'denoiser.predictXStart: expected y to be 2 classes for a class-conditional network, got undefined',
     )
+    // As many classes in another shape would be read as those of one image.
+    const x = { data: new Float32Array(128), shape: [2, 1, 8, 8] }
+    const t = { data: Int32Array.of(1, 2), shape: [2] }
+    for (const shape of [[2, 1], [1, 2]]) {
+      const odd = tiny.unet.forward({ x, t, y: { data: Int32Array.of(0, 1), shape } })
+      expect((await rejection(odd)).message).to.equal(
+        `unet.forward: expected y to be 2 classes, of shape [2], got [${shape.join(', ')}]`,
+      )
+    } // biome-ignore format: short
+  })
+
+  it('counts images in 32 bits, and refuses one that would be another', async () => {
+    const { unet, schedule } = await tinyTrainer()
+    const denoiser = new Denoiser(unet, schedule.respace('1'))
+    const last = (firstImage: number) => sample({ denoiser, shape: [2, 1, 8, 8], seed: 0, firstImage })
+    expect(await last(2 ** 32 - 2)).to.have.length(128)
+    expect((await rejection(last(2 ** 32 - 1))).message).to.contain('expected firstImage to be an integer')
   })
 })
 
