@@ -1,6 +1,6 @@
 // The addon: loaded and declared here, and nowhere else. Arguments have been checked by the caller.
 import { createRequire } from 'node:module'
-import { CheckpointError, NativeError } from './errors.ts'
+import { CheckpointError, NativeError, SetupError } from './errors.ts'
 import type { Head } from './prediction/heads.ts'
 import { locateAddon } from './setup/locate.ts'
 import type { HostTensor } from './tensor.ts'
@@ -526,12 +526,23 @@ let loaded: Addon | undefined
 /** The addon, loaded at its first use; throws a SetupError with the ways out when it is not built. */
 export function native(): Addon {
   if (!loaded) {
-    const addon = createRequire(process.execPath)(locateAddon().addonFile) as Addon
+    const addon = load(locateAddon().addonFile)
     // process.exit() runs no native cleanup: the step under way must end before LibTorch's own exit handlers run.
     process.once('exit', () => addon.shutdown())
     loaded = wrapped(addon)
   }
   return loaded
+}
+
+function load(file: string): Addon {
+  try {
+    return createRequire(process.execPath)(file) as Addon
+  } catch (cause) {
+    const [why] = (cause as Error).message.split('\n')
+    throw new SetupError(`trislot: expected ${file} to load, got ${why}; run: npx trislot setup --force`, {
+      cause,
+    })
+  }
 }
 
 interface NativeFailure {

@@ -138,6 +138,11 @@ export async function sampleCommand(argv: readonly string[]): Promise<number> {
     }
     const respacing = chosenSteps(call, options, schedule.timestepCount)
     await asUsage(() => schedule.respace(respacing).dispose()) // refused before any work
+    if (respacing === '1') {
+      progress.line(
+        'warning: one step of this spacing is at the cleanest timestep, where noise says nothing of an image; --spacing trailing takes the noisiest',
+      )
+    }
     const { batchSize, seed, precision, guidanceScale, classifierScale, clipGuided } = options
     const words = options.combine ?? network.combine
     const combine = await combineFor(words, network, progress.line)

@@ -16,7 +16,7 @@ export interface BlueOptions {
  * so that one that is useless at a noise level does not blur the choice among the rest.
  *
  * @param products - [heads, heads] mean products of the heads' errors, row-major; of at most 8 heads
- * @returns [heads]
+ * @returns [heads]; NaN where a product is not finite
  */
 export function blueWeights(products: ArrayLike<number>, options: BlueOptions = {}): number[] {
   const call = 'blueWeights'
@@ -31,6 +31,7 @@ export function blueWeights(products: ArrayLike<number>, options: BlueOptions = 
   checkNumber(call, 'limits[0]', least, Number.NEGATIVE_INFINITY, 1 / size)
   checkNumber(call, 'limits[1]', greatest, 1 / size)
   const all = Array.from({ length: size }, (_, h) => h)
+  if (!Array.from(products).every(Number.isFinite)) return all.map(() => Number.NaN)
   const c = (h: number, g: number): number => products[h * size + g] as number
   const distance = (h: number, g: number): number => c(h, h) + c(g, g) - c(h, g) - c(g, h)
   const scale = Math.min(...all.map((h) => c(h, h)))

@@ -66,7 +66,8 @@ export function cachedLibtorchs(home: string): Libtorch[] {
     )
 }
 
-function isWhole(folder: string): boolean {
+/** Whether the libraries of a LibTorch in the cache have the sizes with which they were unpacked. */
+export function isWhole(folder: string): boolean {
   try {
     const record = JSON.parse(readFileSync(join(folder, 'complete.json'), 'utf8')) as CompleteRecord
     return Object.entries(record.libraries).every(

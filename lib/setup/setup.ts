@@ -1,13 +1,13 @@
 // `trislot setup`: finds LibTorch, builds the addon for it, loads it in a child process, and remembers the result.
 import { copyFileSync, mkdirSync, realpathSync, statSync, writeFileSync } from 'node:fs'
 import { cpus } from 'node:os'
-import { join } from 'node:path'
+import { join, relative, sep } from 'node:path'
 import { argumentError, checkInteger, checkKnownOptions } from '../check.ts'
 import { SetupError } from '../errors.ts'
 import { buildAddon, parallelJobs } from './build.ts'
 import { sha256File } from './download.ts'
 import { type FetchContext, fetchLibtorch } from './fetch.ts'
-import { cachedLibtorchs, namedLibtorch, pythonLibtorch } from './find.ts'
+import { cachedLibtorchs, isWhole, namedLibtorch, pythonLibtorch } from './find.ts'
 import { fingerprint } from './fingerprint.ts'
 import { describeRule, type Libtorch } from './libtorch.ts'
 import { type AddonRecord, locateAddon } from './locate.ts'
@@ -159,6 +159,8 @@ function existing(
     if (named && !sameFolder(named.root, record.libtorchRoot)) return undefined
     if (options.cuda && !record.cuda) return undefined
     const { libtorchRoot, libtorchVersion, cuda, rule } = record
+    const inCache = relative(join(home, 'libtorch'), libtorchRoot).split(sep)
+    if (inCache[0] !== '..' && !isWhole(join(home, 'libtorch', inCache[0] as string))) return undefined
     return {
       addonFile,
       libtorch: { root: libtorchRoot, version: libtorchVersion, cuda, rule: named?.rule ?? rule },
@@ -240,12 +242,20 @@ export async function findLibtorch(options: SetupOptions, surroundings: Surround
   const { env, home, reporter } = surroundings
   const cuda = options.cuda ?? false
   const named = namedLibtorch(options.libtorch, env, cuda)
-  if (named) return named
+  const unused = ['wheel', 'mirror'].filter((name) => options[name as 'wheel' | 'mirror'] !== undefined)
+  const note = (found: Libtorch): Libtorch => {
+    for (const name of unused)
+      reporter.line(
+        `--${name} is not used, because nothing is fetched: there is LibTorch ${found.version} in ${found.root}`,
+      )
+    return found
+  }
+  if (named) return note(named)
   const cached = cachedLibtorchs(home).find((found) => found.cuda || !cuda)
-  if (cached) return cached
+  if (cached) return note(cached)
   const python = await surroundings.python()
   const torch = pythonLibtorch(python, cuda, reporter.line)
-  if (torch) return torch
+  if (torch) return note(torch)
   mkdirSync(home, { recursive: true })
   const { wheel, mirror, sha256 } = options
   const { platform, arch, glibc } = surroundings

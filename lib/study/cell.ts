@@ -212,7 +212,8 @@ function isTrainedSo(arm: StudyArm, seed: number, result: CellResult): boolean {
       JSON.stringify(key in then ? then[key] : runDefault(key)) === JSON.stringify(now[key]),
   )
   const hasStops = arm.stops.every((stop) => curve.some(({ step }) => step === stop))
-  return result.seed === seed && isMeantSo && (isWrittenSo || hasStops)
+  const isOfOne = result.seed === seed && result.step === arm.steps
+  return isOfOne && isMeantSo && (isWrittenSo || hasStops)
 }
 
 /**
@@ -299,6 +300,11 @@ export async function runCell(
       onSave: measure,
     })
     if (result.wasStopped || result.checkpoint === undefined || signal?.aborted) return undefined
+    if (result.step > arm.steps) {
+      throw new RangeError(
+        `runStudy: expected ${folder} to be trained for at most the ${arm.steps} steps of the study, got ${result.step}; give as many images as before, use another folder (out), or remove this one`,
+      )
+    }
     const heldOut = await evaluator.heldOut(result.checkpoint, signal)
     const { batchSize } = config
     const secondsPerStep = await meanStepSeconds(folder)

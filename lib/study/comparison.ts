@@ -58,7 +58,9 @@ export interface ImagesToReach {
     readonly images: number | null
     /** The first measured point is already below the target: fewer images may do. */
     readonly isUpperBound: boolean
+    /** The control's; at most so many where it, too, was below its own end at its first point. */
     readonly controlImages: number
+    readonly isControlUpperBound: boolean
   }[]
   readonly reached: number
   /** Geometric mean over seeds of the control's images by the arm's, with a t interval of the logarithms; NaN unless all reach it. */
@@ -215,9 +217,10 @@ function isComparable(cell: CellResult, twin: CellResult, { sample }: Metric): b
 
 const NONE: MeanInterval = { ...meanInterval([0]), n: 0, mean: Number.NaN }
 
-/** Differences as shares of the control's values; none where one is not above 0, as an unbiased kid may be. */
+/** Differences as shares of the control's values; none where one is not above 0, as an unbiased kid may be, or not finite. */
 function relativeDifference(arm: readonly number[], control: readonly number[]): MeanInterval {
-  const isShare = control.length > 0 && control.every((value) => value > 0)
+  const isShare =
+    control.length > 0 && control.every((value) => value > 0) && [...arm, ...control].every(Number.isFinite)
   return isShare ? pairedDifference(arm, control, { relative: true }) : NONE
 }
 
@@ -256,10 +259,12 @@ function imagesToReach(
     const end = own.find(({ images }) => images === twin?.imagesSeen)
     if (!end) return []
     // The control, too, may have been there before its end: an arm that is its equal needs as many images.
+    const first = firstBelow(own, end.value)
     return [
       {
         seed,
-        controlImages: firstBelow(own, end.value).images ?? end.images,
+        controlImages: first.images ?? end.images,
+        isControlUpperBound: first.isUpperBound,
         ...firstBelow(points, end.value),
       },
     ]

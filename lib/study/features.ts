@@ -28,6 +28,15 @@ export interface FeatureDescription {
   readonly steps: number
 }
 
+/** What decides a classifier of samples beside its steps: the options of the images and their labels. */
+export function featureSource(
+  config: Pick<RunConfig, 'data' | 'size' | 'channels' | 'crop' | 'badFiles' | 'classes'>,
+) {
+  const { data, size, channels, crop, badFiles, classes } = config
+  const labels = classes === 'folder' || classes === 'prefix' ? classes : undefined
+  return { data, size, channels, crop, badFiles, classes: labels }
+}
+
 /** A frozen network that turns images into features [N, D]. */
 export interface FeatureClassifier {
   readonly description: FeatureDescription
@@ -39,7 +48,7 @@ export interface FeatureClassifier {
  * The study's classifier of these images, trained on their labels when it is not there yet: clean images, four residual
  * blocks, 64 features.
  *
- * @returns undefined where the images have no classes
+ * @returns undefined where the images have no classes, or a shape that the classifier does not take
  */
 export async function featureClassifier(
   out: string,
@@ -53,8 +62,15 @@ export async function featureClassifier(
 ): Promise<FeatureClassifier | undefined> {
   if (!dataset.label || !dataset.classNames) return undefined
   const { steps, signal, log = () => {} } = options
-  const { data, size, channels, crop, badFiles } = config
-  const folder = join(out, 'features', settingsHash({ data, size, channels, crop, steps }))
+  const { height, width } = dataset
+  if (height !== width || height % 4 !== 0) {
+    log(
+      `warning: samples of ${width}x${height} have no Frechet and kernel distances: their classifier needs square images of a multiple of 4 pixels`,
+    )
+    return undefined
+  }
+  const source = featureSource(config)
+  const folder = join(out, 'features', settingsHash({ ...source, steps }))
   const weights = join(folder, 'features.safetensors')
   const known = await describedIn(folder)
   if (known) return opened(known, weights)
@@ -62,7 +78,7 @@ export async function featureClassifier(
   log(`training the classifier of samples, ${steps} steps`)
   const { checkpoint, wasStopped } = await runClassifier(
     {
-      ...{ data, size, channels, crop, badFiles, steps, heldOut: Math.min(HELD_OUT, dataset.length >> 2) },
+      ...{ ...source, steps, heldOut: Math.min(HELD_OUT, dataset.length >> 2) },
       ...{ modelChannels: 32, channelMult: [1, 2, 2], resBlockCount: 1, pool: 'attention', headChannels: 32 },
       ...{ noised: false, batchSize: 32, lr: 1e-3, lrSchedule: 'cosine', weightDecay: 0.05, flip: false },
       ...{ evalEvery: 0, keep: 1, run: join(folder, 'run') },

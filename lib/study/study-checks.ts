@@ -32,9 +32,10 @@ export async function checkEvaluation(
     for (const [i, t] of Array.isArray(list) ? list.entries() : [])
       checkInteger(call, `evaluate.${name}[${i}]`, t, 0, timestepCount - 1)
   }
+  // A single step of guided-diffusion's spacing is at the cleanest timestep, where noise says nothing.
   for (const [i, steps] of samples?.steps.entries() ?? [])
-    checkInteger(call, `evaluate.samples.steps[${i}]`, steps, 1, timestepCount)
-  if (bitsPerDim) checkInteger(call, 'evaluate.bitsPerDim.steps', bitsPerDim.steps, 1, timestepCount)
+    checkInteger(call, `evaluate.samples.steps[${i}]`, steps, 2, timestepCount)
+  if (bitsPerDim) checkInteger(call, 'evaluate.bitsPerDim.steps', bitsPerDim.steps, 2, timestepCount)
   if (samples && config.superResolution !== undefined && samples.count > evaluate.images) {
     const what = `at most the ${evaluate.images} held-out images of the evaluation, which super-resolution makes larger`
     throw argumentError(call, 'evaluate.samples.count', what, samples.count)

@@ -188,8 +188,8 @@ async function parseArm(
   if (images !== undefined && given.steps !== undefined) {
     throw argumentError(where, 'steps', 'absent where the study says images', given.steps)
   }
-  // The batch size of a preset is only known to the run's own configuration.
-  const draft = await runConfig({ steps: 1, ...given } as unknown as RunOptions, where)
+  // The batch size of a preset is only known to the run's own configuration; of so many images there are at most so many steps.
+  const draft = await runConfig({ steps: images ?? 1, ...given } as unknown as RunOptions, where)
   const { batchSize } = draft
   if (images !== undefined) given.steps = Math.max(1, Math.round(images / batchSize))
   if (given.steps === undefined) throw argumentError(where, 'steps', 'given here or as images', undefined)

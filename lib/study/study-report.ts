@@ -1,22 +1,25 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { exists } from '../folder.ts'
 import { studyFigures } from '../report/page/study-figures.ts'
 import { writePlot } from '../report/plot.ts'
 import { packageVersion } from '../setup/paths.ts'
 import { ALTERNATION_TITLES, type Alternation, alternationCells } from '../statistics/alternation.ts'
+import { boundSign } from '../statistics/bound-sign.ts'
 import { changeText } from '../statistics/change-text.ts'
 import { writeDurably } from '../training/checkpoint.ts'
 import { type ArmHeads, armHeads } from './arm-heads.ts'
-import type { CellResult } from './cell.ts'
+import { type CellResult, RESULT } from './cell.ts'
 import {
   type ArmComparison,
+  type CellName,
   compareArms,
   type MetricComparison,
   type TimestepComparison,
 } from './comparison.ts'
 import { type CellFailure, isDiverged } from './failures.ts'
 import { measuredFor } from './metric.ts'
-import type { Study } from './study-file.ts'
+import { cellFolder, type Study } from './study-file.ts'
 
 /**
  * Writes `study.json` (every figure), `study.md` (tables) and plots, as SVG and, where the package sharp is there, PNG, of what is
@@ -49,6 +52,7 @@ export async function writeStudyReport(
     seeds,
     compare,
     cells: results.length,
+    uncounted: await uncountedCells(study, results),
     madeBy,
     ...(failures.length > 0 && { failures }),
     declared: described,
@@ -85,6 +89,22 @@ export async function writeStudyReport(
   for (const [plot, figure] of Object.entries(figures))
     await writePlot(join(out, plot), { ...figure, title, subtitle: figure.title, width: 1200, height: 620 })
   return text
+}
+
+/** Cells whose folder has a result of other options or another evaluation: the page leaves them out, too. */
+async function uncountedCells(
+  { out, arms, seeds }: Study,
+  results: readonly CellResult[],
+): Promise<CellName[]> {
+  const counted = new Set(results.map(({ arm, seed }) => cellFolder(out, arm, seed)))
+  const cells = arms.flatMap(({ name }) => seeds.map((seed) => ({ arm: name, seed })))
+  const found = await Promise.all(
+    cells.map(async (cell) => {
+      const folder = cellFolder(out, cell.arm, cell.seed)
+      return !counted.has(folder) && (await exists(join(folder, RESULT))) ? [cell] : []
+    }),
+  )
+  return found.flat()
 }
 
 /** A table for each metric, as Markdown. */
@@ -208,9 +228,10 @@ function reachText({ reach }: ArmComparison): string {
   if (!reach || reach.seeds.length === 0) return ''
   const { ratio, reached, seeds } = reach
   if (reached < seeds.length) return `${reached} of ${seeds.length} reach it`
-  const atLeast = seeds.some(({ isUpperBound }) => isUpperBound) ? '>= ' : ''
+  const sign = { '≥': '>= ', '≤': '<= ', '': '', unknown: undefined }[boundSign(seeds) ?? 'unknown']
+  if (sign === undefined) return 'unknown'
   const range = Number.isFinite(ratio.low) ? ` [${ratio.low.toFixed(2)}, ${ratio.high.toFixed(2)}]` : ''
-  return `${atLeast}${ratio.mean.toFixed(2)}${range}`
+  return `${sign}${ratio.mean.toFixed(2)}${range}`
 }
 
 function astrayText({ astrayPairs }: MetricComparison): string {
@@ -219,10 +240,12 @@ function astrayText({ astrayPairs }: MetricComparison): string {
 
 /** The timestep at which an arm does worst against the control. */
 function worstText({ timesteps = [] }: MetricComparison): string {
-  const worst = timesteps.reduce<TimestepComparison | undefined>(
-    (most, at) => (most && most.relative.mean >= at.relative.mean ? most : at),
-    undefined,
-  )
+  const worst = timesteps
+    .filter(({ relative }) => Number.isFinite(relative.mean))
+    .reduce<TimestepComparison | undefined>(
+      (most, at) => (most && most.relative.mean >= at.relative.mean ? most : at),
+      undefined,
+    )
   return worst ? `${worst.logSnr.toFixed(1)}: ${percentInterval(worst.relative)}` : ''
 }
 

@@ -3,13 +3,13 @@ import { argumentError, checkInteger } from '../check.ts'
 import { makeFolder } from '../folder.ts'
 import { writeDurably } from '../training/checkpoint.ts'
 import { openImages } from '../training/run.ts'
-import { type RunOptions, runConfig } from '../training/run-config.ts'
+import { type RunConfig, type RunOptions, runConfig } from '../training/run-config.ts'
 import { type CellResult, readFinishedCell } from './cell.ts'
 import { startCell } from './cell-process.ts'
 import { exportCells, importCells } from './cells-file.ts'
 import type { CellName } from './comparison.ts'
 import { readFailures, removeFailure, writeFailure } from './failures.ts'
-import { featureClassifier } from './features.ts'
+import { featureClassifier, featureSource } from './features.ts'
 import { checkSources } from './study-checks.ts'
 import {
   cellOptions,
@@ -173,8 +173,7 @@ async function trainFeatures(
   const seen = new Set<string>()
   for (const { arm, options } of cells) {
     const { samples } = arm.evaluate
-    const { data, size, channels, crop } = options
-    const key = JSON.stringify([data, size, channels, crop, samples?.featureSteps])
+    const key = JSON.stringify([featureSource(arm.config as unknown as RunConfig), samples?.featureSteps])
     if (!samples || seen.has(key) || signal?.aborted) continue
     seen.add(key)
     const config = await runConfig(options)

@@ -64,6 +64,28 @@ describe('writeReport of a study', () => {
     expect(html).to.include('Held-out error while training')
   })
 
+  it('shows neither arms that its file has no more, nor results that its statistics did not count, nor means of survivors', async () => {
+    const file = join(study, 'study-file.json')
+    const declared = JSON.parse(await readFile(file, 'utf8'))
+    const { better: _, ...arms } = declared.arms
+    await writeFile(file, JSON.stringify({ ...declared, arms }))
+    expect(await page(study))
+      .to.include('3 of 3 runs finished.')
+      .and.not.include('>better<')
+
+    await writeFile(file, JSON.stringify(declared))
+    const stale = { format: 1, title: 'Rates', uncounted: [{ arm: 'better', seed: 1 }] }
+    await writeFile(join(study, 'study.json'), JSON.stringify(stale))
+    const html = await page(study)
+    expect(html).to.include('5 of 6 runs finished.')
+    expect(cells(html, 'better')[0]).to.equal('2')
+
+    const stored = join(study, 'better', 'seed-0', 'result.json')
+    const text = await readFile(stored, 'utf8')
+    await writeFile(stored, text.replaceAll(/("F(?:\.clipped)?":)0\.\d+/g, '$1null'))
+    expect(cells(await page(study), 'better').slice(0, 2)).to.deep.equal(['2', 'NaN'])
+  })
+
   it('compares options of runs that are there, beside results that came without them', async () => {
     for (const file of ['config.json', 'stats.jsonl', 'timing.jsonl'])
       await rm(join(study, 'plain', 'seed-0', file))

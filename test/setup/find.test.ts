@@ -163,6 +163,11 @@ describe('findLibtorch', () => {
     const { LIBTORCH: _, ...bare } = process.env
     expect((await findLibtorch({ libtorch: option }, withEnvironment)).rule).to.equal('option')
     expect((await findLibtorch({}, withEnvironment)).rule).to.equal('environment')
+    const told = here({ env: bare })
+    expect((await findLibtorch({ wheel: 'torch-2.14.0.whl' }, told)).rule).to.equal('cache')
+    expect(told.reporter.lines).to.deep.equal([
+      `--wheel is not used, because nothing is fetched: there is LibTorch 2.15.0 in ${join(cached, 'torch')}`,
+    ])
     expect((await findLibtorch({}, here({ env: bare }))).rule).to.equal('cache')
     expect((await findLibtorch({}, here({ env: bare, home: temporary() }))).rule).to.equal('python')
     const nothing = here({ env: bare, home: temporary(), python: async () => undefined, platform: 'sunos' })

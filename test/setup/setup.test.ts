@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { expect } from 'chai'
 import { parallelJobs } from '../../lib/setup/build.ts'
 import { fingerprint } from '../../lib/setup/fingerprint.ts'
+import { libraryFile } from '../../lib/setup/libtorch.ts'
 import { locateAddon } from '../../lib/setup/locate.ts'
 import { defaultSurroundings, type SetupOptions, setup } from '../../lib/setup/setup.ts'
 import { checkToolchain } from '../../lib/setup/toolchain.ts'
@@ -65,6 +66,20 @@ describe('setup', function () {
     )
     writeFileSync(first.addonFile, 'cut')
     expect(() => locateAddon(here.root, here.home)).to.throw(/bytes, got 3; run: npx trislot setup --force$/)
+  })
+
+  it('is not ready where its LibTorch in the cache has lost a library, and fetches it anew', async () => {
+    const { here } = prepare()
+    const { LIBTORCH: _, ...env } = process.env
+    const alone = { ...here, env, python: async () => undefined, platform: 'sunos' as const }
+    const cached = join(here.home, 'libtorch', '2.15.0-cpu')
+    fakeLibtorch(join(cached, 'torch'), '2.15.0')
+    const library = join('torch', 'lib', libraryFile('torch_cpu'))
+    writeFiles(cached, { 'complete.json': JSON.stringify({ libraries: { [library]: 0 } }) })
+    expect((await setup({}, alone)).built).to.equal(true)
+    expect((await setup({}, alone)).built).to.equal(false)
+    writeFileSync(join(cached, library), 'cut')
+    expect(await rejection(setup({}, alone))).to.match(/^trislot setup: expected Linux on x86-64, for which/)
   })
 
   it('builds once when two run at the same time', async () => {

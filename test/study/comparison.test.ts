@@ -155,6 +155,59 @@ describe('compareArms', () => {
     expect(compareArms(named, without)[1]?.reach?.seeds.map(({ seed }) => seed)).to.deep.equal([0, 2, 3])
   })
 
+  it('reports a network of several heads whose errors are not finite', () => {
+    const lost = cell('fast', 0, Number.NaN)
+    const products = [[[4, 0, 0, null]], [[null, null, null, null]]]
+    const text = JSON.stringify({
+      ...lost,
+      heldOut: { ...lost.heldOut, ema: { ...lost.heldOut.ema, products } },
+    })
+    const cells = [
+      parseNumbers(text) as CellResult,
+      ...results.filter((one) => one.arm !== 'fast' || one.seed !== 0),
+    ]
+    const [, fast] = compareArms({ arms, compare }, cells)
+    expect(fast?.metrics.map(({ metric, astray }) => [metric, astray])).to.deep.equal([
+      ['F', 1],
+      ['F.raw', 0],
+      ['F@blue', 1],
+    ])
+  })
+
+  it('leaves out of the comparison one noise level that is not finite, as those in no mean may be', () => {
+    const at = (arm: string, seed: number, last: number): CellResult => {
+      const made = cell(arm, seed, 1)
+      const ema = { ...heldOut(0.05), perTimestep: { ...heldOut(0.05).perTimestep, F: [0.05, last] } }
+      return { ...made, heldOut: { ...made.heldOut, t: [0, 1], logSnr: [0, -1], ema } }
+    }
+    const cells = [0, 1].flatMap((seed) => [
+      at('plain', seed, 1),
+      at('fast', seed, seed === 0 ? Number.NaN : 1),
+    ])
+    const [, fast] = compareArms({ arms, compare: { control: 'plain', metrics: ['F'] } }, cells)
+    expect(fast?.metrics[0]?.timesteps?.map(({ relative }) => relative.mean)).to.deep.equal([0, Number.NaN])
+    expect(
+      studyTables({ compare: { control: 'plain', metrics: ['F'] } }, [fast as ArmComparison]),
+    ).to.contain('0.0: ')
+  })
+
+  it('says which way a ratio of images is bounded, and nothing where both ways', () => {
+    const low = (arm: string, values: readonly number[]): CellResult => {
+      const made = cell(arm, 0, 1)
+      const curve = made.curve.map((point, i) => ({ ...point, ema: heldOut(values[i] as number) }))
+      return { ...made, heldOut: { ...made.heldOut, ema: heldOut(values.at(-1) as number) }, curve }
+    }
+    const rising = low('plain', [0.05, 0.05, 0.05, 0.05, 0.06])
+    const told = (arm: CellResult): string => {
+      const only = { control: 'plain', metrics: ['F'] }
+      return studyTables({ compare: only }, compareArms({ arms, compare: only }, [rising, arm])).split(
+        '\n',
+      )[3] as string
+    }
+    expect(told(low('fast', [0.1, 0.08, 0.06, 0.05, 0.05]))).to.match(/\| +<= 0\.25 \|/)
+    expect(told(low('fast', [0.05, 0.05, 0.05, 0.05, 0.05]))).to.match(/\| +unknown \|/)
+  })
+
   it('says so where the control went astray, and takes such arms for comparisons that found nothing', () => {
     const named = { arms, compare: { control: 'plain', metrics: ['F'] } }
     const astray = parseNumbers(JSON.stringify(cell('plain', 0, Number.NaN))) as CellResult

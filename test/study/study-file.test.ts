@@ -66,6 +66,15 @@ describe('parseStudy', () => {
     expect(await metrics({ bothWeights: false })).to.deep.equal(['F', 'v'])
   })
 
+  it('takes images beside a learning rate that falls after a warm-up', async () => {
+    const falling = { heads: ['v'], batchSize: 8, warmupSteps: 20, lrSchedule: 'cosine' } as const
+    const { arms } = await parseStudy({ ...given, images: 24_000, stopAt: [], arms: { falling } })
+    expect(arms[0]?.config).to.include({ steps: 3000, lrSteps: 3000, warmupSteps: 20 })
+    expect(await message({ images: 80, stopAt: [], arms: { falling } })).to.contain(
+      'expected lrSteps to be more than the warmupSteps 20, got 10',
+    )
+  })
+
   it('refuses evaluations that a trained network could not have', async () => {
     const of = (options: object, evaluate: object) =>
       message({ arms: { one: { heads: ['v'] }, more: { ...options, evaluate } } })
@@ -81,8 +90,8 @@ describe('parseStudy', () => {
       [{ respacing: '16' }, {}, 'expected evaluate.timesteps to be an integer in [2, 16], got 17'],
       [{}, { timesteps: [0, 1000] }, 'expected evaluate.timesteps[1] to be an integer in [0, 999], got 1000'],
       [{}, { timesteps: [] }, 'expected evaluate.timesteps.length to be an integer >= 1, got 0'],
-      [{}, { samples: { steps: [5, 0] } }, 'expected evaluate.samples.steps[1] to be an integer in [1, 1000], got 0'],
-      [{}, { bitsPerDim: { steps: 1001 } }, 'expected evaluate.bitsPerDim.steps to be an integer in [1, 1000], got 1001'],
+      [{}, { samples: { steps: [5, 0] } }, 'expected evaluate.samples.steps[1] to be an integer in [2, 1000], got 0'],
+      [{}, { bitsPerDim: { steps: 1001 } }, 'expected evaluate.bitsPerDim.steps to be an integer in [2, 1000], got 1001'],
       [{ superResolution: 4 }, { samples: { count: 513 } }, 'expected evaluate.samples.count to be at most the 512 held-out images of the evaluation, which super-resolution makes larger, got 513'],
     ] as const) // biome-ignore format: one case a line
       expect(await of(options, evaluate)).to.contain(`runStudy arms.more: ${expected}`)

@@ -8,11 +8,13 @@ import type { Alternation } from '../../lib/statistics/alternation.ts'
 import { type CellResult, finishedCell, readFinishedCell, runCell } from '../../lib/study/cell.ts'
 import { importCells } from '../../lib/study/cells-file.ts'
 import type { CellFailure } from '../../lib/study/failures.ts'
+import { featureClassifier } from '../../lib/study/features.ts'
 import { curveValues, metricTimesteps, metricValue, parseMetric } from '../../lib/study/metric.ts'
 import { runStudy } from '../../lib/study/study.ts'
 import { cellOptions, parseStudy, type StudyArm, type StudyOptions } from '../../lib/study/study-file.ts'
 import { latestCheckpoint } from '../../lib/training/checkpoint.ts'
 import { run } from '../../lib/training/run.ts'
+import type { RunConfig } from '../../lib/training/run-config.ts'
 import { command, start, until } from '../support/command.ts'
 import { rejection } from '../support/rejection.ts'
 import { SMALL, smallData } from '../support/small-run.ts'
@@ -478,6 +480,39 @@ describe('runStudy', function () {
     expect((await rejection(runStudy(wide))).message).to.contain(
       'runStudy arms.wide: expected modelChannels x 1 (20) to be divisible by',
     )
+  })
+
+  it('takes no longer run for a shorter one', async () => {
+    const options = { ...given, out: join(small.folder, 'shorter'), seeds: [0], images: 80, stopAt: [] }
+    const one = { arms: { min: {} }, evaluate: { images: 4, timesteps: 2 }, compare: {} }
+    expect((await runStudy({ ...options, ...one }, { jobs: 1 })).results).to.have.length(1)
+    const { results, failures } = await runStudy({ ...options, ...one, images: 40 }, { jobs: 1 })
+    expect(results).to.deep.equal([])
+    expect(failures[0]?.message).to.match(
+      /expected .*shorter.min.seed-0 to be trained for at most the \d+ steps of the study, got \d+; give as many images/,
+    )
+    const page = readFileSync(join(options.out, 'study.json'), 'utf8')
+    expect(JSON.parse(page).uncounted).to.deep.equal([{ arm: 'min', seed: 0 }])
+  })
+
+  it('has no classifier of samples for a shape that it does not take', async () => {
+    const lines: string[] = []
+    const oblong = {
+      name: 'oblong',
+      length: 8,
+      channels: 1,
+      height: 8,
+      width: 12,
+      classNames: ['a'],
+      label: () => 0,
+      image: async () => new Uint8Array(96),
+    }
+    const log = (line: string) => lines.push(line)
+    const options = { steps: 1, log }
+    expect(await featureClassifier(small.folder, {} as RunConfig, oblong, options)).to.equal(undefined)
+    expect(lines).to.deep.equal([
+      'warning: samples of 12x8 have no Frechet and kernel distances: their classifier needs square images of a multiple of 4 pixels',
+    ])
   })
 
   it('opens the images of every arm before the first cell begins, of those that still train', async () => {

@@ -73,7 +73,8 @@ export function errorOf({ metrics, cells }: Pick<StudyResults, 'metrics' | 'cell
     const [, name, weights] = /^([Fv](?:\.clipped)?)(?:\.(raw|ema))?$/.exec(metric) ?? []
     return name === undefined ? [] : [{ name, weights } as ErrorChoice]
   })
-  const isThere = (error: ErrorChoice) => results.every((cell) => heldOut(cell, error) !== undefined)
+  const isThere = (error: ErrorChoice) =>
+    results.every((cell) => (heldOut(cell, error)?.[0][1].byTimestep.length ?? 0) > 0)
   return [...named, { name: 'F.clipped' } as const].find(isThere) ?? { name: 'F' }
 }
 
@@ -87,15 +88,23 @@ function heldOut(
   const isRaw = isFields(result?.settings) && result.settings.weights === 'raw'
   const weights = asked ?? (!isRaw && isFields(found.ema) ? 'ema' : 'raw')
   const errors = found[weights]
-  if (!isFields(errors) || typeof errors[name] !== 'number') return undefined
-  const numbers = (value: unknown) => (Array.isArray(value) ? value.map(Number) : [])
+  if (!isFields(errors) || errors[name] === undefined) return undefined
+  const numbers = (value: unknown) => (Array.isArray(value) ? value.map(numberOf) : [])
   const points = Array.isArray(result?.curve) ? result.curve.filter(isFields) : []
   const curve = points.map((point) => {
     const means = point[weights]
-    return { imagesSeen: Number(point.imagesSeen), mean: isFields(means) ? Number(means[name]) : Number.NaN }
+    return {
+      imagesSeen: Number(point.imagesSeen),
+      mean: isFields(means) ? numberOf(means[name]) : Number.NaN,
+    }
   })
   const byTimestep = isFields(errors.perTimestep) ? numbers(errors.perTimestep[name]) : []
-  return [[seed, { mean: errors[name], logSnr: numbers(found.logSnr), byTimestep, curve }]]
+  return [[seed, { mean: numberOf(errors[name]), logSnr: numbers(found.logSnr), byTimestep, curve }]]
+}
+
+/** A number of JSON, in which null stands for one that is not finite: the error of a network that went astray. */
+function numberOf(value: unknown): number {
+  return typeof value === 'number' ? value : Number.NaN
 }
 
 /** The space of an error, and the weights, in words. */

@@ -43,15 +43,22 @@ export async function readStudyFolder(folder: string): Promise<StudyFolder> {
   const told: Fields = { ...file, ...statistics }
   const order = isFields(file.arms) ? Object.keys(file.arms) : []
   const arms = (await folders(folder)).sort((a, b) => place(order, a) - place(order, b) || (a < b ? -1 : 1))
+  // What the study's file does not declare any more is another study's; what study.json did not count has other options.
+  const seedsOfFile = Array.isArray(file.seeds) ? file.seeds.map(Number) : undefined
+  const isDeclared = (arm: string, seed: number): boolean =>
+    (order.length === 0 || order.includes(arm)) && (!seedsOfFile || seedsOfFile.includes(seed))
+  const uncounted = Array.isArray(statistics.uncounted) ? statistics.uncounted.filter(isFields) : []
   const cells = await Promise.all(
     arms.map(async (arm) => {
       const seeds = (await folders(join(folder, arm))).flatMap((name) => /^seed-(\d+)$/.exec(name)?.[1] ?? [])
-      return Promise.all(
-        seeds
-          .map(Number)
-          .sort((a, b) => a - b)
-          .map((seed) => readCell(folder, arm, seed)),
+      const declared = seeds.map(Number).filter((seed) => isDeclared(arm, seed))
+      const read = await Promise.all(
+        declared.sort((a, b) => a - b).map((seed) => readCell(folder, arm, seed)),
       )
+      return read.map(({ result, ...cell }): StudyCell => {
+        const isCounted = !uncounted.some((other) => other.arm === arm && other.seed === cell.seed)
+        return { ...cell, ...(result && isCounted && { result }) }
+      })
     }),
   )
   const compare = isFields(told.compare) ? told.compare : {}

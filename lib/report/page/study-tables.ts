@@ -1,5 +1,6 @@
 // The tables of study.json, and its differences by noise level.
 import { ALTERNATION_TITLES, alternationCells } from '../../statistics/alternation.ts'
+import { boundSign } from '../../statistics/bound-sign.ts'
 import { changeText } from '../../statistics/change-text.ts'
 import { type LineFigure, NOISE_AXIS } from '../figure/figure.ts'
 import { type Fields, isFields, type Table } from './run-folder.ts'
@@ -128,9 +129,9 @@ function reach(arm: Fields, metric: string): string | null {
   if (Array.isArray(seeds) && Number(reached) < seeds.length) return `${reached} of ${seeds.length} reach it`
   const times = (value: unknown) => (typeof value === 'number' ? `${value.toFixed(2)}` : null)
   const range = between(times((ratio as Fields).low), times((ratio as Fields).high))
-  // Below the control's last error at the first stop already: the ratio is at least this.
-  const isBound = Array.isArray(seeds) && seeds.some((seed) => isFields(seed) && seed.isUpperBound === true)
-  return `${isBound ? '≥ ' : ''}${times((ratio as Fields).mean) ?? '–'}${range === null ? '' : ` (${range})`}`
+  const sign = boundSign(Array.isArray(seeds) ? seeds.filter(isFields) : [])
+  if (sign === undefined) return 'unknown'
+  return `${sign && `${sign} `}${times((ratio as Fields).mean) ?? '–'}${range === null ? '' : ` (${range})`}`
 }
 
 function between(low: string | null, high: string | null): string | null {
