@@ -2,6 +2,7 @@
 import type { z } from 'zod'
 import { type MeasureHeadStatisticsOptions, measureHeadStatistics } from '../analysis/head-statistics.ts'
 import { argumentError } from '../check.ts'
+import { LEAST_COUNT } from '../mixing/head-statistics.ts'
 import { writeHeadStatistics } from '../mixing/head-statistics-file.ts'
 import { text } from '../options.ts'
 import { fewImagesWarning } from '../sampling/combine.ts'
@@ -33,6 +34,12 @@ export async function writeMeasuredHeads(
   if (file === undefined) return
   const statistics = await asUsage(() => measureHeadStatistics(unet, schedule, options))
   const few = fewImagesWarning(file, statistics)
+  const [count = 0] = options.images.shape
   if (few) line(few)
+  else if (count < LEAST_COUNT) {
+    line(
+      `warning: ${file} is of ${count} images, each at several timesteps of a noise level; measure with a larger --count`,
+    )
+  }
   await writeHeadStatistics(file, statistics, { path, identity: await identity() })
 }

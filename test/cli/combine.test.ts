@@ -58,6 +58,21 @@ describe('trislot with --mix and --combine', () => {
     expect(await said('--combine', `blue=${file}`, '--weights', 'raw')).to.contain(
       `warning: ${file} was measured on other weights (`,
     )
+    const few = join(small.folder, 'few.json')
+    const words = [
+      ...measure,
+      '--count',
+      '8',
+      '--timestep-stride',
+      '1',
+      '--out',
+      out,
+      '--head-statistics',
+      few,
+    ]
+    expect((await start(words).ended).err).to.match(
+      /warning: .*few\.json (is of 8 images, each at several|saw fewer than 20)/,
+    )
   })
 
   it('reads a network that a minimum trained by its best mixture unless told otherwise, others by the signal', async () => {
