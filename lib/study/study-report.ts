@@ -228,10 +228,10 @@ function reachText({ reach }: ArmComparison): string {
   if (!reach || reach.seeds.length === 0) return ''
   const { ratio, reached, seeds } = reach
   if (reached < seeds.length) return `${reached} of ${seeds.length} reach it`
-  const sign = { '≥': '>= ', '≤': '<= ', '': '', unknown: undefined }[boundSign(seeds) ?? 'unknown']
+  const sign = boundSign(seeds)
   if (sign === undefined) return 'unknown'
   const range = Number.isFinite(ratio.low) ? ` [${ratio.low.toFixed(2)}, ${ratio.high.toFixed(2)}]` : ''
-  return `${sign}${ratio.mean.toFixed(2)}${range}`
+  return `${sign && `${sign} `}${ratio.mean.toFixed(2)}${range}`
 }
 
 function astrayText({ astrayPairs }: MetricComparison): string {

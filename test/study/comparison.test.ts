@@ -204,7 +204,7 @@ describe('compareArms', () => {
         '\n',
       )[3] as string
     }
-    expect(told(low('fast', [0.1, 0.08, 0.06, 0.05, 0.05]))).to.match(/\| +<= 0\.25 \|/)
+    expect(told(low('fast', [0.1, 0.08, 0.06, 0.05, 0.05]))).to.match(/\| +≤ 0\.25 \|/)
     expect(told(low('fast', [0.05, 0.05, 0.05, 0.05, 0.05]))).to.match(/\| +unknown \|/)
   })
 
