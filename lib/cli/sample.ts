@@ -137,12 +137,13 @@ export async function sampleCommand(argv: readonly string[]): Promise<number> {
       )
     }
     const respacing = chosenSteps(call, options, schedule.timestepCount)
-    await asUsage(() => schedule.respace(respacing).dispose()) // refused before any work
-    if (respacing === '1') {
+    const steps = await asUsage(() => schedule.respace(respacing)) // refused before any work
+    if (steps.timestepCount === 1 && steps.tables.timestepMap[0] === 0) {
       progress.line(
-        'warning: one step of this spacing is at the cleanest timestep, where noise says nothing of an image; --spacing trailing takes the noisiest',
+        'warning: the only step is at the cleanest timestep, where noise says nothing of an image; --spacing trailing takes the noisiest',
       )
     }
+    steps.dispose()
     const { batchSize, seed, precision, guidanceScale, classifierScale, clipGuided } = options
     const words = options.combine ?? network.combine
     const combine = await combineFor(words, network, progress.line)

@@ -48,6 +48,12 @@ describe('trislot sample', () => {
     expect(narrow.err).to.contain('got variance "fixedSmall" instead of "fixedLarge"')
   })
 
+  it('warns of a single step at the cleanest timestep', async () => {
+    const one = (...more: string[]) => start(sample('--steps', '1', '--count', '1', ...more)).ended
+    expect((await one()).err).to.contain('warning: the only step is at the cleanest timestep')
+    expect((await one('--spacing', 'trailing')).err).to.not.contain('the only step')
+  })
+
   it('draws other images with other solvers and spacings, and the same with --ddpm as with --solver ddpm', async () => {
     const drawn = new Map<string, string>()
     for (const options of [
