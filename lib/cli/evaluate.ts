@@ -1,6 +1,7 @@
 import { stat, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import type { z } from 'zod'
+import { type Closing, closingAfter } from '../closing.ts'
 import type { ImageDataset } from '../data/dataset.ts'
 import { npzOnDisk } from '../data/npz.ts'
 import { openDataset } from '../data/open.ts'
@@ -63,14 +64,14 @@ export async function evaluateCommand(argv: readonly string[]): Promise<number> 
     throw new UsageError(`${call}: expected --${useless} to be ${when}, got ${options[useless]}`)
   }
   if (options.out !== undefined) await checkOutputFile(call, '--out', options.out)
-  return interruptible(streamProgress(process.stderr), 'stopping', async (_, signal) => {
-    const onProgress = phases()
-    await applyRuntime(options)
-    const { features, size, batchSize, seed } = options
-    const network =
-      features === undefined ? undefined : await FeatureNetwork.load(features, { device: options.device })
-    const closing: (() => Promise<void>)[] = []
-    try {
+  return interruptible(streamProgress(process.stderr), 'stopping', (_, signal) =>
+    closingAfter(async (closing) => {
+      const onProgress = phases()
+      await applyRuntime(options)
+      const { features, size, batchSize, seed } = options
+      const network =
+        features === undefined ? undefined : await FeatureNetwork.load(features, { device: options.device })
+      closing.push(() => network?.dispose())
       if (network && options.makeReference) {
         const out = options.out as string
         const images = await openImages('reference', options.reference, size, closing)
@@ -97,11 +98,8 @@ export async function evaluateCommand(argv: readonly string[]): Promise<number> 
         await writeFile(options.out, `${json}\n`)
       }
       return 0
-    } finally {
-      for (const close of closing) await close()
-      network?.dispose()
-    }
-  })
+    }),
+  )
 }
 
 /** A progress line for each part of the work, so that each has its own estimate of the time that is left. */
@@ -115,11 +113,7 @@ function phases(): (what: string, done: number, total: number) => void {
   }
 }
 
-async function openReference(
-  source: string,
-  size: number | undefined,
-  closing: (() => Promise<void>)[],
-): Promise<Reference> {
+async function openReference(source: string, size: number | undefined, closing: Closing): Promise<Reference> {
   if (!source.toLowerCase().endsWith('.npz')) {
     const images = await openImages('reference', source, size, closing)
     return { name: images.name, images }
@@ -133,7 +127,7 @@ async function openImages(
   option: 'samples' | 'reference',
   source: string,
   size: number | undefined,
-  closing: (() => Promise<void>)[],
+  closing: Closing,
 ): Promise<ImageDataset> {
   if (source.toLowerCase().endsWith('.npz')) {
     const images = await npzOnDisk(source)

@@ -19,8 +19,9 @@ import {
   readCheckpoint,
   writeDurably,
 } from '../training/checkpoint.ts'
-import { openImages, type RunHooks, readStoredConfig, run, splitImages } from '../training/run.ts'
+import { openImages, type RunHooks, run, splitImages } from '../training/run.ts'
 import { type RunConfig, type RunOptions, runConfig, runDefault } from '../training/run-config.ts'
+import { readStoredConfig } from '../training/stored-config.ts'
 import { type BitsResult, bitsHash, heldOutBits } from './bits.ts'
 import { otherCombinations } from './combinations.ts'
 import { featureClassifier } from './features.ts'

@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { atMostEvery } from '../at-most-every.ts'
 import { readTensors, writeTensors } from '../checkpoint-file.ts'
 import { imagesInOrder } from '../data/batches.ts'
 import { holdOut, type ImageDataset } from '../data/dataset.ts'
@@ -10,7 +11,7 @@ import { makeFolder } from '../folder.ts'
 import { Classifier, type ClassifierConfig } from '../model/classifier.ts'
 import { writeDurably } from '../training/checkpoint.ts'
 import { loadClassifierCheckpoint } from '../training/classifier-checkpoint.ts'
-import { type ClassifierHooks, runClassifier } from '../training/classifier-run.ts'
+import { runClassifier } from '../training/classifier-run.ts'
 import type { RunConfig } from '../training/run-config.ts'
 import { settingsHash } from './study-file.ts'
 
@@ -76,6 +77,10 @@ export async function featureClassifier(
   if (known) return opened(known, weights)
   await makeFolder(folder)
   log(`training the classifier of samples, ${steps} steps`)
+  // It takes half an hour on large images.
+  const onReport = atMostEvery(30_000, ({ step, total }: { readonly step: number; readonly total: number }) =>
+    log(`the classifier of samples: step ${step} of ${total}`),
+  )
   const { checkpoint, wasStopped } = await runClassifier(
     {
       ...{ ...source, steps, heldOut: Math.min(HELD_OUT, dataset.length >> 2) },
@@ -83,7 +88,7 @@ export async function featureClassifier(
       ...{ noised: false, batchSize: 32, lr: 1e-3, lrSchedule: 'cosine', weightDecay: 0.05, flip: false },
       ...{ evalEvery: 0, keep: 1, run: join(folder, 'run') },
     },
-    { log, onReport: everyHalfMinute(log), ...(signal && { signal }) },
+    { log, onReport, ...(signal && { signal }) },
   )
   if (wasStopped || checkpoint === undefined) throw new Error('stopped while the classifier was trained')
   const { classifier, schedule, trainer } = await loadClassifierCheckpoint(checkpoint)
@@ -120,16 +125,6 @@ export async function featureClassifier(
     trainer.dispose()
     classifier.dispose()
     schedule.dispose()
-  }
-}
-
-/** Says how far the training is, which takes half an hour on large images. */
-function everyHalfMinute(log: (line: string) => void): NonNullable<ClassifierHooks['onReport']> {
-  let told = performance.now()
-  return ({ step, total }) => {
-    if (performance.now() - told < 30_000) return
-    told = performance.now()
-    log(`the classifier of samples: step ${step} of ${total}`)
   }
 }
 

@@ -20,7 +20,6 @@ import {
 import { accuracy, type ClassifierLosses, ClassifierTrainer } from './classifier-trainer.ts'
 import { runLearningRate } from './learning-rate.ts'
 import {
-  begunWith,
   findCheckpoint,
   openImages,
   type RunImages,
@@ -33,6 +32,7 @@ import {
 import type { RunConfig } from './run-config.ts'
 import { inRunFolder } from './run-lock.ts'
 import { JsonLines } from './run-stats.ts'
+import { begunWith } from './stored-config.ts'
 import { timestepSampler } from './timestep-options.ts'
 
 /** Cross-entropy and accuracies of a batch. */

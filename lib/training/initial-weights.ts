@@ -1,11 +1,10 @@
-import { readFile } from 'node:fs/promises'
-import { join } from 'node:path'
 import { RECIPES, type Recipe } from '../model/recipes.ts'
 import type { UNet, UNetOptions } from '../model/unet.ts'
 import { type DescribedModel, describeModel, type GivenModel } from '../weights/describe.ts'
 import { listCheckpoints, weightsFile } from './checkpoint.ts'
 import type { RunConfig, RunOptions } from './run-config.ts'
 import { runNetwork } from './run-presets.ts'
+import { readStoredConfig } from './stored-config.ts'
 
 /** The options that the network of `init` fills in; those that are given count for it where its file does not tell them. */
 export async function initOptions(
@@ -49,11 +48,9 @@ async function optionsOfInit({
   init,
 }: Pick<RunOptions, 'run' | 'init'>): Promise<Partial<RunConfig> | undefined> {
   if (run === undefined) return undefined
-  const file = join(run, 'config.json')
-  const begun: Partial<RunConfig> = await readFile(file, 'utf8')
-    .then(JSON.parse)
-    .catch(() => ({}))
-  if (begun.init !== init || (await listCheckpoints(run)).length === 0) return undefined
+  const begun = await readStoredConfig<RunConfig>(run).catch(() => undefined)
+  if (begun === undefined || begun.init !== init || (await listCheckpoints(run)).length === 0)
+    return undefined
   const { schedule, timestepCount, zeroTerminalSnr, rescalesTimesteps, variance, superResolution } = begun
   const others = { schedule, timestepCount, zeroTerminalSnr, rescalesTimesteps, variance, superResolution }
   const known = Object.entries(others).filter(([, value]) => value !== undefined)

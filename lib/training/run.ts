@@ -1,7 +1,8 @@
-import { readFile, rename, rm } from 'node:fs/promises'
+import { rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { measureHeadStatistics } from '../analysis/head-statistics.ts'
-import { argumentError, isObject, show } from '../check.ts'
+import { atMostEvery } from '../at-most-every.ts'
+import { argumentError, show } from '../check.ts'
 import { type Closing, closingAfter } from '../closing.ts'
 import { batches } from '../data/batches.ts'
 import { holdOut, type ImageDataset } from '../data/dataset.ts'
@@ -21,7 +22,6 @@ import type { ImageBatch } from '../tensor.ts'
 import type { JsonValue } from '../timesteps/sampler.ts'
 import {
   latestCheckpoint,
-  readCheckpoint,
   removePartials,
   restoreCheckpoint,
   saveCheckpoint,
@@ -47,6 +47,7 @@ import {
 } from './run-config.ts'
 import { inRunFolder } from './run-lock.ts'
 import { JsonLines, type StatsRow, statsRow } from './run-stats.ts'
+import { begunWith } from './stored-config.ts'
 import { runSchedule, timestepSampler } from './timestep-options.ts'
 import { Trainer, type TrainerOptions } from './trainer.ts'
 
@@ -141,12 +142,9 @@ export async function openImages(
 ): Promise<ImageDataset> {
   const { data, classes } = config
   const options = datasetOptions(config)
-  let told = performance.now()
-  const onProgress = (done: number, total: number): void => {
-    if (performance.now() - told < 10_000) return
-    told = performance.now()
-    log?.(`${done} of ${total} pictures of ${data} decoded`)
-  }
+  const onProgress = atMostEvery(10_000, (done: number, total: number) =>
+    log?.(`${done} of ${total} pictures of ${data} decoded`),
+  )
   const watched = (await isPictureFolder(data))
     ? { ...options, onProgress, ...(signal && { signal }) }
     : options
@@ -487,42 +485,6 @@ export async function findCheckpoint(
     await rename(path, `${path}.unreadable`)
   }
   return found
-}
-
-/**
- * @internal The options that a run with checkpoints began with: of its config.json, else of the checkpoint itself.
- *
- * @throws RangeError where neither says them, as of a checkpoint that a program saved by itself
- */
-export async function begunWith<Config>(call: string, folder: string, checkpoint: string): Promise<Config> {
-  const stored = await readStoredConfig<Config>(folder)
-  if (stored) return stored
-  const { extra } = await readCheckpoint(checkpoint)
-  const kept = (extra as { run?: Config } | null)?.run
-  if (kept) return kept
-  throw new RangeError(
-    `${call}: expected ${folder} to be the folder of a run, got ${checkpoint}, which no run saved; use another folder (option run), and begin from these weights if you like (option init, the checkpoint)`,
-  )
-}
-
-/** @internal The options in a run's config.json, if it has any yet. */
-export async function readStoredConfig<Config>(folder: string): Promise<Config | undefined> {
-  const file = join(folder, 'config.json')
-  const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return undefined
-    throw error
-  })
-  if (text === undefined) return undefined
-  let config: unknown
-  try {
-    config = JSON.parse(text)
-  } catch {} // it stays undefined
-  if (!isObject(config)) {
-    throw new RangeError(
-      `run: expected ${file} to be a JSON object, got a damaged file; restore it, or use another folder`,
-    )
-  }
-  return config as Config
 }
 
 /** @internal A continued run has the images that it began with: others would be shuffled and held out otherwise. */
