@@ -44,7 +44,7 @@ export function samplesHash({ samples, weights, combine }: EvaluationSettings): 
 }
 
 /**
- * Draws samples by DDIM (eta 0), image k from the same noise in every cell, and compares them with a data set: sliced
+ * Draws samples, image k from the same noise in every cell, and compares them with a data set: sliced
  * Wasserstein distance of pixels, and, where there is a classifier, Frechet distance and unbiased MMD of its features; for
  * super-resolution with the originals of what is made larger, pixel by pixel, too.
  */
@@ -65,7 +65,7 @@ export async function compareSamples(
     const rows: SampleResult['rows'][number][] = []
     for (const { named, combine } of await openCombinations(checkpoint, network, settings, config)) {
       for (const steps of samples.steps) {
-        const process = schedule.respace(String(steps))
+        const process = schedule.respace({ spacing: samples.spacing ?? 'uniform', steps })
         const { rescalesTimesteps } = state.trainer
         const denoiser = (inputs: Pick<DenoiserOptions, 'y' | 'lowRes'>) =>
           new Denoiser(unet, process, { combine, rescalesTimesteps, ...inputs })
@@ -112,7 +112,7 @@ async function distancesOf(
 
 async function draw(
   denoiser: (inputs: Pick<DenoiserOptions, 'y' | 'lowRes'>) => Denoiser,
-  { count, seed, batchSize }: SampleSettings,
+  { count, seed, batchSize, solver = 'ddim' }: SampleSettings,
   config: RunConfig,
   { dataset: { channels, height, width, classNames }, originals }: Reference,
   signal: AbortSignal | undefined,
@@ -127,7 +127,7 @@ async function draw(
     const y = classes > 0 ? (part?.labels ?? inTurn()) : undefined
     const images = await sample({
       denoiser: denoiser({ ...(y && { y }), ...(part?.lowRes && { lowRes: part.lowRes }) }),
-      ...{ shape: [n, channels, height, width], seed, firstImage: first, eta: 0 },
+      ...{ shape: [n, channels, height, width], seed, firstImage: first, solver },
       ...(signal && { signal }),
     })
     data.set(toUint8(images), first * size)

@@ -3,11 +3,12 @@ import { argumentError, checkInteger } from '../check.ts'
 import type { ImageDataset } from '../data/dataset.ts'
 import { ALL_HEADS, HEADS, type Head } from '../prediction/heads.ts'
 import { checkCombine } from '../sampling/combine.ts'
+import { spaceSteps } from '../schedule/noise-spacing.ts'
 import { openImages, splitImages } from '../training/run.ts'
 import { datasetOptions, type RunConfig, type RunOptions, runConfig } from '../training/run-config.ts'
-import { trainedTimestepCount } from '../training/timestep-options.ts'
+import { runAlphaBar, trainedTimestepCount } from '../training/timestep-options.ts'
 import { parseMetric } from './metric.ts'
-import type { EvaluationSettings, StudyArm } from './study-file.ts'
+import type { EvaluationSettings, SampleSettings, StudyArm } from './study-file.ts'
 
 /**
  * Checks that networks which are trained with these options can be evaluated so.
@@ -32,14 +33,8 @@ export async function checkEvaluation(
     for (const [i, t] of Array.isArray(list) ? list.entries() : [])
       checkInteger(call, `evaluate.${name}[${i}]`, t, 0, timestepCount - 1)
   }
-  // A single step of guided-diffusion's spacing is at the cleanest timestep, where noise says nothing.
-  for (const [i, steps] of samples?.steps.entries() ?? [])
-    checkInteger(call, `evaluate.samples.steps[${i}]`, steps, 2, timestepCount)
+  if (samples) checkSamples(call, config, samples, evaluate.images)
   if (bitsPerDim) checkInteger(call, 'evaluate.bitsPerDim.steps', bitsPerDim.steps, 2, timestepCount)
-  if (samples && config.superResolution !== undefined && samples.count > evaluate.images) {
-    const what = `at most the ${evaluate.images} held-out images of the evaluation, which super-resolution makes larger`
-    throw argumentError(call, 'evaluate.samples.count', what, samples.count)
-  }
 
   const [name, own] =
     evaluate.combine === undefined ? ['combine', config.combine] : ['evaluate.combine', evaluate.combine]
@@ -49,6 +44,32 @@ export async function checkEvaluation(
       const what = `a way to combine the arm's heads (${heads.join(', ')})`
       throw argumentError(call, where as string, what, word, { hint: error.message })
     })
+  }
+}
+
+function checkSamples(
+  call: string,
+  config: RunConfig,
+  { steps, spacing, count }: SampleSettings,
+  images: number,
+): void {
+  const timestepCount = trainedTimestepCount(config)
+  for (const [i, stepCount] of steps.entries()) {
+    // A single step of guided-diffusion's spacing is at the cleanest timestep, where noise says nothing.
+    checkInteger(call, `evaluate.samples.steps[${i}]`, stepCount, 2, timestepCount)
+  }
+  if (spacing !== undefined) {
+    const snr = runAlphaBar(config).map((alphaBar) => alphaBar / (1 - alphaBar))
+    try {
+      for (const stepCount of steps) spaceSteps(snr, { spacing, steps: stepCount })
+    } catch (error) {
+      const hint = (error as Error).message
+      throw argumentError(call, 'evaluate.samples.spacing', "one of the arm's schedule", spacing, { hint })
+    }
+  }
+  if (config.superResolution !== undefined && count > images) {
+    const what = `at most the ${images} held-out images of the evaluation, which super-resolution makes larger`
+    throw argumentError(call, 'evaluate.samples.count', what, count)
   }
 }
 

@@ -5,6 +5,8 @@ import { z } from 'zod'
 import { argumentError, isObject } from '../check.ts'
 import { checkOptions, decimal, flag, integer, numbers, oneOf, text } from '../options.ts'
 import { HEADS } from '../prediction/heads.ts'
+import { SOLVERS } from '../sampling/solver.ts'
+import { SPACINGS } from '../schedule/noise-spacing.ts'
 import {
   FREE_OPTIONS,
   RUN_SHAPE,
@@ -22,6 +24,8 @@ const SAMPLES_SHAPE = {
   seed: integer(0).default(0),
   batchSize: integer(1).default(64),
   featureSteps: integer(1).default(1000),
+  solver: oneOf(SOLVERS).optional(),
+  spacing: oneOf(SPACINGS).optional(),
 } satisfies Record<string, z.ZodType>
 
 const BITS_SHAPE = {
@@ -67,7 +71,7 @@ const STUDY_SHAPE = {
   compare: record('what is compared').default({}),
 } satisfies Record<string, z.ZodType>
 
-/** How samples of every arm are drawn: DDIM from the same start noise. */
+/** How samples of every arm are drawn: from the same start noise, by DDIM at timesteps even in t where nothing else is said. */
 export type SampleSettings = z.output<z.ZodObject<typeof SAMPLES_SHAPE>>
 
 /** How bits per dimension are measured: of the first held-out images, by a process of so many steps. */

@@ -405,6 +405,23 @@ describe('runStudy', function () {
     expect(statSync(inOut('min', 'seed-0', 'stats.jsonl')).mtimeMs).to.equal(trained)
   })
 
+  it('draws samples anew, without training, by another solver and spacing', async () => {
+    const trained = statSync(inOut('min', 'seed-0', 'stats.jsonl')).mtimeMs
+    const drawn = async (how: object) => {
+      const samples = { count: 4, steps: [3], ...how }
+      const evaluate = { ...given.evaluate, samples, combinations: [] }
+      const study = await parseStudy({ ...given, evaluate, compare: { metrics: ['slicedWasserstein@3'] } })
+      const cell = (await runCell(study, study.arms[0] as StudyArm, 0)) as CellResult
+      return cell.samples?.rows[0]?.slicedWasserstein as number
+    }
+    const usual = await drawn({})
+    expect(await drawn({ solver: 'euler', spacing: 'uniform' })).to.be.closeTo(usual, 1e-5 * usual)
+    const [heun, quadratic] = [await drawn({ solver: 'heun' }), await drawn({ spacing: 'quadratic' })]
+    expect(Math.abs(heun - usual)).to.be.above(0.1 * usual)
+    expect(quadratic).to.not.equal(usual)
+    expect(statSync(inOut('min', 'seed-0', 'stats.jsonl')).mtimeMs).to.equal(trained)
+  })
+
   it('reports a cell that fails and finishes the others; the exit code says so', async () => {
     const out = join(small.folder, 'failing')
     const failing = join(small.folder, 'failing.json')
