@@ -2,6 +2,7 @@ import { argumentError, nearest, show } from '../check.ts'
 import type { Choose, Space } from '../native.ts'
 import type { Head } from '../prediction/heads.ts'
 import { allHeadsPolicy } from './all-heads.ts'
+import { allOwnPolicy } from './all-own.ts'
 import { consensusPolicy } from './consensus.ts'
 import { mergePolicy } from './merge.ts'
 import { minimumPolicy } from './minimum.ts'
@@ -73,7 +74,12 @@ const STRATEGIES = {
   'paper-batch': minimum('minBatch', 'own', 'the smallest raw loss of the batch'),
   'paper-pixel': minimum('minPixel', 'own', 'the smallest raw loss of each pixel'),
   'min-common': minimum('min', 'xStart', 'the smallest error of each example in xStart space'),
-  'all-own': minimum('mean', 'own', 'all heads always, each with its own loss'),
+  'all-own': {
+    about: 'all heads always, each with its own loss',
+    ...{ choose: 'mean', compare: 'own', space: 'own' },
+    arguments: { xStart: argument(1, 1e-3), v: argument(1, 1e-3), eps: argument(1, 1e-3) },
+    policy: allOwnPolicy,
+  },
   all: {
     about: 'all heads always, in one space',
     ...{ choose: 'mean', compare: 'own', space: 'F', arguments: CAP },

@@ -101,7 +101,7 @@ export const DOUBLE_COUNTS: readonly Rule[] = [
       heads.length > 1 &&
       choose === 'mean' &&
       space !== 'own' &&
-      (mix === undefined || mix === 'all-own') &&
+      (mix === undefined || /^all-own(:|$)/.test(mix)) &&
       weighting === undefined,
     why: 'errors of xStart at little noise, or of eps at much, grow without bound in it and crowd out the rest; give heads v, or mix all, which bounds them',
   },

@@ -67,6 +67,26 @@ describe('parseMix', () => {
     expect([mix.hasCourse, parseMix('all').hasCourse]).to.deep.equal([true, false])
   })
 
+  it('weighs each head’s own error by the factors of all-own, where they are not 1', () => {
+    const weights = (mix: string, heads?: readonly ('xStart' | 'v' | 'eps')[]) => {
+      const { headWeight } = parseMix(mix)
+        .policy(contextOf(heads ? { heads } : {}))
+        .decide(Int32Array.of(0, 5), 0)
+      return headWeight && Array.from(headWeight)
+    }
+    expect(weights('all-own')).to.equal(undefined)
+    expect(weights('all-own:eps=1')).to.equal(undefined)
+    expect(weights('all-own:xStart=0.25,eps=2')).to.deep.equal([0.25, 1, 2, 0.25, 1, 2])
+    expect(weights('all-own:eps=2', ['v', 'eps'])).to.deep.equal([1, 2, 1, 2])
+    expect(() => weights('all-own:xStart=0.5', ['v', 'eps'])).to.throw(
+      'expected heads to be xStart among them, which has a factor, got ["v", "eps"]',
+    )
+    expect(() => parseMix('all-own:v=0')).to.throw(
+      'expected v of mix all-own to be a number >= 0.001, got "0"',
+    )
+    expect(isSameMix('all-own', 'all-own:v=1')).to.equal(true)
+  })
+
   it('says what it knows', () => {
     expect(() => parseMix('relaxd')).to.throw(
       `parseMix: expected mix to be one of ${MIX_NAMES.join(', ')}, got "relaxd"; did you mean relaxed?`,

@@ -70,16 +70,30 @@ describe('miniatures of the studies', function () {
   after(() => rm(folder, { recursive: true, force: true }))
 
   const tried = new Set<string>()
+  interface Cell {
+    readonly result: CellResult
+    readonly rows: StatsRow[]
+    readonly run: string
+  }
+  /** Cells by what their arm says: several studies have the same. */
+  const known = new Map<string, Cell>()
   async function trained(name: string, imageCount = 64) {
     tried.add(name)
     const study = await miniature(name, folder, imageCount)
-    const cells = new Map<string, { arm: StudyArm; result: CellResult; rows: StatsRow[] }>()
+    const cells = new Map<string, Cell>()
     for (const arm of study.arms) {
+      const said = JSON.stringify([arm.options, arm.evaluate])
+      const before = known.get(said)
+      if (before) {
+        cells.set(arm.name, before)
+        continue
+      }
       const result = (await runCell(study, arm, 0)) as CellResult
-      const lines = readFileSync(join(study.out, arm.name, 'seed-0', 'stats.jsonl'), 'utf8')
-        .trim()
-        .split('\n')
-      cells.set(arm.name, { arm, result, rows: lines.map((line) => JSON.parse(line)) })
+      const run = join(study.out, arm.name, 'seed-0')
+      const lines = readFileSync(join(run, 'stats.jsonl'), 'utf8').trim().split('\n')
+      const cell = { result, run, rows: lines.map((line) => JSON.parse(line)) }
+      cells.set(arm.name, cell)
+      known.set(said, cell)
       expect(result.imagesSeen, arm.name).to.equal(arm.steps * arm.batchSize)
       expect(lines.length, arm.name).to.equal(arm.steps)
       const { ema, raw } = result.heldOut
@@ -88,6 +102,7 @@ describe('miniatures of the studies', function () {
     return {
       result: (arm: string) => cells.get(arm)?.result as CellResult,
       rows: (arm: string) => cells.get(arm)?.rows as StatsRow[],
+      run: (arm: string) => cells.get(arm)?.run as string,
       arms: study.arms,
     }
   }
@@ -165,12 +180,12 @@ describe('miniatures of the studies', function () {
   })
 
   it('three-heads: the heads’ win rates add up to 1, and the strategies read what they train', async () => {
-    const { result, arms } = await trained('three-heads.json')
+    const { result, run, arms } = await trained('three-heads.json')
     for (const { name, options } of arms) {
       const { heads, raw, ema } = result(name).heldOut
       expect(Object.keys((ema ?? raw)?.heads ?? {}), name).to.have.members([...heads])
       if (heads.length === 1) continue
-      const lines = readFileSync(join(folder, 'three-heads.json', name, 'seed-0', 'heads.jsonl'), 'utf8')
+      const lines = readFileSync(join(run(name), 'heads.jsonl'), 'utf8')
         .trim()
         .split('\n')
       for (const { winRate } of JSON.parse(lines.at(-1) as string).bins) {
