@@ -43,8 +43,8 @@ interface Strategy {
   readonly heads?: readonly Head[]
   /** It divides the errors by their size at each noise level. */
   readonly evensOut?: true
-  /** It trains heads for some noise levels more than for others, though its choice does not say so. */
-  readonly specialises?: true
+  /** Its heads differ in what they were trained for, or how much, though its choice does not say so. */
+  readonly specialises?: true | ((args: Readonly<Record<string, number>>) => boolean)
   readonly policy?: (context: MixContext, args: Readonly<Record<string, number>>) => HeadPolicy
 }
 
@@ -78,6 +78,7 @@ const STRATEGIES = {
     about: 'all heads always, each with its own loss',
     ...{ choose: 'mean', compare: 'own', space: 'own' },
     arguments: { xStart: argument(1, 1e-3), v: argument(1, 1e-3), eps: argument(1, 1e-3) },
+    specialises: (factors: object) => Object.values(factors).some((factor) => factor !== 1),
     policy: allOwnPolicy,
   },
   all: {
@@ -180,7 +181,8 @@ export function parseMix(text: string, call = 'parseMix'): Mix {
   const args = argumentsOf(call, name, strategy.arguments ?? {}, colon === -1 ? '' : text.slice(colon + 1))
   const { compare, space, about, spaces, heads = [], hasCourse = false, policy } = strategy
   const choose = (args.warmup && strategy.chooseWithWarmup) || strategy.choose
-  const specialises = strategy.specialises ?? SPECIALISING.has(strategy.choose)
+  const { specialises: own } = strategy
+  const specialises = typeof own === 'function' ? own(args) : (own ?? SPECIALISING.has(strategy.choose))
   const numbers = Object.entries(args).map(([key, value]) => `${key}=${value}`)
   return {
     name: name as MixName,

@@ -85,6 +85,8 @@ describe('parseMix', () => {
       'expected v of mix all-own to be a number >= 0.001, got "0"',
     )
     expect(isSameMix('all-own', 'all-own:v=1')).to.equal(true)
+    const specialise = (mix: string) => parseMix(mix).specialises
+    expect([specialise('all-own:v=1'), specialise('all-own:eps=4')]).to.deep.equal([false, true])
   })
 
   it('says what it knows', () => {

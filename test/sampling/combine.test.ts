@@ -93,6 +93,7 @@ describe('defaultCombine', () => {
       ['relaxed', 'relaxed:from=0.1,to=0.1'],
       ['given', 'table'],
       ['given', 'table:best=1'],
+      ['mean', 'all-own:eps=4'],
       ['mean', 'consensus'],
     ] as const)
       expect(defaultCombine(HEADS, choose, mix), mix).to.equal('blue')
