@@ -19,7 +19,7 @@ export function allOwnPolicy(
 ): HeadPolicy {
   for (const [head, value] of Object.entries(factors)) {
     if (value === 1 || heads.includes(head as Head)) continue
-    throw argumentError('allOwnPolicy', 'heads', `${head} among them, which has a factor`, heads)
+    throw argumentError('allOwnPolicy', 'heads', `a list with ${head}, for which there is a factor`, heads)
   }
   const factor = heads.map((head) => factors[head] ?? 1)
   const isPlain = factor.every((value) => value === 1)

@@ -79,7 +79,7 @@ describe('parseMix', () => {
     expect(weights('all-own:xStart=0.25,eps=2')).to.deep.equal([0.25, 1, 2, 0.25, 1, 2])
     expect(weights('all-own:eps=2', ['v', 'eps'])).to.deep.equal([1, 2, 1, 2])
     expect(() => weights('all-own:xStart=0.5', ['v', 'eps'])).to.throw(
-      'expected heads to be xStart among them, which has a factor, got ["v", "eps"]',
+      'expected heads to be a list with xStart, for which there is a factor, got ["v", "eps"]',
     )
     expect(() => parseMix('all-own:v=0')).to.throw(
       'expected v of mix all-own to be a number >= 0.001, got "0"',
