@@ -1,5 +1,6 @@
 import { argumentError } from '../check.ts'
 import type { Head } from '../prediction/heads.ts'
+import { withWeight } from './all-heads.ts'
 import { type MixContext, perHeadOf } from './mix-context.ts'
 import type { HeadPolicy } from './policy.ts'
 
@@ -7,7 +8,7 @@ import type { HeadPolicy } from './policy.ts'
  * Trains all heads always, each with its own error, with `loss.choose: 'mean'` and `loss.space: 'own'`.
  *
  * In units of v's error the errors of xStart, v and eps are 1 - alphaBar, 1 and alphaBar of it (math.md, eq. 74a), so that together they weigh every noise level
- * alike, and a factor below 1 on xStart weighs much noise less. Adam divides a head's own gradients by their size: such a factor takes the trunk's
+ * alike, and a factor above 1 on eps, or below 1 on xStart, weighs little noise more. Adam divides a head's own gradients by their size: such a factor takes the trunk's
  * attention away from a head, not its own training.
  *
  * @param factors - on the errors of heads, > 0; 1 by default
@@ -26,6 +27,6 @@ export function allOwnPolicy(
   return {
     name: 'all-own',
     decide: (t) =>
-      isPlain ? {} : { headWeight: perHeadOf(t, heads.length, (_, head) => factor[head] as number) },
+      withWeight(isPlain ? undefined : perHeadOf(t, heads.length, (_, head) => factor[head] as number)),
   }
 }

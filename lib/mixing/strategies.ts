@@ -44,7 +44,7 @@ interface Strategy {
   /** It divides the errors by their size at each noise level. */
   readonly evensOut?: true
   /** Its heads differ in what they were trained for, or how much, though its choice does not say so. */
-  readonly specialises?: true | ((args: Readonly<Record<string, number>>) => boolean)
+  readonly specialises?: (args: Readonly<Record<string, number>>) => boolean
   readonly policy?: (context: MixContext, args: Readonly<Record<string, number>>) => HeadPolicy
 }
 
@@ -78,7 +78,7 @@ const STRATEGIES = {
     about: 'all heads always, each with its own loss',
     ...{ choose: 'mean', compare: 'own', space: 'own' },
     arguments: { xStart: argument(1, 1e-3), v: argument(1, 1e-3), eps: argument(1, 1e-3) },
-    specialises: (factors: object) => Object.values(factors).some((factor) => factor !== 1),
+    specialises: (factors) => Object.values(factors).some((factor) => factor !== 1),
     policy: allOwnPolicy,
   },
   all: {
@@ -102,14 +102,14 @@ const STRATEGIES = {
     about: 'the best head of each noise level, from running statistics',
     ...{ choose: 'given', compare: 'own', space: 'F' },
     arguments: { best: argument(0.8, 0, 1), warmup: argument(50), ...CAP },
-    specialises: true,
+    specialises: () => true,
     policy: tablePolicy,
   },
   consensus: {
     about: 'all heads, and their best linear mixture at each noise level',
     ...{ choose: 'mean', compare: 'own', space: 'F', spaces: COMMON },
     arguments: { kappa: argument(1), warmup: argument(50), ...CAP },
-    specialises: true,
+    specialises: () => true,
     policy: consensusPolicy,
   },
   uncertainty: {
@@ -165,8 +165,7 @@ export interface Mix {
  */
 export function parseMix(text: string, call = 'parseMix'): Mix {
   if (typeof text !== 'string') throw argumentError(call, 'mix', 'a string', text, { kind: 'type' })
-  const colon = text.indexOf(':')
-  const name = colon === -1 ? text : text.slice(0, colon)
+  const name = nameOfMix(text)
   if (!Object.hasOwn(STRATEGIES, name)) {
     const guess = nearest(name, MIX_NAMES)
     throw argumentError(
@@ -178,11 +177,10 @@ export function parseMix(text: string, call = 'parseMix'): Mix {
     )
   }
   const strategy: Strategy = STRATEGIES[name as MixName]
-  const args = argumentsOf(call, name, strategy.arguments ?? {}, colon === -1 ? '' : text.slice(colon + 1))
+  const args = argumentsOf(call, name, strategy.arguments ?? {}, text.slice(name.length + 1))
   const { compare, space, about, spaces, heads = [], hasCourse = false, policy } = strategy
   const choose = (args.warmup && strategy.chooseWithWarmup) || strategy.choose
-  const { specialises: own } = strategy
-  const specialises = typeof own === 'function' ? own(args) : (own ?? SPECIALISING.has(strategy.choose))
+  const specialises = strategy.specialises?.(args) ?? SPECIALISING.has(strategy.choose)
   const numbers = Object.entries(args).map(([key, value]) => `${key}=${value}`)
   return {
     name: name as MixName,
@@ -191,6 +189,11 @@ export function parseMix(text: string, call = 'parseMix'): Mix {
     spaces: spaces ?? ['own', ...COMMON],
     policy: (context) => ({ decide: () => ({}), ...policy?.(context, args), name }),
   }
+}
+
+/** @internal The name in the words of a strategy, which need not be one that there is. */
+export function nameOfMix(words: string): string {
+  return words.split(':', 1)[0] as string
 }
 
 /** @internal Whether two words for strategies mean the same, however their numbers are written. */
@@ -204,7 +207,7 @@ export function isSameMix(a: unknown, b: unknown): boolean {
 
 /** @internal Whether the words of a strategy divide the errors of the heads by their size at each noise level. */
 export function evensOut(mix: string | undefined): boolean {
-  const name = mix?.split(':')[0] ?? ''
+  const name = nameOfMix(mix ?? '')
   return Object.hasOwn(STRATEGIES, name) && (STRATEGIES[name as MixName] as Strategy).evensOut === true
 }
 

@@ -3,10 +3,9 @@ import { argumentError, checkInteger } from '../check.ts'
 import type { ImageDataset } from '../data/dataset.ts'
 import { ALL_HEADS, HEADS, type Head } from '../prediction/heads.ts'
 import { checkCombine } from '../sampling/combine.ts'
-import { spaceSteps } from '../schedule/noise-spacing.ts'
 import { openImages, splitImages } from '../training/run.ts'
 import { datasetOptions, type RunConfig, type RunOptions, runConfig } from '../training/run-config.ts'
-import { runAlphaBar, trainedTimestepCount } from '../training/timestep-options.ts'
+import { runSchedule, trainedTimestepCount } from '../training/timestep-options.ts'
 import { parseMetric } from './metric.ts'
 import type { EvaluationSettings, SampleSettings, StudyArm } from './study-file.ts'
 
@@ -33,7 +32,7 @@ export async function checkEvaluation(
     for (const [i, t] of Array.isArray(list) ? list.entries() : [])
       checkInteger(call, `evaluate.${name}[${i}]`, t, 0, timestepCount - 1)
   }
-  if (samples) checkSamples(call, config, samples, evaluate.images)
+  if (samples) checkSamples(call, config, evaluate.images, timestepCount, samples)
   if (bitsPerDim) checkInteger(call, 'evaluate.bitsPerDim.steps', bitsPerDim.steps, 2, timestepCount)
 
   const [name, own] =
@@ -50,21 +49,23 @@ export async function checkEvaluation(
 function checkSamples(
   call: string,
   config: RunConfig,
-  { steps, spacing, count }: SampleSettings,
   images: number,
+  timestepCount: number,
+  { steps, spacing, count }: SampleSettings,
 ): void {
-  const timestepCount = trainedTimestepCount(config)
   for (const [i, stepCount] of steps.entries()) {
     // A single step of guided-diffusion's spacing is at the cleanest timestep, where noise says nothing.
     checkInteger(call, `evaluate.samples.steps[${i}]`, stepCount, 2, timestepCount)
   }
   if (spacing !== undefined) {
-    const snr = runAlphaBar(config).map((alphaBar) => alphaBar / (1 - alphaBar))
+    const schedule = runSchedule(config)
     try {
-      for (const stepCount of steps) spaceSteps(snr, { spacing, steps: stepCount })
+      for (const stepCount of steps) schedule.respace({ spacing, steps: stepCount }).dispose()
     } catch (error) {
       const hint = (error as Error).message
       throw argumentError(call, 'evaluate.samples.spacing', "one of the arm's schedule", spacing, { hint })
+    } finally {
+      schedule.dispose()
     }
   }
   if (config.superResolution !== undefined && count > images) {

@@ -24,6 +24,7 @@ const SAMPLES_SHAPE = {
   seed: integer(0).default(0),
   batchSize: integer(1).default(64),
   featureSteps: integer(1).default(1000),
+  // Without defaults, so that samples from before there were these settings keep their hash.
   solver: oneOf(SOLVERS).optional(),
   spacing: oneOf(SPACINGS).optional(),
 } satisfies Record<string, z.ZodType>

@@ -1,5 +1,5 @@
 import { argumentError } from '../check.ts'
-import { evensOut } from '../mixing/strategies.ts'
+import { evensOut, nameOfMix } from '../mixing/strategies.ts'
 import { HEADS } from '../prediction/heads.ts'
 import { isLearned } from '../timesteps/uncertainty.ts'
 import { isDensity } from '../timesteps/weighting.ts'
@@ -101,7 +101,7 @@ export const DOUBLE_COUNTS: readonly Rule[] = [
       heads.length > 1 &&
       choose === 'mean' &&
       space !== 'own' &&
-      (mix === undefined || /^all-own(:|$)/.test(mix)) &&
+      (mix === undefined || nameOfMix(mix) === 'all-own') &&
       weighting === undefined,
     why: 'errors of xStart at little noise, or of eps at much, grow without bound in it and crowd out the rest; give heads v, or mix all, which bounds them',
   },
