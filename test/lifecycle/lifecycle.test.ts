@@ -14,21 +14,28 @@ const SETUP = `
 
 describe('Lifecycle', () => {
   it('frees every native tensor when objects are disposed of', async () => {
-    const work = async () => {
-      const { unet, schedule, trainer } = await tinyTrainer()
-      await trainer.trainStep({ images: tinyBatch(), t: tinyTimesteps(), lr: 1e-3 })
-      const average = await trainer.averaged()
-      const process = schedule.respace('ddim10')
-      await sample({ denoiser: new Denoiser(average, process), shape: [2, 1, 8, 8], seed: 1, eta: 0 })
-      for (const object of [average, process, trainer, unet, schedule]) object.dispose()
-    }
-    await work() // the first time, LibTorch keeps a few small things for good
-    const before = memoryCount()
-    for (let i = 0; i < 5; i++) await work()
-    const after = memoryCount()
-    expect(after.handles).to.equal(before.handles)
-    expect(after.liveAllocations).to.equal(before.liveAllocations)
-    expect(after.liveBytes).to.equal(before.liveBytes)
+    const { stdout, stderr } = await runChild(`${SETUP}
+      const { memoryCount } = await import('lib/device.ts')
+      const { Denoiser } = await import('lib/sampling/denoiser.ts')
+      const { sample } = await import('lib/sampling/sample.ts')
+      const work = async () => {
+        const { unet, schedule, trainer } = await tinyTrainer()
+        await step(trainer)
+        const average = await trainer.averaged()
+        const process = schedule.respace('ddim10')
+        await sample({ denoiser: new Denoiser(average, process), shape: [2, 1, 8, 8], seed: 1, eta: 0 })
+        for (const object of [average, process, trainer, unet, schedule]) object.dispose()
+      }
+      await work() // the first time, LibTorch keeps a few small things for good
+      const { peakBytes, ...before } = memoryCount()
+      for (let i = 0; i < 5; i++) await work()
+      const { peakBytes: later, ...after } = memoryCount()
+      console.log(JSON.stringify([before, after]))
+    `)
+    expect(stderr).to.equal('')
+    const [before, after] = JSON.parse(stdout)
+    expect(before).to.include.keys('handles', 'liveAllocations', 'liveBytes')
+    expect(after).to.deep.equal(before)
   })
 
   it('frees tensors when sampling is aborted or fails half-way', async () => {
