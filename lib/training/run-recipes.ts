@@ -12,8 +12,9 @@ interface Plan {
   readonly needsOneUnit: boolean
   /** A weighting over timesteps, or a strategy that weighs them, is given, beside which a law would count twice. */
   readonly isWeighted: boolean
-  /** Super-resolution by heads of which nothing is given: the best head depends on the noise level there. */
-  readonly specialises: boolean
+  /** Nothing is given of how heads are trained together, or that would count beside it. */
+  readonly isFree: boolean
+  readonly isSuperResolution: boolean
 }
 
 const GUIDED_DIFFUSION = {
@@ -35,7 +36,7 @@ const GUIDED_DIFFUSION = {
  *
  * `guided-diffusion`: optimizer, loss and sampler of its `scripts/image_train.py`. `paper`: three heads, the smallest error in its own unit per example, ten slots of equal
  * loss visited in turn (arXiv 2502.01990), everything else as in guided-diffusion, whose code base it uses; its slot edges, batch sizes and learning rates are
- * not published. `small-batch`: for 4 to 8 images a step, three heads that are all trained always (of super-resolution each above all where it is the best), half of the timesteps drawn by the law of the cosine schedule,
+ * not published. `small-batch`: for 4 to 8 images a step, three heads that are all trained always (of super-resolution each above all where it is the best, of other images that of eps four times as much), half of the timesteps drawn by the law of the cosine schedule,
  * every half-life in images; v alone where a space or a weighting is asked for, since three heads have no unit in common that suits all of them, and all timesteps
  * alike where a weighting says which count.
  */
@@ -45,10 +46,10 @@ const TABLE: Record<
 > = {
   'small-batch': {
     batchSize: 8,
-    options: ({ steps, batchSize, needsOneUnit, isWeighted, specialises }) => ({
+    options: ({ steps, batchSize, needsOneUnit, isWeighted, isFree, isSuperResolution }) => ({
       heads: needsOneUnit ? ['v'] : [...HEADS],
       ...(isWeighted ? { sampler: 'golden' } : { sampler: 'cosine', stream: 'golden', uniformShare: 0.5 }),
-      ...(specialises ? { mix: 'table' } : { choose: 'mean' }),
+      ...(isFree ? { mix: isSuperResolution ? 'table' : 'all-own:eps=4' } : { choose: 'mean' }),
       space: 'own',
       lr: 1e-3,
       warmupSteps: Math.floor(Math.min(4000 / batchSize, steps / 20)), // 4000 images, or a twentieth of a short run
@@ -92,11 +93,13 @@ export function withRecipe(options: RunOptions): RunOptions {
   const { space = 'own', weighting = 'uncertainty' } = given // which is learned in any unit
   const needsOneUnit = space !== 'own' || !isLearned(String(weighting))
   const isWeighted = given.weighting !== undefined || evensOut(options.mix)
-  const isFree = (['heads', 'choose', 'compare', 'gate', 'weighting', 'init'] as const).every(
-    (key) => given[key] === undefined,
-  )
-  const specialises = given.superResolution !== undefined && isFree && !needsOneUnit
-  const plan = { steps: options.steps, batchSize, needsOneUnit, isWeighted, specialises }
+  const isFree =
+    !needsOneUnit &&
+    (['heads', 'choose', 'compare', 'gate', 'weighting', 'init'] as const).every(
+      (key) => given[key] === undefined,
+    )
+  const isSuperResolution = given.superResolution !== undefined
+  const plan = { steps: options.steps, batchSize, needsOneUnit, isWeighted, isFree, isSuperResolution }
   const filled: Partial<RunOptions> = { ...own, ...recipe.options(plan) }
   if (given.emaRates !== undefined) delete filled.emaHalfLife
   if (given.emaHalfLife !== undefined) delete filled.emaRates

@@ -23,12 +23,11 @@ describe('Recipes of a run', () => {
     })
   })
 
-  it('small-batch is three heads, each with its own error, half of the timesteps by the cosine law, and half-lives in images', async () => {
+  it('small-batch is three heads, each with its own error and eps above all, half of the timesteps by the cosine law, and half-lives in images', async () => {
     const config = await runConfig({ ...base, recipe: 'small-batch', batchSize: 4 })
     expect(config).to.deep.include({
       heads: ['xStart', 'v', 'eps'],
-      choose: 'mean',
-      space: 'own',
+      ...{ mix: 'all-own:eps=4', choose: 'mean', space: 'own', combine: 'blue' },
       sampler: 'cosine',
       stream: 'golden',
       uniformShare: 0.5,
@@ -38,11 +37,15 @@ describe('Recipes of a run', () => {
     expect(config.emaRates).to.deep.equal([0.5 ** (4 / 1200)])
     expect(config.beta2).to.equal(0.5 ** (4 / config.beta2HalfLife!))
     const learned = await runConfig({ ...base, recipe: 'small-batch', weighting: 'uncertainty' })
-    expect(learned.heads).to.have.length(3)
+    expect([learned.heads?.length, learned.mix]).to.deep.equal([3, undefined])
     expect(learned.sampler).to.equal('golden') // a law would count a second time
     for (const one of [{ space: 'F' }, { weighting: 'min-snr' }] as const) {
-      const { heads, space } = await runConfig({ ...base, recipe: 'small-batch', ...one })
-      expect([heads, space]).to.deep.equal([['v'], 'space' in one ? 'F' : 'own'])
+      const { heads, space, mix } = await runConfig({ ...base, recipe: 'small-batch', ...one })
+      expect([heads, space, mix]).to.deep.equal([['v'], 'space' in one ? 'F' : 'own', undefined])
+    }
+    for (const one of [{ heads: ['v', 'eps'] }, { choose: 'mean' }, { gate: true }] as const) {
+      const { mix, combine } = await runConfig({ ...base, recipe: 'small-batch', ...(one as object) })
+      expect([mix, combine], Object.keys(one)[0]).to.deep.equal([undefined, 'signal'])
     }
     const long = await runConfig({ ...base, steps: 10_000_000, recipe: 'small-batch' })
     expect(long.emaHalfLife).to.deep.equal([500_000])
