@@ -80,25 +80,25 @@ describe('miniatures of the studies', function () {
   async function trained(name: string, imageCount = 64) {
     tried.add(name)
     const study = await miniature(name, folder, imageCount)
-    const words = (arm: StudyArm) => JSON.stringify([arm.options, arm.evaluate])
-    const fresh = new Map(study.arms.map((arm) => [words(arm), arm]))
-    for (const said of known.keys()) fresh.delete(said)
-    const queue = [...fresh]
-    const work = async () => {
-      for (let next = queue.pop(); next; next = queue.pop()) {
-        const [said, arm] = next
-        const result = (await runCell(study, arm, 0)) as CellResult
-        const run = join(study.out, arm.name, 'seed-0')
-        const lines = readFileSync(join(run, 'stats.jsonl'), 'utf8').trim().split('\n')
-        known.set(said, { result, run, rows: lines.map((line) => JSON.parse(line)) })
-        expect(result.imagesSeen, arm.name).to.equal(arm.steps * arm.batchSize)
-        expect(lines.length, arm.name).to.equal(arm.steps)
-        const { ema, raw } = result.heldOut
-        expect(Number.isFinite((ema ?? raw)?.['F.clipped']), arm.name).to.equal(true)
+    const cells = new Map<string, Cell>()
+    for (const arm of study.arms) {
+      const said = JSON.stringify([arm.options, arm.evaluate])
+      const before = known.get(said)
+      if (before) {
+        cells.set(arm.name, before)
+        continue
       }
+      const result = (await runCell(study, arm, 0)) as CellResult
+      const run = join(study.out, arm.name, 'seed-0')
+      const lines = readFileSync(join(run, 'stats.jsonl'), 'utf8').trim().split('\n')
+      const cell = { result, run, rows: lines.map((line) => JSON.parse(line)) }
+      cells.set(arm.name, cell)
+      known.set(said, cell)
+      expect(result.imagesSeen, arm.name).to.equal(arm.steps * arm.batchSize)
+      expect(lines.length, arm.name).to.equal(arm.steps)
+      const { ema, raw } = result.heldOut
+      expect(Number.isFinite((ema ?? raw)?.['F.clipped']), arm.name).to.equal(true)
     }
-    await Promise.all(Array.from({ length: 4 }, work)) // a short run mostly waits for files
-    const cells = new Map(study.arms.map((arm) => [arm.name, known.get(words(arm)) as Cell]))
     return {
       result: (arm: string) => cells.get(arm)?.result as CellResult,
       rows: (arm: string) => cells.get(arm)?.rows as StatsRow[],
