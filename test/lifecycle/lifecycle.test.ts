@@ -26,15 +26,18 @@ describe('Lifecycle', () => {
         await sample({ denoiser: new Denoiser(average, process), shape: [2, 1, 8, 8], seed: 1, eta: 0 })
         for (const object of [average, process, trainer, unet, schedule]) object.dispose()
       }
+      const alive = () => {
+        const { handles, liveAllocations, liveBytes } = memoryCount()
+        return { handles, liveAllocations, liveBytes }
+      }
       await work() // the first time, LibTorch keeps a few small things for good
-      const { peakBytes, ...before } = memoryCount()
+      const before = alive()
       for (let i = 0; i < 5; i++) await work()
-      const { peakBytes: later, ...after } = memoryCount()
-      console.log(JSON.stringify([before, after]))
+      console.log(JSON.stringify([before, alive()]))
     `)
     expect(stderr).to.equal('')
     const [before, after] = JSON.parse(stdout)
-    expect(before).to.include.keys('handles', 'liveAllocations', 'liveBytes')
+    expect(before).to.have.all.keys('handles', 'liveAllocations', 'liveBytes')
     expect(after).to.deep.equal(before)
   })
 
