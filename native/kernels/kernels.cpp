@@ -189,11 +189,11 @@ at::Tensor winograd(const at::Tensor& x, const Weight3x3& weight, const float* r
                     const at::Tensor& addend, bool reuses_addend) {
   auto y = reuses_addend && addend.defined() ? addend : new_image(x, weight.columns);
   const auto shape = conv_shape(x, weight.columns);
-  const auto size = kernel_table().conv_workspace(shape, ready != nullptr, at::get_num_threads());
-  float* workspace = scratch(Use::Workspace, size);
   const auto zeros = at::zeros({x.size(1)}, x.scalar_type());
   const int64_t bias_stride = bias.defined() && bias.dim() == 2 ? weight.columns : 0;
   with_type(x, [&]<typename T>(const ImageKernels<T>& kernels, T) {
+    const auto size = kernels.conv_workspace(shape, weight.turned, ready != nullptr, at::get_num_threads());
+    float* workspace = scratch(Use::Workspace, size);
     kernels.conv(shape, in<T>(x), weight, ready, floats(bias), bias_stride, in<T>(addend), out<T>(y), in<T>(zeros),
                  workspace);
   });
@@ -346,15 +346,16 @@ at::Tensor conv3x3_weight_gradient(const at::Tensor& x, const at::Tensor& gradie
   }
   const auto shape = conv_shape(x, gradient.size(1));
   auto result = new_floats({shape.out_channels, shape.in_channels, 3, 3});
-  float* workspace = scratch(Use::Workspace, kernel_table().conv_gradient_workspace(shape));
   const auto zeros = at::zeros({x.size(1)}, x.scalar_type());
   with_type(x, [&]<typename T>(const ImageKernels<T>& kernels, T) {
+    float* workspace = scratch(Use::Workspace, kernels.conv_gradient_workspace(shape));
     kernels.conv_weight_gradient(shape, in<T>(x), in<T>(gradient), out<float>(result), in<T>(zeros), workspace);
   });
   return result;
 }
 
 at::Tensor conv1x1(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& addend) {
+  TORCH_CHECK(weight.stride(0) == 1 || weight.stride(1) == 1, "rows or columns of a weight lie together");
   auto y = addend.defined() ? addend : new_image(x, weight.size(0));
   const ProductShape shape{x.size(0) * x.size(2) * x.size(3), weight.size(1), weight.size(0)};
   const auto thread_stride = kernel_table().product_workspace(shape);

@@ -92,7 +92,7 @@ at::Tensor conv3x3_input_gradient(const at::Tensor& gradient, const at::Tensor& 
 at::Tensor conv3x3_weight_gradient(const at::Tensor& x, const at::Tensor& gradient, const at::Tensor& weight);
 
 // A 1x1 convolution, which is a product of matrices over pixels: x weight^T + bias + addend. weight: [C_out, C_in]
-// float32 of any strides; bias: [C_out] or undefined; addend, if defined, is overwritten by the result.
+// float32, one of its strides 1; bias: [C_out] or undefined; addend, if defined, is overwritten by the result.
 at::Tensor conv1x1(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                    const at::Tensor& addend = {});
 

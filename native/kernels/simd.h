@@ -8,6 +8,10 @@
 #include <stdint.h>
 #include <string.h>
 
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
+
 #include "kernels/table.h"
 #include "runtime/parallel.h"
 
@@ -25,6 +29,9 @@
 #define TRISLOT_LANES 4
 #endif
 
+// For what is called in inner loops, where the compiler would otherwise find a function too long.
+#define TRISLOT_INLINE inline __attribute__((always_inline))
+
 namespace trislot::TRISLOT_ISA {
 namespace {
 
@@ -36,6 +43,16 @@ typedef uint32_t WordVec __attribute__((vector_size(TRISLOT_LANES * 4)));
 typedef uint16_t HalfVec __attribute__((vector_size(TRISLOT_LANES * 2)));
 typedef uint16_t UnalignedHalfVec __attribute__((vector_size(TRISLOT_LANES * 2), aligned(2), may_alias));
 
+template <int... numbers>
+struct Sequence {};
+#if TRISLOT_LANES == 16
+typedef Sequence<0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15> Lanes;
+#elif TRISLOT_LANES == 8
+typedef Sequence<0, 1, 2, 3, 4, 5, 6, 7> Lanes;
+#else
+typedef Sequence<0, 1, 2, 3> Lanes;
+#endif
+
 inline Vec splat(float value) { return value - Vec{}; }
 
 inline Vec load(const float* p) { return *reinterpret_cast<const UnalignedVec*>(p); }
@@ -46,16 +63,45 @@ inline Vec load(const BFloat16* p) {
   return reinterpret_cast<Vec>(__builtin_convertvector(half, WordVec) << 16);
 }
 
-// Rounds to the nearest, ties to even; what is not a number stays so.
-inline void store(BFloat16* p, Vec v) {
+// To the nearest bfloat16, ties to even; what is not a number stays so.
+inline HalfVec rounded(Vec v) {
+#ifdef __AVX512BF16__
+  return (HalfVec)_mm512_cvtneps_pbh((__m512)v);
+#else
   const WordVec word = reinterpret_cast<WordVec>(v);
-  const WordVec rounded = (word + 0x7fffu + ((word >> 16) & 1u)) >> 16;
+  const WordVec nearest = (word + 0x7fffu + ((word >> 16) & 1u)) >> 16;
   const WordVec quiet = (word >> 16) | 0x40u;
   const WordVec nan = reinterpret_cast<WordVec>(v != v);
-  *reinterpret_cast<UnalignedHalfVec*>(p) = __builtin_convertvector((nan & quiet) | (~nan & rounded), HalfVec);
+  return __builtin_convertvector((nan & quiet) | (~nan & nearest), HalfVec);
+#endif
 }
+inline void store(BFloat16* p, Vec v) { *reinterpret_cast<UnalignedHalfVec*>(p) = rounded(v); }
+
+#ifdef __AVX512BF16__
+typedef uint32_t UnalignedWords __attribute__((vector_size(64), aligned(4), may_alias));
+#endif
 
 // The first `count` elements, zeros behind them; count in [0, kLanes].
+#if TRISLOT_LANES == 16
+inline __mmask16 first_lanes(int64_t count) { return static_cast<__mmask16>((1u << count) - 1); }
+
+inline Vec load_some(const float* p, int64_t count) {
+  return count >= kLanes ? load(p) : (Vec)_mm512_maskz_loadu_ps(first_lanes(count), p);
+}
+inline Vec load_some(const BFloat16* p, int64_t count) {
+  if (count >= kLanes) return load(p);
+  const HalfVec half = (HalfVec)_mm256_maskz_loadu_epi16(first_lanes(count), p);
+  return reinterpret_cast<Vec>(__builtin_convertvector(half, WordVec) << 16);
+}
+inline void store_some(float* p, Vec v, int64_t count) {
+  if (count >= kLanes) return store(p, v);
+  _mm512_mask_storeu_ps(p, first_lanes(count), (__m512)v);
+}
+inline void store_some(BFloat16* p, Vec v, int64_t count) {
+  if (count >= kLanes) return store(p, v);
+  _mm256_mask_storeu_epi16(p, first_lanes(count), (__m256i)rounded(v));
+}
+#else
 template <typename T>
 inline Vec load_some(const T* p, int64_t count) {
   if (count >= kLanes) return load(p);
@@ -72,6 +118,26 @@ inline void store_some(T* p, Vec v, int64_t count) {
   store(lanes, v);
   for (int64_t i = 0; i < count; ++i) p[i] = lanes[i];
 }
+#endif
+
+// From two rows that are `step` apart, the blocks of `step` lanes that belong to the first or, `upper`, to the second
+// of them once rows are columns.
+template <int step, bool upper, int... lanes>
+TRISLOT_INLINE Vec blocks_of(Vec a, Vec b, Sequence<lanes...>) {
+  return Vec{((lanes & step) == 0 ? a : b)[upper ? lanes | step : lanes & ~step]...};
+}
+
+// Rows become columns.
+template <int step = 1>
+TRISLOT_INLINE void transpose(Vec (&square)[kLanes]) {
+  for (int i = 0; i < kLanes; ++i) {
+    if ((i & step) != 0) continue;
+    const Vec a = square[i], b = square[i + step];
+    square[i] = blocks_of<step, false>(a, b, Lanes{});
+    square[i + step] = blocks_of<step, true>(a, b, Lanes{});
+  }
+  if constexpr (2 * step < kLanes) transpose<2 * step>(square);
+}
 
 inline float sum_of(Vec v) {
   float total = 0;
@@ -81,7 +147,7 @@ inline float sum_of(Vec v) {
 
 // exp, to about one unit in the last place (Cephes' polynomial). Results below 2^-125 saturate; those above 2^127.5 are
 // infinite, so that SiLU far below 0 is 0 and not a small part of x.
-inline Vec exp_of(Vec x) {
+TRISLOT_INLINE Vec exp_of(Vec x) {
   const Vec low = splat(-87.0f), high = splat(89.0f);
   x = x < low ? low : x;
   x = x > high ? high : x;
@@ -99,7 +165,7 @@ inline Vec exp_of(Vec x) {
   return p * reinterpret_cast<Vec>(exponent);
 }
 
-inline Vec sigmoid(Vec x) { return 1.0f / (1.0f + exp_of(-x)); }
+TRISLOT_INLINE Vec sigmoid(Vec x) { return 1.0f / (1.0f + exp_of(-x)); }
 
 inline int64_t rounded_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 

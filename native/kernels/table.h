@@ -1,6 +1,7 @@
 // What the kernels offer, as one table of functions for each instruction set. Raw pointers and C headers only, because
 // this header is compiled with every instruction set (see simd.h). Images are NHWC and contiguous. T is float or
-// BFloat16, the type in which images lie in memory; all arithmetic is float32.
+// BFloat16, the type in which images lie in memory. Arithmetic is float32, but for products of bfloat16 images where
+// the processor multiplies pairs of bfloat16 (matmul.h): these round their factors, and add in float32.
 #pragma once
 
 #include <stdint.h>
@@ -44,15 +45,17 @@ struct AttentionShape {
 
 template <typename T>
 struct ImageKernels {
-  // y = conv(x) + bias + addend. `ready` is the weight as transform_weight gives it, or null; bias may differ between
-  // images (bias_stride 0: it does not) and may be null, as may addend; `zeros` holds in_channels zeros; workspace:
-  // conv_workspace(shape, ready != null, threads) floats.
+  // y = conv(x) + bias + addend. `ready` is a weight that is not turned as transform_weight gives it, or null; bias may
+  // differ between images (bias_stride 0: it does not) and may be null, as may addend; `zeros` holds in_channels zeros;
+  // workspace: conv_workspace(shape, turned, ready != null, threads) floats.
   void (*conv)(const Conv3x3Shape& shape, const T* x, const Weight3x3& weight, const float* ready, const float* bias,
                int64_t bias_stride, const T* addend, T* y, const T* zeros, float* workspace);
+  int64_t (*conv_workspace)(const Conv3x3Shape& shape, bool turned, bool weights_are_ready, int64_t threads);
 
   // dw [out][in][3][3] from x and the gradient of y; workspace: conv_gradient_workspace(shape) floats.
   void (*conv_weight_gradient)(const Conv3x3Shape& shape, const T* x, const T* gradient, float* dw, const T* zeros,
                                float* workspace);
+  int64_t (*conv_gradient_workspace)(const Conv3x3Shape& shape);
 
   // Mean and 1 / standard deviation of each group, [batch][groups]; workspace: 2 * piece_floats(shape).
   void (*moments)(const NormShape& shape, const T* first, const T* second, float tiny, float* mean, float* rstd,
@@ -73,8 +76,8 @@ struct ImageKernels {
                         const float* x_factor, const float* term, const T* addend, T* first_dx, T* second_dx,
                         float* sums, float* workspace);
 
-  // c = a b + bias + addend; strides of rows for a, c and addend (which may be c), any for b. packed:
-  // packed_size(shape); workspace: threads * product_workspace(shape).
+  // c = a b + bias + addend; strides of rows for a, c and addend (which may be c); one of the strides of b is 1.
+  // packed: packed_size(shape); workspace: threads * product_workspace(shape).
   void (*product)(const ProductShape& shape, const T* a, int64_t a_stride, const float* b, int64_t b_depth,
                   int64_t b_column, const float* bias, const T* addend, T* c, int64_t c_stride, float* packed,
                   float* workspace, int64_t thread_stride);
@@ -117,8 +120,6 @@ struct KernelTable {
   int64_t (*transformed_size)(int64_t rows, int64_t columns);
 
   void (*transform_weight)(const Weight3x3& weight, float* transformed);
-  int64_t (*conv_workspace)(const Conv3x3Shape& shape, bool weights_are_ready, int64_t threads);
-  int64_t (*conv_gradient_workspace)(const Conv3x3Shape& shape);
   int64_t (*packed_size)(const ProductShape& shape);
   int64_t (*product_workspace)(const ProductShape& shape);
   int64_t (*outer_sum_workspace)(const ProductShape& shape);

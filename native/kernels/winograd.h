@@ -16,7 +16,7 @@ constexpr float kProduct = kA2 * kB2, kSum = kA2 + kB2;
 constexpr int kTile = 4, kWindow = 6, kPoints = kWindow * kWindow;
 
 // out = B^T in: a window of 6 input values.
-inline void input_1d(const Vec in[6], Vec out[6]) {
+TRISLOT_INLINE void input_1d(const Vec in[6], Vec out[6]) {
   out[0] = kProduct * in[0] - kSum * in[2] + in[4];
   const Vec even_a = in[4] - kB2 * in[2], odd_a = kA * (in[3] - kB2 * in[1]);
   out[1] = even_a + odd_a;
@@ -28,7 +28,7 @@ inline void input_1d(const Vec in[6], Vec out[6]) {
 }
 
 // out = A^T in: 6 points give 4 output values.
-inline void output_1d(const Vec in[6], Vec out[4]) {
+TRISLOT_INLINE void output_1d(const Vec in[6], Vec out[4]) {
   const Vec sum_a = in[1] + in[2], difference_a = in[1] - in[2];
   const Vec sum_b = in[3] + in[4], difference_b = in[3] - in[4];
   out[0] = in[0] + sum_a + sum_b;
@@ -38,7 +38,7 @@ inline void output_1d(const Vec in[6], Vec out[4]) {
 }
 
 // out = A in: the adjoint of output_1d.
-inline void output_adjoint_1d(const Vec in[4], Vec out[6]) {
+TRISLOT_INLINE void output_adjoint_1d(const Vec in[4], Vec out[6]) {
   out[0] = in[0];
   const Vec even_a = in[0] + kA2 * in[2], odd_a = kA * in[1] + kA3 * in[3];
   out[1] = even_a + odd_a;
@@ -54,7 +54,7 @@ constexpr float kScaleA = 1 / (2 * kA2 * (kA2 - kB2));
 constexpr float kScaleB = 1 / (2 * kB2 * (kB2 - kA2));
 
 // out = G in: 3 weights at 6 points.
-inline void weight_1d(const Vec in[3], Vec out[6]) {
+TRISLOT_INLINE void weight_1d(const Vec in[3], Vec out[6]) {
   out[0] = kScale0 * in[0];
   const Vec even_a = kScaleA * (in[0] + kA2 * in[2]), odd_a = kScaleA * kA * in[1];
   out[1] = even_a + odd_a;
@@ -66,7 +66,7 @@ inline void weight_1d(const Vec in[3], Vec out[6]) {
 }
 
 // out = G^T in: the adjoint of weight_1d.
-inline void weight_adjoint_1d(const Vec in[6], Vec out[3]) {
+TRISLOT_INLINE void weight_adjoint_1d(const Vec in[6], Vec out[3]) {
   const Vec sum_a = kScaleA * (in[1] + in[2]), difference_a = kScaleA * (in[1] - in[2]);
   const Vec sum_b = kScaleB * (in[3] + in[4]), difference_b = kScaleB * (in[3] - in[4]);
   out[0] = kScale0 * in[0] + sum_a + sum_b;
@@ -76,7 +76,7 @@ inline void weight_adjoint_1d(const Vec in[6], Vec out[3]) {
 
 // Applies a transform of `from` values to `to` values to the columns, then to the rows, of a from x from square.
 template <int from, int to, typename Transform>
-inline void transform_2d(const Vec (&in)[from][from], Vec (&out)[to][to], const Transform& transform) {
+TRISLOT_INLINE void transform_2d(const Vec (&in)[from][from], Vec (&out)[to][to], const Transform& transform) {
   Vec half[to][from];
   for (int j = 0; j < from; ++j) {
     Vec column[from], result[to];
