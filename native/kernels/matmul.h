@@ -239,7 +239,7 @@ template <typename Values, typename T>
 void product(const ProductShape& shape, const T* a, int64_t a_stride, const float* b, int64_t b_depth, int64_t b_column,
              const float* bias, const T* addend, T* c, int64_t c_stride, float* packed, float* workspace,
              int64_t thread_stride) {
-  const auto [rows, depth, columns] = shape;
+  const int64_t rows = shape.rows, depth = shape.depth, columns = shape.columns;
   const int64_t panels = panels_of(columns), words = words_of<Values>(depth);
   auto* right = reinterpret_cast<typename Values::Word*>(packed);
   in_parallel(panels, [&](int64_t begin, int64_t end, int64_t) {
@@ -280,7 +280,7 @@ int64_t packed_size(const ProductShape& shape) { return panels_of(shape.columns)
 template <typename Values, typename T>
 void outer_sum(const ProductShape& shape, const T* a, int64_t a_stride, const T* b, int64_t b_stride, float* c,
                int64_t c_stride, float* workspace, int64_t thread_stride) {
-  const auto [rows, depth, columns] = shape;
+  const int64_t rows = shape.rows, depth = shape.depth, columns = shape.columns;
   const int64_t panels = panels_of(columns), heights = (rows + kRows - 1) / kRows;
   constexpr int64_t kValues = kDepth * Values::kDeep;
   in_parallel(panels * heights, [&](int64_t first, int64_t last, int64_t thread) {
