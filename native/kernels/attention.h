@@ -33,15 +33,6 @@ void pack_all_columns(const T* from, int64_t stride, int64_t rows, int64_t width
   }
 }
 
-template <typename T>
-void store_rows(const float* from, int64_t from_stride, int64_t rows, int64_t width, T* to, int64_t stride) {
-  for (int64_t i = 0; i < rows; ++i) {
-    for (int64_t j = 0; j < width; j += kLanes) {
-      store_some(to + i * stride + j, load(from + i * from_stride + j), width - j);
-    }
-  }
-}
-
 // Softmax of each row of scale * scores [rows][stride], of which the first `count` are real; the others become 0.
 void softmax(float* scores, int64_t rows, int64_t count, int64_t stride, float scale) {
   constexpr float kNever = -1e30f;

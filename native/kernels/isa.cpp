@@ -42,7 +42,7 @@ constexpr bool fits(int64_t depth) {
 }
 
 // Winograd's products forward are float32's whatever the images: at its points, bfloat16 would double the error of a
-// network's output. In the gradients it costs no more than LibTorch's own rounding does (docs/performance.md).
+// network's output. In the gradients it costs about what LibTorch's own rounding does (docs/performance.md).
 template <typename T>
 void conv_any(const Conv3x3Shape& shape, const T* x, const Weight3x3& weight, const float* ready, const float* bias,
               int64_t bias_stride, const T* addend, T* y, const T* zeros, float* workspace) {

@@ -42,6 +42,7 @@ struct Pairs {
   typedef BFloat16 Input;
   typedef uint32_t Word;
   typedef __m512bh Words;
+  typedef uint32_t UnalignedWords __attribute__((vector_size(64), aligned(4), may_alias));
   static constexpr int64_t kDeep = 2;
 
   TRISLOT_INLINE static Words load_words(const uint32_t* p) {
@@ -160,6 +161,22 @@ Left<Values> left_rows(const T* from, int64_t stride, int64_t rows, int64_t widt
   }
 }
 
+// The matrix [rows][width] as words [word][row_words], the depth along its columns; zeros beyond the width.
+template <typename Values, typename T>
+inline void pack_words(const T* from, int64_t stride, int64_t rows, int64_t width, typename Values::Word* to,
+                       int64_t row_words) {
+  for (int64_t word = 0; word < words_of<Values>(rows); ++word) {
+    for (int64_t j = 0; j < row_words; j += kLanes) {
+      Vec values[Values::kDeep];
+      for (int64_t i = 0; i < Values::kDeep; ++i) {
+        const int64_t k = word * Values::kDeep + i;
+        values[i] = k < rows && j < width ? load_some(from + k * stride + j, width - j) : Vec{};
+      }
+      Values::store(to + word * row_words + j, values);
+    }
+  }
+}
+
 // Its transpose as a left factor, the depth along its columns: in place or in space [words][rounded_up(width, kLanes)].
 template <typename Values, typename T>
 Left<Values> left_columns(const T* from, int64_t stride, int64_t rows, int64_t width, float* space) {
@@ -168,16 +185,7 @@ Left<Values> left_columns(const T* from, int64_t stride, int64_t rows, int64_t w
   else {
     auto* to = reinterpret_cast<typename Values::Word*>(space);
     const int64_t row = rounded_up(width, kLanes);
-    for (int64_t word = 0; word < words_of<Values>(rows); ++word) {
-      for (int64_t j = 0; j < width; j += kLanes) {
-        Vec values[Values::kDeep];
-        for (int64_t i = 0; i < Values::kDeep; ++i) {
-          const int64_t k = word * Values::kDeep + i;
-          values[i] = k < rows ? load_some(from + k * stride + j, width - j) : Vec{};
-        }
-        Values::store(to + word * row + j, values);
-      }
-    }
+    pack_words<Values>(from, stride, rows, width, to, row);
     return {reinterpret_cast<const typename Values::Input*>(to), Values::kDeep, Values::kDeep * row};
   }
 }
@@ -185,16 +193,7 @@ Left<Values> left_columns(const T* from, int64_t stride, int64_t rows, int64_t w
 // One panel of the matrix [rows][width] as a right factor, the depth along its columns; zeros beyond the width.
 template <typename Values, typename T>
 void pack_rows(const T* from, int64_t stride, int64_t rows, int64_t width, typename Values::Word* to) {
-  for (int64_t word = 0; word < words_of<Values>(rows); ++word) {
-    for (int64_t lane = 0; lane < kPanel; lane += kLanes) {
-      Vec values[Values::kDeep];
-      for (int64_t i = 0; i < Values::kDeep; ++i) {
-        const int64_t k = word * Values::kDeep + i;
-        values[i] = k < rows && lane < width ? load_some(from + k * stride + lane, width - lane) : Vec{};
-      }
-      Values::store(to + word * kPanel + lane, values);
-    }
-  }
+  pack_words<Values>(from, stride, rows, width, to, kPanel);
 }
 
 // One panel of its transpose, the depth along its rows; zeros beyond the last row.
@@ -218,6 +217,15 @@ void pack_columns(const T* from, int64_t stride, int64_t rows, int64_t width, ty
 
 constexpr int64_t kDepth = 512;  // words of a product that are summed at a time, so that a panel stays in the cache
 constexpr int64_t kRows = 8 * kBlockRows;  // rows that a thread takes at a time
+
+template <typename T>
+void store_rows(const float* from, int64_t from_stride, int64_t rows, int64_t width, T* to, int64_t stride) {
+  for (int64_t i = 0; i < rows; ++i) {
+    for (int64_t j = 0; j < width; j += kLanes) {
+      store_some(to + i * stride + j, load(from + i * from_stride + j), width - j);
+    }
+  }
+}
 
 // One panel of `height` rows of sums, with bias and addend, to its place in c.
 template <typename T>
@@ -299,11 +307,7 @@ void outer_sum(const ProductShape& shape, const T* a, int64_t a_stride, const T*
         const auto multiply = k == 0 ? panel_product<false, Values> : panel_product<true, Values>;
         multiply(height, left, right, words_of<Values>(part), sums, kPanel);
       }
-      for (int64_t i = 0; i < height; ++i) {
-        for (int64_t j = 0; j < width; j += kLanes) {
-          store_some(c + (row + i) * c_stride + column + j, load(sums + i * kPanel + j), width - j);
-        }
-      }
+      store_rows(sums, kPanel, height, width, c + row * c_stride + column, c_stride);
     }
   });
 }

@@ -58,10 +58,8 @@ inline Vec splat(float value) { return value - Vec{}; }
 inline Vec load(const float* p) { return *reinterpret_cast<const UnalignedVec*>(p); }
 inline void store(float* p, Vec v) { *reinterpret_cast<UnalignedVec*>(p) = v; }
 
-inline Vec load(const BFloat16* p) {
-  const HalfVec half = *reinterpret_cast<const UnalignedHalfVec*>(p);
-  return reinterpret_cast<Vec>(__builtin_convertvector(half, WordVec) << 16);
-}
+inline Vec widened(HalfVec half) { return reinterpret_cast<Vec>(__builtin_convertvector(half, WordVec) << 16); }
+inline Vec load(const BFloat16* p) { return widened(*reinterpret_cast<const UnalignedHalfVec*>(p)); }
 
 // To the nearest bfloat16, ties to even; what is not a number stays so.
 inline HalfVec rounded(Vec v) {
@@ -77,10 +75,6 @@ inline HalfVec rounded(Vec v) {
 }
 inline void store(BFloat16* p, Vec v) { *reinterpret_cast<UnalignedHalfVec*>(p) = rounded(v); }
 
-#ifdef __AVX512BF16__
-typedef uint32_t UnalignedWords __attribute__((vector_size(64), aligned(4), may_alias));
-#endif
-
 // The first `count` elements, zeros behind them; count in [0, kLanes].
 #if TRISLOT_LANES == 16
 inline __mmask16 first_lanes(int64_t count) { return static_cast<__mmask16>((1u << count) - 1); }
@@ -89,9 +83,7 @@ inline Vec load_some(const float* p, int64_t count) {
   return count >= kLanes ? load(p) : (Vec)_mm512_maskz_loadu_ps(first_lanes(count), p);
 }
 inline Vec load_some(const BFloat16* p, int64_t count) {
-  if (count >= kLanes) return load(p);
-  const HalfVec half = (HalfVec)_mm256_maskz_loadu_epi16(first_lanes(count), p);
-  return reinterpret_cast<Vec>(__builtin_convertvector(half, WordVec) << 16);
+  return count >= kLanes ? load(p) : widened((HalfVec)_mm256_maskz_loadu_epi16(first_lanes(count), p));
 }
 inline void store_some(float* p, Vec v, int64_t count) {
   if (count >= kLanes) return store(p, v);

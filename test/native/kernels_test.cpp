@@ -62,25 +62,26 @@ std::string text(const Values&... values) {
   return stream.str();
 }
 
+void check_error(double error, double tolerance, const std::string& group, const std::string& fact) {
+  check(error <= 1, std::string(kernel_table().name) + ", " + group + " " + fact + " is right, got " +
+                        std::to_string(error) + " of the tolerance");
+  auto& most = worst[group + text(" to", tolerance)];
+  most = std::max(most, error);
+}
+
 void check_close(const at::Tensor& actual, const at::Tensor& expected, double tolerance, const std::string& group,
                  const std::string& fact) {
   const auto what = std::string(kernel_table().name) + ", " + group + " " + fact;
   if (actual.sizes() != expected.sizes()) return check(false, what + " has the expected shape");
   const auto difference = actual.to(at::kDouble).sub(expected).abs().max().item<double>();
-  const auto error = difference / (tolerance * expected.abs().max().item<double>() + 1e-30);
-  check(error <= 1, what + " is right, got " + std::to_string(error) + " of the tolerance");
-  auto& most = worst[group + text(" to", tolerance)];
-  most = std::max(most, error);
+  check_error(difference / (tolerance * expected.abs().max().item<double>() + 1e-30), tolerance, group, fact);
 }
 
 void check_rms(const at::Tensor& actual, const at::Tensor& expected, double tolerance, const std::string& group,
                const std::string& fact) {
   const auto difference = (actual.to(at::kDouble) - expected).norm().item<double>();
-  const auto error = difference / (tolerance * expected.norm().item<double>() + 1e-30);
-  check(error <= 1, std::string(kernel_table().name) + ", root mean square of " + group + " " + fact +
-                        " is right, got " + std::to_string(error) + " of the tolerance");
-  auto& most = worst["root mean square of " + group + text(" to", tolerance)];
-  most = std::max(most, error);
+  check_error(difference / (tolerance * expected.norm().item<double>() + 1e-30), tolerance,
+              "root mean square of " + group, fact);
 }
 
 // Whether products of bfloat16 images have factors that are rounded to bfloat16, on the table in use.
@@ -448,9 +449,7 @@ struct Pass {
 
 Pass train_once(const UNet& unet, Kernels kernels, at::ScalarType type) {
   choose_kernels(kernels);
-  const auto noise = [](int64_t key) {
-    return keyed_normal({4, 3, 32, 32}, {5, Purpose::StartNoise, 0, static_cast<uint32_t>(key)});
-  };
+  const auto noise = [](uint32_t key) { return keyed_normal({4, 3, 32, 32}, {5, Purpose::StartNoise, 0, key}); };
   ForwardContext context;
   context.dtype = type;
   const auto weights = unet.weights();
