@@ -1,6 +1,6 @@
 // The order of every solver, on a Gaussian mixture whose exact score is known:
 //   npx tsx bench/solver-order.ts [docs/images/solver-order]
-// writes the plot as .svg and .png and prints errors and fitted slopes as a Markdown table.
+// writes the plot as .svg and .png and prints errors, fitted slopes and the spread that few steps keep as Markdown tables.
 import { writeFile } from 'node:fs/promises'
 import {
   DeviceTensor,
@@ -119,6 +119,55 @@ async function spacingErrors(steps: number): Promise<Map<string, number[]>> {
   return errors
 }
 
+/**
+ * The standard deviation of what is drawn from Gaussian data by exact predictions, over that of the data. Both maps are
+ * linear there, so that one starting point for each variance tells it.
+ *
+ * @returns for each spacing and solver, one share a variance
+ */
+async function keptSpread(
+  steps: number,
+  variances: readonly number[],
+): Promise<Map<string, Map<string, number[]>>> {
+  const schedule = NoiseSchedule.create()
+  const size = variances.length
+  const start = await DeviceTensor.from({ data: new Float64Array(size).fill(1), shape: [size] })
+  const shares = new Map<string, Map<string, number[]>>()
+  for (const spacing of SPACINGS) {
+    const process = schedule.respace({ spacing, steps })
+    const { alphaBar } = process.tables
+    const predictXStart: SolveOptions['predictXStart'] = async (xt, k) => {
+      const x = (await xt.toHost()).data as Float64Array
+      const ab = alphaBar[k]!
+      const data = x.map(
+        (value, i) => (Math.sqrt(ab) * variances[i]! * value) / (ab * variances[i]! + 1 - ab),
+      )
+      return DeviceTensor.from({ data, shape: [size] })
+    }
+    const bySolver = new Map<string, number[]>()
+    for (const [name, solver] of Object.entries(SPREAD_SOLVERS)) {
+      const end = await solve({ process, start, solver, predictXStart })
+      const drawn = (await end.toHost()).data as Float64Array
+      bySolver.set(
+        name,
+        variances.map((variance, i) => drawn[i]! / Math.sqrt(variance)),
+      )
+      end.dispose()
+    }
+    shares.set(spacing, bySolver)
+    process.dispose()
+  }
+  start.dispose()
+  schedule.dispose()
+  return shares
+}
+
+const SPREAD_SOLVERS = {
+  ddim: 'euler', // the same steps
+  dpmpp2m: 'dpmpp2m',
+  'dpmpp2m --no-lower-order-final': { name: 'dpmpp2m', lowerOrderFinal: false },
+} as const
+
 /** What a perfect network says, in the precision of what it sees. */
 function exactPrediction(process: NoiseSchedule): SolveOptions['predictXStart'] {
   return async (xt, k) => {
@@ -166,6 +215,18 @@ async function main(): Promise<void> {
     )
     for (const [spacing, list] of await spacingErrors(steps)) {
       console.log(`| \`${spacing}\` | ${list.map((error) => error.toExponential(1)).join(' | ')} |`)
+    }
+  }
+  const variances = [0.1, 1, 10]
+  for (const steps of [5, 10]) {
+    const shares = await keptSpread(steps, variances)
+    const solvers = Object.keys(SPREAD_SOLVERS)
+    console.log(
+      `\n| ${steps} steps, variances ${variances.join(', ')} | ${solvers.join(' | ')} |\n|---|${'---|'.repeat(solvers.length)}`,
+    )
+    for (const [spacing, bySolver] of shares) {
+      const cells = [...bySolver.values()].map((list) => list.map((share) => share.toFixed(2)).join(', '))
+      console.log(`| \`${spacing}\` | ${cells.join(' | ')} |`)
     }
   }
   const guide = (order: number, at: number) =>

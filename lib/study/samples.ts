@@ -112,7 +112,7 @@ async function distancesOf(
 
 async function draw(
   denoiser: (inputs: Pick<DenoiserOptions, 'y' | 'lowRes'>) => Denoiser,
-  { count, seed, batchSize, solver = 'ddim' }: SampleSettings,
+  { count, seed, batchSize, solver = 'ddim', lowerOrderFinal }: SampleSettings,
   config: RunConfig,
   { dataset: { channels, height, width, classNames }, originals }: Reference,
   signal: AbortSignal | undefined,
@@ -127,7 +127,8 @@ async function draw(
     const y = classes > 0 ? (part?.labels ?? inTurn()) : undefined
     const images = await sample({
       denoiser: denoiser({ ...(y && { y }), ...(part?.lowRes && { lowRes: part.lowRes }) }),
-      ...{ shape: [n, channels, height, width], seed, firstImage: first, solver },
+      ...{ shape: [n, channels, height, width], seed, firstImage: first },
+      solver: lowerOrderFinal === undefined ? solver : { name: 'dpmpp2m', lowerOrderFinal },
       ...(signal && { signal }),
     })
     data.set(toUint8(images), first * size)

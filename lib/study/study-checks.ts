@@ -51,8 +51,12 @@ function checkSamples(
   config: RunConfig,
   images: number,
   timestepCount: number,
-  { steps, spacing, count }: SampleSettings,
+  { steps, spacing, count, solver = 'ddim', lowerOrderFinal }: SampleSettings,
 ): void {
+  if (lowerOrderFinal !== undefined && solver !== 'dpmpp2m') {
+    const what = `absent, which belongs to dpmpp2m (evaluate.samples.solver is ${solver})`
+    throw argumentError(call, 'evaluate.samples.lowerOrderFinal', what, lowerOrderFinal)
+  }
   for (const [i, stepCount] of steps.entries()) {
     // A single step of guided-diffusion's spacing is at the cleanest timestep, where noise says nothing.
     checkInteger(call, `evaluate.samples.steps[${i}]`, stepCount, 2, timestepCount)

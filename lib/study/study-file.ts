@@ -27,6 +27,7 @@ const SAMPLES_SHAPE = {
   // Without defaults, so that samples from before there were these settings keep their hash.
   solver: oneOf(SOLVERS).optional(),
   spacing: oneOf(SPACINGS).optional(),
+  lowerOrderFinal: flag().optional(),
 } satisfies Record<string, z.ZodType>
 
 const BITS_SHAPE = {

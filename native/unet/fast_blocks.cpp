@@ -94,7 +94,9 @@ struct ResBlockNode : Block {
   bool two_parts, recompute;
   ForwardContext context;
 
-  // first, [second], e, in_norm (2), in_conv (2), out_norm (2), out_conv (2), [skip (2)]
+  // first, [second], e, in_norm (2), in_conv (2), out_norm (2), out_conv (2), [skip (2)]; places of weights after that
+  // of e
+  static constexpr size_t kInConv = 3, kOutConv = 7, kSkip = 9;
   struct Inputs {
     Parts x;
     at::Tensor e, in_weight, in_bias, in_conv, in_conv_bias, out_weight, out_bias, out_conv, out_conv_bias, skip,
@@ -155,7 +157,7 @@ struct ResBlockNode : Block {
   variable_list backward(const variable_list& tensors, variable_list& kept, const at::Tensor& dy,
                          const std::vector<bool>& needed) const override {
     const auto in = named(tensors);
-    const size_t e = two_parts ? 2 : 1;  // its place, after which come the weights
+    const size_t e = two_parts ? 2 : 1;  // its place
     Moments in_moments, out_moments;
     at::Tensor h;
     if (recompute) {
@@ -173,7 +175,7 @@ struct ResBlockNode : Block {
     const auto out_affine = affine(out_moments, in.out_weight, in.out_bias, scale_shift(in));
     const auto dy_sums = over_batch(pixel_sums(dy));
     at::Tensor d_out_conv, d_in_conv;
-    if (needed[e + 7]) {
+    if (needed[e + kOutConv]) {
       d_out_conv = conv3x3_weight_gradient(dropped(apply({h, {}}, out_affine, /*activates=*/true)), dy, in.out_conv);
     }
     const auto out_norm =
@@ -184,7 +186,7 @@ struct ResBlockNode : Block {
 
     // The first half: from h to x.
     const auto in_affine = affine(in_moments, in.in_weight, in.in_bias, {});
-    if (needed[e + 3]) {
+    if (needed[e + kInConv]) {
       d_in_conv =
           conv3x3_weight_gradient(resized(apply(in.x, in_affine, /*activates=*/true), block.direction), dh, in.in_conv);
     }
@@ -200,7 +202,7 @@ struct ResBlockNode : Block {
                                  out_norm.weight, out_norm.bias, d_out_conv, dy_sums});
     if (block.skip) {
       const auto weight = matrix(in.skip);
-      const bool trains_skip = needed[e + 9];
+      const bool trains_skip = needed[e + kSkip];
       auto d_skip = trains_skip ? at::empty(in.skip.sizes(), at::kFloat) : at::Tensor();
       int64_t begin = 0;
       for (size_t i = 0; i < (two_parts ? 2 : 1); ++i) {

@@ -92,6 +92,7 @@ describe('parseStudy', () => {
       [{}, { timesteps: [0, 1000] }, 'expected evaluate.timesteps[1] to be an integer in [0, 999], got 1000'],
       [{}, { timesteps: [] }, 'expected evaluate.timesteps.length to be an integer >= 1, got 0'],
       [{}, { samples: { steps: [5, 0] } }, 'expected evaluate.samples.steps[1] to be an integer in [2, 1000], got 0'],
+      [{}, { samples: { lowerOrderFinal: false } }, 'expected evaluate.samples.lowerOrderFinal to be absent, which belongs to dpmpp2m (evaluate.samples.solver is ddim), got false'],
       [{ zeroTerminalSnr: true }, { samples: { spacing: 'logSnr' } }, 'expected evaluate.samples.spacing to be one of the arm\'s schedule, got "logSnr"; spaceSteps: expected spacing to be uniform, trailing or quadratic, got "logSnr"; the last timestep of this schedule holds no signal'],
       [{}, { bitsPerDim: { steps: 1001 } }, 'expected evaluate.bitsPerDim.steps to be an integer in [2, 1000], got 1001'],
       [{ superResolution: 4 }, { samples: { count: 513 } }, 'expected evaluate.samples.count to be at most the 512 held-out images of the evaluation, which super-resolution makes larger, got 513'],

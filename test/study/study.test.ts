@@ -419,6 +419,13 @@ describe('runStudy', function () {
     const [heun, quadratic] = [await drawn({ solver: 'heun' }), await drawn({ spacing: 'quadratic' })]
     expect(Math.abs(heun - usual)).to.be.above(0.1 * usual)
     expect(quadratic).to.not.equal(usual)
+    const [second, ...first] = [
+      await drawn({ solver: 'dpmpp2m', lowerOrderFinal: false }),
+      await drawn({ solver: 'dpmpp2m', lowerOrderFinal: true }),
+      await drawn({ solver: 'dpmpp2m' }),
+    ]
+    expect(first[0]).to.equal(first[1])
+    expect(second).to.not.equal(first[0])
     expect(statSync(inOut('min', 'seed-0', 'stats.jsonl')).mtimeMs).to.equal(trained)
   })
 
