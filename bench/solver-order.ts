@@ -120,12 +120,12 @@ async function spacingErrors(steps: number): Promise<Map<string, number[]>> {
 }
 
 /**
- * The standard deviation of what is drawn from Gaussian data by exact predictions, over that of the data. Both maps are
- * linear there, so that one starting point for each variance tells it.
+ * The standard deviation of what is drawn from Gaussian data by exact predictions, over that of the data. A solver's map from
+ * noise to image is linear there, so that one starting point for each variance tells it.
  *
  * @returns for each spacing and solver, one share a variance
  */
-async function keptSpread(
+export async function keptSpread(
   steps: number,
   variances: readonly number[],
 ): Promise<Map<string, Map<string, number[]>>> {

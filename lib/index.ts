@@ -129,7 +129,7 @@ export {
   type Reference,
 } from './metrics/evaluate.ts'
 export { FeatureNetwork, type ImageFeatures } from './metrics/feature-network.ts'
-export { type SlicedWassersteinOptions, slicedWasserstein } from './metrics/pixels.ts'
+export { pixelSpread, type SlicedWassersteinOptions, slicedWasserstein } from './metrics/pixels.ts'
 export {
   type MakeReferenceOptions,
   makeReference,

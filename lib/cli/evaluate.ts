@@ -36,7 +36,8 @@ const SHAPE = {
   ...RUNTIME_SHAPE,
 } satisfies Record<string, z.ZodType>
 
-const NOTES = `Without --features only the sliced Wasserstein distance of the pixels is computed. The feature network is a
+const NOTES = `Without --features only pixels are compared: their sliced Wasserstein distance, and pixelSpread, how much the
+samples differ from each other as a share of the reference (too few steps: below 1). The feature network is a
 TorchScript file. It gets float32 images [N, 3, H, W], 0 to 255, and gives pool features [N, D] (FID, KID,
 precision and recall), or a tuple or dict of pool, spatial (sFID) and logits (Inception score).
 NVIDIA's inception-2015-12-05.pt has no spatial features. The result is JSON on standard output.`

@@ -13,7 +13,7 @@ import {
   precisionRecall,
 } from './distances.ts'
 import type { FeatureNetwork } from './feature-network.ts'
-import { slicedWasserstein } from './pixels.ts'
+import { pixelSpread, slicedWasserstein } from './pixels.ts'
 import { concatenated, readBatches } from './read-batches.ts'
 
 /** What samples are compared with; `readReference` and `makeReference` give one. */
@@ -35,7 +35,7 @@ export interface Reference {
 export interface EvaluateOptions {
   readonly samples: ImageDataset
   readonly reference: Reference
-  /** Without it only the sliced Wasserstein distance is computed. */
+  /** Without it only the pixels are compared. */
   readonly network?: FeatureNetwork
   /** Images at once through the network; 64 by default. */
   readonly batchSize?: number
@@ -60,6 +60,11 @@ export interface Evaluation {
   readonly recall: number | null
   readonly kid: KernelDistance | null
   readonly slicedWasserstein: number | null
+  /**
+   * How much the samples differ from each other in their pixels, as a share of the reference's images (`pixelSpread`): well below
+   * 1 after too few steps (docs/solvers.md). null without images, and where those are all equal.
+   */
+  readonly pixelSpread: number | null
   readonly seed: number
   readonly trislot: string
 }
@@ -93,7 +98,7 @@ export async function datasetFeatures(
 
 /**
  * Compares samples with a reference: FID, sFID, Inception score, precision and recall as guided-diffusion's evaluator
- * (math.md, "Metrics"), KID, and the sliced Wasserstein distance of the pixels. Memory holds the features of all samples.
+ * (math.md, "Metrics"), KID, and the sliced Wasserstein distance and the spread of the pixels. Memory holds the features of all samples.
  *
  * @throws RangeError where reference and network do not belong together
  */
@@ -118,9 +123,20 @@ export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
     ...{ fid: null, sfid: null, inceptionScore: null, precision: null, recall: null, kid: null },
     ...byNetwork,
     slicedWasserstein: slices,
+    pixelSpread: images ? await sharedSpread(samples, images, options) : null,
     seed,
     trislot: packageVersion(),
   }
+}
+
+/** The spread of samples over that of images. */
+async function sharedSpread(
+  samples: ImageDataset,
+  images: ImageDataset,
+  { batchSize = 64, signal }: EvaluateOptions,
+): Promise<number | null> {
+  const whole = await pixelSpread(images, { batchSize, signal })
+  return whole === 0 ? null : (await pixelSpread(samples, { batchSize, signal })) / whole
 }
 
 async function compareFeatures(

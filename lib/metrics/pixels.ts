@@ -60,3 +60,32 @@ export async function slicedWasserstein(
     directions.dispose()
   }
 }
+
+/**
+ * How much images differ from each other: the root of the mean over pixels of a pixel's variance, pixels in [-1, 1]
+ * (math.md, eq. 49a). Samples of few steps have less of it than the data (docs/solvers.md).
+ *
+ * @returns 0 for a single image
+ */
+export async function pixelSpread(
+  dataset: ImageDataset,
+  { batchSize = 64, signal }: Pick<SlicedWassersteinOptions, 'batchSize' | 'signal'> = {},
+): Promise<number> {
+  const size = dataset.channels * dataset.height * dataset.width
+  // Sums of bytes and of their squares are exact in float64.
+  const sums = new Float64Array(size)
+  const squares = new Float64Array(size)
+  for await (const { images } of readBatches(dataset, batchSize, signal)) {
+    const { data } = images
+    for (let i = 0; i < data.length; i++) {
+      const value = data[i] as number
+      sums[i % size]! += value
+      squares[i % size]! += value * value
+    }
+  }
+  const n = dataset.length
+  if (n === 1) return 0
+  let variance = 0
+  for (let k = 0; k < size; k++) variance += (squares[k]! - sums[k]! ** 2 / n) / (n - 1)
+  return Math.sqrt(variance / size) / 127.5
+}

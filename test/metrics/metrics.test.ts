@@ -16,7 +16,7 @@ import {
 } from '../../lib/metrics/distances.ts'
 import { evaluate } from '../../lib/metrics/evaluate.ts'
 import { FeatureNetwork } from '../../lib/metrics/feature-network.ts'
-import { slicedWasserstein } from '../../lib/metrics/pixels.ts'
+import { pixelSpread, slicedWasserstein } from '../../lib/metrics/pixels.ts'
 import { makeReference, readReference } from '../../lib/metrics/reference.ts'
 import { native } from '../../lib/native.ts'
 import { keyedRandom } from '../../lib/random.ts'
@@ -244,9 +244,29 @@ describe('evaluate', () => {
     const found = await evaluate({ samples: a, reference: { name: 'b', images: b } })
     expect(found).to.include({ network: null, fid: null, kid: null })
     expect(found.slicedWasserstein).to.be.above(0.1)
+    expect(found.pixelSpread).to.be.closeTo((await pixelSpread(a)) / (await pixelSpread(b)), 1e-12)
     expect(await slicedWasserstein(a, a)).to.equal(0)
     const inParts = await slicedWasserstein(a, b, { batchSize: 7 })
     expectClose([inParts], [found.slicedWasserstein as number], { relative: 1e-6 })
+  })
+
+  it('says how much images differ from each other', async () => {
+    const of = (...images: number[][]) =>
+      pixelSpread(inMemory({ data: Uint8Array.from(images.flat()), shape: [images.length, 1, 1, 2] }), {
+        batchSize: 2,
+      })
+    // Variances of -1, 0.2, 1 and of 0.2, 0.2, 1: by hand.
+    const variance = (...x: number[]) => {
+      const mean = x.reduce((a, b) => a + b) / x.length
+      return x.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (x.length - 1)
+    }
+    const expected = Math.sqrt((variance(-1, 0.2, 1) + variance(0.2, 0.2, 1)) / 2)
+    expect(await of([0, 153], [153, 153], [255, 255])).to.be.closeTo(expected, 1e-12)
+    expect(await of([3, 4])).to.equal(0)
+    expect(await of([3, 4], [3, 4])).to.equal(0)
+    const equal = inMemory({ data: new Uint8Array(24), shape: [2, 1, 3, 4] })
+    const found = await evaluate({ samples: equal, reference: { name: 'equal', images: equal } })
+    expect(found.pixelSpread).to.equal(null)
   })
 
   it('refuses a reference of another network, and files that are no networks or give no features', async () => {

@@ -1,5 +1,5 @@
 import { expect } from 'chai'
-import { fittedSlope, solverErrors } from '../../bench/solver-order.ts'
+import { fittedSlope, keptSpread, solverErrors } from '../../bench/solver-order.ts'
 import { memoryCount } from '../../lib/device.ts'
 import { DeviceTensor } from '../../lib/device-tensor.ts'
 import { Denoiser } from '../../lib/sampling/denoiser.ts'
@@ -92,6 +92,18 @@ describe('solve', () => {
     ] as const) {
       const slope = -fittedSlope(stepCounts, errors.get(solver)!)
       expect(slope, solver).to.be.within(order - 0.15, order + 0.15)
+    }
+  })
+
+  it('keeps cos of the angle of each step of the spread of Gaussian data of variance 1, with euler', async () => {
+    for (const steps of [5, 10]) {
+      const shares = await keptSpread(steps, [0.1, 1, 10])
+      for (const spacing of ['uniform', 'trailing'] as const) {
+        const { alphaBar } = NoiseSchedule.create().respace({ spacing, steps }).tables
+        const angles = [0, ...Array.from(alphaBar, (ab) => Math.acos(Math.sqrt(ab)))] // 0: the clean image
+        const kept = angles.slice(1).reduce((product, angle, i) => product * Math.cos(angle - angles[i]!), 1)
+        expect(shares.get(spacing)?.get('ddim')?.[1]).to.be.closeTo(kept, 1e-9)
+      }
     }
   })
 
