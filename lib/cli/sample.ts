@@ -46,7 +46,7 @@ const SHAPE = {
   ),
   eta: about('noise of ddim: 0 none, 1 as much as ddpm', decimal(0, 1).optional()),
   lowerOrderFinal: about(
-    'dpmpp2m: order 1 for the step onto the lowest noise; on unless --no-lower-order-final',
+    'dpmpp2m: order 1 for the step onto the lowest noise; on unless --no-lower-order-final, which 5 to 10 steps want, with --spacing trailing',
     flag().optional(),
   ),
   ddpm: about('the same as --solver ddpm', flag().default(false)),

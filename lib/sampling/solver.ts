@@ -22,7 +22,8 @@ export type SolverSettings =
   | { readonly name: 'heun' }
   /**
    * DPM-Solver++(2M): order 2 with one prediction a step. `lowerOrderFinal` (default true, as in the authors' code) takes
-   * the step onto the lowest noise with order 1, which is steadier; the order of the whole stays 2.
+   * the step onto the lowest noise with order 1, which is steadier; the order of the whole stays 2. In 5 to 10 steps `false` keeps
+   * more of the spread of the images (docs/solvers.md).
    */
   | { readonly name: 'dpmpp2m'; readonly lowerOrderFinal?: boolean }
 
