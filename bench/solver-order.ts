@@ -121,7 +121,7 @@ async function spacingErrors(steps: number): Promise<Map<string, number[]>> {
 
 /**
  * The standard deviation of what is drawn from Gaussian data by exact predictions, over that of the data. A solver's map from
- * noise to image is linear there, so that one starting point for each variance tells it.
+ * noise to image is linear there, so that one starting point tells it.
  *
  * @returns for each spacing and solver, one share a variance
  */
@@ -130,29 +130,20 @@ export async function keptSpread(
   variances: readonly number[],
 ): Promise<Map<string, Map<string, number[]>>> {
   const schedule = NoiseSchedule.create()
-  const size = variances.length
-  const start = await DeviceTensor.from({ data: new Float64Array(size).fill(1), shape: [size] })
+  const start = await DeviceTensor.from({ data: Float64Array.of(1), shape: [1] })
   const shares = new Map<string, Map<string, number[]>>()
   for (const spacing of SPACINGS) {
     const process = schedule.respace({ spacing, steps })
-    const { alphaBar } = process.tables
-    const predictXStart: SolveOptions['predictXStart'] = async (xt, k) => {
-      const x = (await xt.toHost()).data as Float64Array
-      const ab = alphaBar[k]!
-      const data = x.map(
-        (value, i) => (Math.sqrt(ab) * variances[i]! * value) / (ab * variances[i]! + 1 - ab),
-      )
-      return DeviceTensor.from({ data, shape: [size] })
-    }
     const bySolver = new Map<string, number[]>()
     for (const [name, solver] of Object.entries(SPREAD_SOLVERS)) {
-      const end = await solve({ process, start, solver, predictXStart })
-      const drawn = (await end.toHost()).data as Float64Array
-      bySolver.set(
-        name,
-        variances.map((variance, i) => drawn[i]! / Math.sqrt(variance)),
-      )
-      end.dispose()
+      const list: number[] = []
+      for (const deviation of variances.map(Math.sqrt)) {
+        const data = { weights: [1], means: [0], deviations: [deviation] }
+        const end = await solve({ process, start, solver, predictXStart: exactPrediction(process, data) })
+        list.push(((await end.toHost()).data[0] as number) / deviation)
+        end.dispose()
+      }
+      bySolver.set(name, list)
     }
     shares.set(spacing, bySolver)
     process.dispose()
@@ -169,12 +160,12 @@ const SPREAD_SOLVERS = {
 } as const
 
 /** What a perfect network says, in the precision of what it sees. */
-function exactPrediction(process: NoiseSchedule): SolveOptions['predictXStart'] {
+function exactPrediction(process: NoiseSchedule, mixture = MIXTURE): SolveOptions['predictXStart'] {
   return async (xt, k) => {
     const x = (await xt.toHost()).data as Float32Array | Float64Array
-    const xStart = gaussianMixtureXStart(MIXTURE, Float64Array.from(x), process.tables.alphaBar[k]!)
+    const xStart = gaussianMixtureXStart(mixture, Float64Array.from(x), process.tables.alphaBar[k]!)
     const data = x instanceof Float32Array ? Float32Array.from(xStart) : xStart
-    return DeviceTensor.from({ data, shape: [POINTS] })
+    return DeviceTensor.from({ data, shape: [data.length] })
   }
 }
 

@@ -13,7 +13,7 @@ import {
   precisionRecall,
 } from './distances.ts'
 import type { FeatureNetwork } from './feature-network.ts'
-import { pixelSpread, slicedWasserstein } from './pixels.ts'
+import { comparePixels } from './pixels.ts'
 import { concatenated, readBatches } from './read-batches.ts'
 
 /** What samples are compared with; `readReference` and `makeReference` give one. */
@@ -107,8 +107,8 @@ export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
   const byNetwork = network ? await compareFeatures(network, options) : undefined
   const { images } = reference
   const progress = options.onProgress
-  const slices = images
-    ? await slicedWasserstein(samples, images, {
+  const pixels = images
+    ? await comparePixels(samples, images, {
         seed,
         batchSize: options.batchSize ?? 64,
         device: options.device ?? 'cpu',
@@ -122,21 +122,11 @@ export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
     network: null,
     ...{ fid: null, sfid: null, inceptionScore: null, precision: null, recall: null, kid: null },
     ...byNetwork,
-    slicedWasserstein: slices,
-    pixelSpread: images ? await sharedSpread(samples, images, options) : null,
+    slicedWasserstein: pixels?.slicedWasserstein ?? null,
+    pixelSpread: pixels && pixels.spreads[1] > 0 ? pixels.spreads[0] / pixels.spreads[1] : null,
     seed,
     trislot: packageVersion(),
   }
-}
-
-/** The spread of samples over that of images. */
-async function sharedSpread(
-  samples: ImageDataset,
-  images: ImageDataset,
-  { batchSize = 64, signal }: EvaluateOptions,
-): Promise<number | null> {
-  const whole = await pixelSpread(images, { batchSize, signal })
-  return whole === 0 ? null : (await pixelSpread(samples, { batchSize, signal })) / whole
 }
 
 async function compareFeatures(

@@ -3,6 +3,7 @@ import type { ImageDataset } from '../data/dataset.ts'
 import type { Device } from '../device.ts'
 import { DeviceTensor } from '../device-tensor.ts'
 import { native } from '../native.ts'
+import type { ImageBatch } from '../tensor.ts'
 import { concatenated, readBatches } from './read-batches.ts'
 
 /** Options of `slicedWasserstein`. */
@@ -28,6 +29,15 @@ export async function slicedWasserstein(
   b: ImageDataset,
   options: SlicedWassersteinOptions = {},
 ): Promise<number> {
+  return projectedDistance(a, b, options)
+}
+
+async function projectedDistance(
+  a: ImageDataset,
+  b: ImageDataset,
+  options: SlicedWassersteinOptions,
+  onBatch?: (set: number, images: ImageBatch) => void,
+): Promise<number> {
   const call = 'slicedWasserstein'
   const { directions: count = 512, seed = 0, batchSize = 64, device = 'cpu', onProgress, signal } = options
   checkInteger(call, 'directions', count, 1)
@@ -43,10 +53,11 @@ export async function slicedWasserstein(
     const projected: DeviceTensor[] = []
     let before = 0
     try {
-      for (const dataset of [a, b]) {
+      for (const [set, dataset] of [a, b].entries()) {
         const parts: DeviceTensor[] = []
         for await (const { images, done } of readBatches(dataset, batchSize, signal)) {
           parts.push(new DeviceTensor(await native().projectImages(images, directions.handle)))
+          onBatch?.(set, images)
           onProgress?.(before + done, a.length + b.length)
         }
         projected.push(await concatenated(parts))
@@ -71,21 +82,54 @@ export async function pixelSpread(
   dataset: ImageDataset,
   { batchSize = 64, signal }: Pick<SlicedWassersteinOptions, 'batchSize' | 'signal'> = {},
 ): Promise<number> {
-  const size = dataset.channels * dataset.height * dataset.width
-  // Sums of bytes and of their squares are exact in float64.
-  const sums = new Float64Array(size)
-  const squares = new Float64Array(size)
-  for await (const { images } of readBatches(dataset, batchSize, signal)) {
-    const { data } = images
-    for (let i = 0; i < data.length; i++) {
-      const value = data[i] as number
-      sums[i % size]! += value
-      squares[i % size]! += value * value
-    }
+  const sums = new PixelSums(dataset)
+  for await (const { images } of readBatches(dataset, batchSize, signal)) sums.add(images)
+  return sums.spread
+}
+
+/** `slicedWasserstein` and the `pixelSpread` of both sets, each image read once. */
+export async function comparePixels(
+  a: ImageDataset,
+  b: ImageDataset,
+  options: SlicedWassersteinOptions = {},
+): Promise<{ slicedWasserstein: number; spreads: readonly [a: number, b: number] }> {
+  const sums = [new PixelSums(a), new PixelSums(b)] as const
+  const distance = await projectedDistance(a, b, options, (set, images) => sums[set]?.add(images))
+  return { slicedWasserstein: distance, spreads: [sums[0].spread, sums[1].spread] }
+}
+
+/** Sums of bytes and of their squares at each pixel, exact in float64. */
+class PixelSums {
+  readonly #sums: Float64Array
+  readonly #squares: Float64Array
+  #count = 0
+
+  constructor({ channels, height, width }: ImageDataset) {
+    const size = channels * height * width
+    this.#sums = new Float64Array(size)
+    this.#squares = new Float64Array(size)
   }
-  const n = dataset.length
-  if (n === 1) return 0
-  let variance = 0
-  for (let k = 0; k < size; k++) variance += (squares[k]! - sums[k]! ** 2 / n) / (n - 1)
-  return Math.sqrt(variance / size) / 127.5
+
+  add({ data, shape: [n] }: ImageBatch): void {
+    const [sums, squares] = [this.#sums, this.#squares]
+    const size = sums.length
+    for (let first = 0; first < n * size; first += size) {
+      for (let k = 0; k < size; k++) {
+        const value = data[first + k] as number
+        sums[k]! += value
+        squares[k]! += value * value
+      }
+    }
+    this.#count += n
+  }
+
+  get spread(): number {
+    const n = this.#count
+    if (n === 1) return 0
+    const variance = this.#squares.reduce(
+      (sum, square, k) => sum + (square - this.#sums[k]! ** 2 / n) / (n - 1),
+      0,
+    )
+    return Math.sqrt(variance / this.#sums.length) / 127.5
+  }
 }

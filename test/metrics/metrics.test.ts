@@ -250,6 +250,23 @@ describe('evaluate', () => {
     expectClose([inParts], [found.slicedWasserstein as number], { relative: 1e-6 })
   })
 
+  it('reads every image once to compare pixels', async () => {
+    const read: string[] = []
+    const [a, b] = [pictures(5, 1), pictures(7, 2)]
+    const noted = (name: string, images: ImageDataset): ImageDataset => ({
+      ...images,
+      image: (i) => {
+        read.push(`${name} ${i}`)
+        return images.image(i)
+      },
+    })
+    await evaluate({ samples: noted('a', a), reference: { name: 'b', images: noted('b', b) }, batchSize: 3 })
+    expect(read).to.deep.equal([
+      ...[0, 1, 2, 3, 4].map((i) => `a ${i}`),
+      ...[0, 1, 2, 3, 4, 5, 6].map((i) => `b ${i}`),
+    ])
+  })
+
   it('says how much images differ from each other', async () => {
     const of = (...images: number[][]) =>
       pixelSpread(inMemory({ data: Uint8Array.from(images.flat()), shape: [images.length, 1, 1, 2] }), {
@@ -267,6 +284,10 @@ describe('evaluate', () => {
     const equal = inMemory({ data: new Uint8Array(24), shape: [2, 1, 3, 4] })
     const found = await evaluate({ samples: equal, reference: { name: 'equal', images: equal } })
     expect(found.pixelSpread).to.equal(null)
+    const same = pictures(6, 1)
+    expect(
+      (await evaluate({ samples: same, reference: { name: 'same', images: same } })).pixelSpread,
+    ).to.equal(1)
   })
 
   it('refuses a reference of another network, and files that are no networks or give no features', async () => {
