@@ -1,15 +1,18 @@
 // npm run test:native: the C++ tests and the bench's worker without Node, built against the LibTorch that `trislot setup`
-// has recorded. Only what changed since the last time is compiled; the build lies in build/native-tests. Arguments, of which
-// the first is a program's name, go to that program alone.
+// has recorded. Only what changed since the last time is compiled; the build lies in build/native-tests, that of another
+// compiler (CXX=clang++) in a folder of its own. Arguments, of which the first is a program's name, go to that program
+// alone.
 import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
+import { basename } from 'node:path'
 import { parallelJobs } from '../lib/setup/build.ts'
 import { locateAddon } from '../lib/setup/locate.ts'
 import { packageRoot } from '../lib/setup/paths.ts'
 import { checkToolchain } from '../lib/setup/toolchain.ts'
 
 const root = packageRoot()
-const folder = `${root}/build/native-tests`
+const { CXX } = process.env
+const folder = `${root}/build/native-tests${CXX ? `-${basename(CXX)}` : ''}`
 
 /** Runs a program; its output is shown only when it fails, and then ends this one. */
 function quietly(program, argv) {
@@ -27,7 +30,7 @@ function fail(message) {
   process.exit(1)
 }
 
-const { cxx } = await checkToolchain().catch((error) => fail(error.message))
+const { cxx, compiler } = await checkToolchain().catch((error) => fail(error.message))
 let libtorch
 try {
   libtorch = locateAddon().libtorchRoot
@@ -38,6 +41,7 @@ quietly('cmake', [
   ...['-S', root, '-B', folder, '-DTRISLOT_TESTS=ON', '-DTRISLOT_BENCH=ON', `-DTRISLOT_LIBTORCH=${libtorch}`],
   ...(cxx === undefined ? [] : [`-DCMAKE_CXX_COMPILER=${cxx}`]),
 ])
+console.log(`test:native: ${compiler}`)
 const jobs = String(Math.min(2, parallelJobs()))
 const [only, ...argv] = process.argv.slice(2)
 const programs = only === undefined ? ['checkpoint_test', 'kernels_test', 'bench_worker'] : [only]
