@@ -1,7 +1,7 @@
-import { writeFile } from 'node:fs/promises'
+import { rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { exists } from '../folder.ts'
-import { studyFigures } from '../report/page/study-figures.ts'
+import { STUDY_FIGURES, studyFigures } from '../report/page/study-figures.ts'
 import { writePlot } from '../report/plot.ts'
 import { packageVersion } from '../setup/paths.ts'
 import { ALTERNATION_TITLES, type Alternation, alternationCells } from '../statistics/alternation.ts'
@@ -86,8 +86,13 @@ export async function writeStudyReport(
     arms: arms.filter(isDrawn).map((arm) => ({ ...arm })),
     scatter: file.scatter.filter(isDrawn).map((arm) => ({ ...arm })),
   })
-  for (const [plot, figure] of Object.entries(figures))
-    await writePlot(join(out, plot), { ...figure, title, subtitle: figure.title, width: 1200, height: 620 })
+  for (const plot of STUDY_FIGURES) {
+    const figure = figures[plot]
+    if (figure)
+      await writePlot(join(out, plot), { ...figure, title, subtitle: figure.title, width: 1200, height: 620 })
+    // One of an earlier report, of more arms than this one draws, would be taken for its own.
+    else for (const kind of ['svg', 'png']) await rm(join(out, `${plot}.${kind}`), { force: true })
+  }
   return text
 }
 

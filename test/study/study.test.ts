@@ -223,6 +223,8 @@ describe('runStudy', function () {
     expect(reported.madeBy[0]).to.include({ version: sourceVersion(), cells: 4 })
     await runStudy(given, { onlyReport: true, arms: ['min'], exportTo: cells })
     expect(drawn('mean')).to.equal(false)
+    expect(existsSync(inOut('timesteps-relative.svg')), 'of the report before').to.equal(false)
+    expect(existsSync(inOut('timesteps-relative.png')), 'of the report before').to.equal(false)
     const lines: string[] = []
     const log = (line: string) => lines.push(line)
     const elsewhere = { ...given, out: join(small.folder, 'elsewhere'), seeds: [1, 5] }

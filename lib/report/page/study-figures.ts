@@ -40,6 +40,9 @@ export interface MeasuredArm {
   readonly results: ReadonlyMap<number, HeldOut>
 }
 
+/** Names of the files of a study's figures. */
+export const STUDY_FIGURES = ['learning-curves', 'timesteps', 'timesteps-relative', 'timesteps-scatter']
+
 /** The figures of a study that it has results for, by the name of their file. */
 export function studyFigures(study: StudyResults): Record<string, LineFigure> {
   const { control = 'the control', arms = [], scatter } = study
