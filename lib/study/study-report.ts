@@ -1,7 +1,7 @@
 import { rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { exists } from '../folder.ts'
-import { STUDY_FIGURES, studyFigures } from '../report/page/study-figures.ts'
+import { studyFigures } from '../report/page/study-figures.ts'
 import { writePlot } from '../report/plot.ts'
 import { packageVersion } from '../setup/paths.ts'
 import { ALTERNATION_TITLES, type Alternation, alternationCells } from '../statistics/alternation.ts'
@@ -86,8 +86,7 @@ export async function writeStudyReport(
     arms: arms.filter(isDrawn).map((arm) => ({ ...arm })),
     scatter: file.scatter.filter(isDrawn).map((arm) => ({ ...arm })),
   })
-  for (const plot of STUDY_FIGURES) {
-    const figure = figures[plot]
+  for (const [plot, figure] of Object.entries(figures)) {
     if (figure)
       await writePlot(join(out, plot), { ...figure, title, subtitle: figure.title, width: 1200, height: 620 })
     // One of an earlier report, of more arms than this one draws, would be taken for its own.

@@ -40,22 +40,16 @@ export interface MeasuredArm {
   readonly results: ReadonlyMap<number, HeldOut>
 }
 
-/** Names of the files of a study's figures. */
-export const STUDY_FIGURES = ['learning-curves', 'timesteps', 'timesteps-relative', 'timesteps-scatter']
-
-/** The figures of a study that it has results for, by the name of their file. */
-export function studyFigures(study: StudyResults): Record<string, LineFigure> {
+/** The figures of a study by the name of their file; undefined where it has no results for one. */
+export function studyFigures(study: StudyResults): Record<string, LineFigure | undefined> {
   const { control = 'the control', arms = [], scatter } = study
   const error = errorOf(study)
   const measured = measuredArms(study, error)
-  const figures = {
+  return {
     ...heldOutFigures(measured, error),
     'timesteps-relative': differencesByNoise(arms, control),
     'timesteps-scatter': scatterFigure(scatter),
   }
-  return Object.fromEntries(
-    Object.entries(figures).filter((entry): entry is [string, LineFigure] => entry[1] !== undefined),
-  )
 }
 
 /** Arms that have an error, in the order of the cells. */
@@ -115,7 +109,10 @@ export function errorText({ name, weights }: ErrorChoice): string {
   return `${ERRORS[name]}${weights ? `, ${weights === 'raw' ? 'weights as they are' : 'average of the weights'}` : ''}`
 }
 
-function heldOutFigures(arms: readonly MeasuredArm[], error: ErrorChoice): Record<string, LineFigure> {
+function heldOutFigures(
+  arms: readonly MeasuredArm[],
+  error: ErrorChoice,
+): Record<string, LineFigure | undefined> {
   const note = arms.some(({ results }) => results.size > 1)
     ? { note: 'Bands: 95 % intervals of the mean over seeds (Student’s t).' }
     : {}
@@ -147,7 +144,7 @@ function heldOutFigures(arms: readonly MeasuredArm[], error: ErrorChoice): Recor
   } as const
   const atEnd = { title: 'Held-out error by noise level, at the end', x: NOISE_AXIS }
   return {
-    ...(hasLine(curves) && { 'learning-curves': { ...training, y, series: curves, ...note } }),
-    ...(hasLine(levels) && { timesteps: { ...atEnd, y, series: levels, ...note } }),
+    'learning-curves': hasLine(curves) ? { ...training, y, series: curves, ...note } : undefined,
+    timesteps: hasLine(levels) ? { ...atEnd, y, series: levels, ...note } : undefined,
   }
 }

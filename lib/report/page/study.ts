@@ -46,7 +46,7 @@ export async function studyParts(study: StudyFolder): Promise<(Html | undefined)
 `,
     control &&
       section('Held-out error', 2, [
-        await figures(Object.values(studyFigures(study))),
+        await figures(Object.values(studyFigures(study)).flatMap((figure) => figure ?? [])),
         study.arms ? undefined : table(heldOutTable(measured, control, error)),
       ]),
     study.arms &&
