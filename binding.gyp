@@ -1,5 +1,6 @@
 # Hands node-gyp over to `trislot setup`, which finds LibTorch and builds with CMake (CMakeLists.txt names the sources):
-# `npx node-gyp rebuild` does the same as `npx trislot setup`. package.json says "gypfile": false, so npm never runs it by itself.
+# `npx node-gyp rebuild` does the same as `npx trislot setup`. npm must not run it by itself: package.json
+# says "gypfile": false, and leaves this file out of the package, since a lockfile does not keep that word.
 {
   "targets": [
     {

@@ -1,6 +1,6 @@
 // npm run pack:check: packs, installs the tarball into an empty project, and uses it there as a stranger would.
 import { spawnSync } from 'node:child_process'
-import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -31,6 +31,9 @@ try {
 
   writeFileSync(join(folder, 'package.json'), '{ "private": true }\n')
   show(run('npm', ['install', '--no-audit', '--no-fund', join(folder, packed.filename)]))
+  // From a lockfile npm would run node-gyp, if it found a binding.gyp.
+  show(run('npm', ['ci', '--no-audit', '--no-fund']))
+  if (existsSync(join(folder, 'node_modules/trislot/build'))) throw new Error('npm ci ran something of ours')
 
   // The imports need no addon: it is loaded at its first use.
   const names = "Object.keys(trislot).filter((name) => name !== 'default').sort().join()"

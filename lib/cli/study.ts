@@ -6,7 +6,7 @@ import { flag, integer, numbers, text } from '../options.ts'
 import { writeReport } from '../report/report.ts'
 import { runCell } from '../study/cell.ts'
 import { STOPPED, studyLink } from '../study/cell-process.ts'
-import { runStudy, type StudyProgress } from '../study/study.ts'
+import { chosen, runStudy, type StudyProgress } from '../study/study.ts'
 import { parseStudy, type StudyOptions } from '../study/study-file.ts'
 import { interruptible } from './interrupt.ts'
 import { helpText, parseOptions } from './options.ts'
@@ -46,7 +46,7 @@ export async function studyCommand(argv: readonly string[]): Promise<number> {
   const read = readStudy(call, file, out)
   const given = control === undefined ? read : { ...read, compare: { ...read.compare, control } }
   return options.cell === undefined
-    ? studyOf(given, options)
+    ? studyOf(call, given, options)
     : cellOf(call, given, options.cell, options.threads)
 }
 
@@ -54,17 +54,23 @@ type Options = ReturnType<typeof parseOptions<typeof SHAPE>>['options']
 
 /** @internal Runs a study with progress on stderr and the table on stdout. */
 export async function studyOf(
+  call: string,
   given: StudyOptions,
   options: Pick<Options, 'jobs' | 'arms' | 'seeds' | 'onlyReport'> &
     Partial<Pick<Options, 'import' | 'export'>>,
 ): Promise<number> {
-  await asUsage(() => parseStudy(given, 'trislot study'))
-  const { jobs, arms, seeds, onlyReport } = options
+  const { jobs, seeds, onlyReport } = options
+  const arms = options.arms?.split(',')
+  await asUsage(async () => {
+    const study = await parseStudy(given, call)
+    chosen(call, '--arms', study.arms, arms, ({ name }) => name)
+    chosen(call, '--seeds', study.seeds, seeds, (seed) => seed)
+  })
   const notice = 'stopping after the steps under way, then saving; Ctrl-C again leaves at once'
   return interruptible(streamProgress(), notice, async (progress, signal) => {
     const result = await runStudy(given, {
       ...(jobs !== undefined && { jobs }),
-      ...(arms !== undefined && { arms: arms.split(',') }),
+      ...(arms !== undefined && { arms }),
       ...(seeds !== undefined && { seeds }),
       ...(options.import !== undefined && { importFrom: options.import.split(',') }),
       ...(options.export !== undefined && { exportTo: options.export }),

@@ -85,5 +85,6 @@ export async function sweepCommand(argv: readonly string[]): Promise<number> {
     for (const steps of sampleSteps)
       metrics.push(`slicedWasserstein@${steps}`, `frechet@${steps}`, `kid@${steps}`)
   }
-  return studyOf({ ...study, compare: { metrics } }, { jobs, onlyReport, arms: undefined, seeds: undefined })
+  const run = { jobs, onlyReport, arms: undefined, seeds: undefined }
+  return studyOf(call, { ...study, compare: { metrics } }, run)
 }

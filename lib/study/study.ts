@@ -189,7 +189,8 @@ async function trainFeatures(
   }
 }
 
-function chosen<T, K>(
+/** @internal Some arms or seeds of a study, in its order. */
+export function chosen<T, K>(
   call: string,
   name: string,
   all: readonly T[],

@@ -574,7 +574,7 @@ describe('runStudy', function () {
       'against mean, 95 %',
     )
     expect((await command('study', file, '--arms', 'nobody')).err).to.contain(
-      'expected arms to be among min, mean',
+      'trislot study: expected --arms to be among min, mean, got "nobody"',
     )
   })
 })
