@@ -34,28 +34,25 @@ void pack_all_columns(const T* from, int64_t stride, int64_t rows, int64_t width
 }
 
 // Softmax of each row of scale * scores [rows][stride], of which the first `count` are real; the others become 0.
+template <typename T>
 void softmax(float* scores, int64_t rows, int64_t count, int64_t stride, float scale) {
-  constexpr float kNever = -1e30f;
+  const auto real = [count](Vec value, int64_t first, float other) {
+    return count - first >= kLanes ? value : filled_up(value, count - first, other, Lanes{});
+  };
   for (int64_t i = 0; i < rows; ++i) {
     float* row = scores + i * stride;
-    for (int64_t j = count; j < stride; ++j) row[j] = kNever;
-    Vec most = splat(kNever);
+    Vec most = splat(-1e30f);
     for (int64_t j = 0; j < stride; j += kLanes) {
-      const Vec value = load(row + j) * scale;
+      const Vec value = real(load(row + j) * scale, j, -1e30f);
       store(row + j, value);
       most = value > most ? value : most;
     }
-    float top = most[0];
-    for (int64_t l = 1; l < kLanes; ++l) top = most[l] > top ? most[l] : top;
+    const float top = largest_of(most);
     Vec sum = {};
     for (int64_t j = 0; j < stride; j += kLanes) {
-      Vec value = exp_of(load(row + j) - top);
+      const Vec value = real(exp_to<T>(load(row + j) - top), j, 0);
       store(row + j, value);
       sum += value;
-    }
-    for (int64_t j = count; j < stride; ++j) {
-      sum[0] -= row[j];
-      row[j] = 0;
     }
     const float factor = 1 / sum_of(sum);
     for (int64_t j = 0; j < stride; j += kLanes) store(row + j, load(row + j) * factor);
@@ -102,7 +99,7 @@ void attention(const AttentionShape& shape, const T* qkv, T* out, float* workspa
         const int64_t count = positions - begin < kQueries ? positions - begin : kQueries;
         const auto q = left_rows<Values>(rows + begin * stride + at.q, stride, count, width, queries);
         all_panels<false>(count, q, keys, words_of<Values>(width), positions, scores, space.score_row);
-        softmax(scores, count, positions, space.score_row, scale);
+        softmax<T>(scores, count, positions, space.score_row, scale);
         const auto p = left_rows<Values>(scores, space.score_row, count, space.score_row, probabilities);
         all_panels<false>(count, p, values, words_of<Values>(positions), width, mixed, space.row);
         T* to = out + (image * positions + begin) * channels + head * width;
@@ -147,7 +144,7 @@ void attention_gradient(const AttentionShape& shape, const T* qkv, const T* grad
         const T* dy = gradient + (image * positions + begin) * channels + head * width;
         const auto q = left_rows<Values>(query, stride, count, width, queries);
         all_panels<false>(count, q, key_columns, words_of<Values>(width), positions, scores, space.score_row);
-        softmax(scores, count, positions, space.score_row, scale);
+        softmax<T>(scores, count, positions, space.score_row, scale);
 
         // dV += P^T dY
         const auto add = begin == 0 ? all_panels<false, Values> : all_panels<true, Values>;

@@ -2,13 +2,16 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Context.h>
+#include <ATen/EmptyTensor.h>
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstdlib>
 #include <memory>
+#include <optional>
 #include <string>
 
 namespace trislot {
@@ -82,10 +85,6 @@ namespace {
 
 constexpr auto kNhwc = at::MemoryFormat::ChannelsLast;
 
-// Below this many tiles a direct convolution beats Winograd's, whose weights are four times as large.
-constexpr int64_t kFewestTiles = 16;
-constexpr int64_t kFewestTilesPrepared = 4;  // where the weights are transformed already
-
 // Calls body with a value of the type in which x lies in memory.
 template <typename Body>
 void with_type(const at::Tensor& x, const Body& body) {
@@ -108,13 +107,18 @@ T* out(at::Tensor& x) {
 
 const float* floats(const at::Tensor& x) { return in<float>(x); }
 
-at::Tensor new_floats(at::IntArrayRef shape) { return at::empty(shape, at::kFloat); }
+// As at::empty, but for its way through the dispatcher, which costs more than small kernels.
+at::Tensor new_tensor(at::IntArrayRef shape, at::ScalarType type, std::optional<at::MemoryFormat> format = {}) {
+  return at::detail::empty_cpu(shape, type, /*pin_memory=*/false, format);
+}
+
+at::Tensor new_floats(at::IntArrayRef shape) { return new_tensor(shape, at::kFloat); }
 
 // Memory that kernels write and read again before they return. It is kept, one block a use and thread, because a block
 // that is still in the cache is several times as fast as a fresh one.
-enum class Use { Workspace, Weights };
+enum class Use { Workspace, Weights, Norm };
 float* scratch(Use use, int64_t count) {
-  static thread_local std::array<at::Tensor, 2> kept;
+  static thread_local std::array<at::Tensor, 3> kept;
   auto& block = kept[static_cast<size_t>(use)];
   if (!block.defined() || block.numel() < count) {
     block.reset();
@@ -123,8 +127,16 @@ float* scratch(Use use, int64_t count) {
   return block.mutable_data_ptr<float>();
 }
 
+// Channels of a pixel outside of the image.
+template <typename T>
+const T* zero_pixel(int64_t channels) {
+  static thread_local at::Tensor kept;
+  if (!kept.defined() || kept.numel() < channels) kept = at::zeros({channels}, at::kFloat);
+  return static_cast<const T*>(kept.const_data_ptr());
+}
+
 at::Tensor new_image(const at::Tensor& like, int64_t channels) {
-  return at::empty({like.size(0), channels, like.size(2), like.size(3)}, like.options().memory_format(kNhwc));
+  return new_tensor({like.size(0), channels, like.size(2), like.size(3)}, like.scalar_type(), kNhwc);
 }
 
 NormShape norm_shape(const Parts& x, int64_t groups) {
@@ -144,8 +156,6 @@ Conv3x3Shape conv_shape(const at::Tensor& x, int64_t out_channels) {
 AttentionShape attention_shape(const at::Tensor& qkv, int64_t heads, bool type_major) {
   return {qkv.size(0), qkv.size(2) * qkv.size(3), heads, qkv.size(1) / 3 / heads, type_major};
 }
-
-int64_t tile_count(const at::Tensor& x) { return x.size(0) * ((x.size(2) + 3) / 4) * ((x.size(3) + 3) / 4); }
 
 Weight3x3 weight3x3(const at::Tensor& weight, bool turned) {
   return {floats(weight), weight.size(turned ? 0 : 1), weight.size(turned ? 1 : 0), turned};
@@ -189,43 +199,53 @@ at::Tensor winograd(const at::Tensor& x, const Weight3x3& weight, const float* r
                     const at::Tensor& addend, bool reuses_addend) {
   auto y = reuses_addend && addend.defined() ? addend : new_image(x, weight.columns);
   const auto shape = conv_shape(x, weight.columns);
-  const auto zeros = at::zeros({x.size(1)}, x.scalar_type());
   const int64_t bias_stride = bias.defined() && bias.dim() == 2 ? weight.columns : 0;
   with_type(x, [&]<typename T>(const ImageKernels<T>& kernels, T) {
     const auto size = kernels.conv_workspace(shape, weight.turned, ready != nullptr, at::get_num_threads());
     float* workspace = scratch(Use::Workspace, size);
-    kernels.conv(shape, in<T>(x), weight, ready, floats(bias), bias_stride, in<T>(addend), out<T>(y), in<T>(zeros),
-                 workspace);
+    kernels.conv(shape, in<T>(x), weight, ready, floats(bias), bias_stride, in<T>(addend), out<T>(y),
+                 zero_pixel<T>(shape.in_channels), workspace);
   });
   return y;
 }
 
 }  // namespace
 
-at::Tensor nhwc(const at::Tensor& x) { return x.contiguous(kNhwc); }
+Matrix::Matrix(const at::Tensor& weight)
+    : data(weight.data_ptr<float>()),
+      rows(weight.size(0)),
+      columns(weight.size(1)),
+      row_stride(weight.stride(0)),
+      column_stride(weight.stride(1)) {
+  TORCH_CHECK(weight.numel() == rows * columns, "a matrix");
+  TORCH_CHECK(row_stride == 1 || column_stride == 1, "rows or columns of a weight lie together");
+}
+
+at::Tensor nhwc(const at::Tensor& x) { return x.is_contiguous(kNhwc) ? x : x.contiguous(kNhwc); }
 
 Moments moments(const Parts& x, int64_t groups) {
   constexpr float kTiny = 1e-5f;
   const auto shape = norm_shape(x, groups);
-  Moments result{new_floats({shape.batch, groups}), new_floats({shape.batch, groups}), groups};
+  Moments result{new_floats({2, shape.batch, groups})};
+  float* mean = out<float>(result.values);
   float* workspace = piece_space(shape, 2);
   with_type(x.first, [&]<typename T>(const ImageKernels<T>& kernels, T) {
-    kernels.moments(shape, in<T>(x.first), in<T>(x.second), kTiny, out<float>(result.mean), out<float>(result.rstd),
-                    workspace);
+    kernels.moments(shape, in<T>(x.first), in<T>(x.second), kTiny, mean, mean + shape.batch * groups, workspace);
   });
   return result;
 }
 
 Affine affine(const Moments& moments, const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& scale_shift) {
-  const int64_t batch = moments.mean.size(0), channels = weight.size(0), width = channels / moments.groups;
-  Affine result{new_floats({batch, channels}), new_floats({batch, channels}), new_floats({batch, channels})};
+  const int64_t batch = moments.values.size(1), groups = moments.groups();
+  const int64_t channels = weight.size(0), width = channels / groups;
+  Affine result{new_floats({3, batch, channels})};
   const float *gamma = floats(weight), *beta = floats(bias), *extra = floats(scale_shift);
   for (int64_t n = 0; n < batch; ++n) {
-    const float* mean = floats(moments.mean) + n * moments.groups;
-    const float* rstd = floats(moments.rstd) + n * moments.groups;
-    float* scale = out<float>(result.scale) + n * channels;
-    float* shift = out<float>(result.shift) + n * channels;
-    float* means = out<float>(result.mean) + n * channels;
+    const float* mean = floats(moments.values) + n * groups;
+    const float* rstd = mean + batch * groups;
+    float* scale = out<float>(result.values) + n * channels;
+    float* shift = scale + batch * channels;
+    float* means = shift + batch * channels;
     for (int64_t c = 0; c < channels; ++c) {
       const float m = mean[c / width];
       const float factor = rstd[c / width] * gamma[c];
@@ -241,9 +261,10 @@ Affine affine(const Moments& moments, const at::Tensor& weight, const at::Tensor
 
 at::Tensor apply(const Parts& x, const Affine& affine, bool activates) {
   auto y = new_image(x.first, x.channels());
+  const float* scale = floats(affine.values);
+  const float* shift = scale + x.first.size(0) * x.channels();
   with_type(x.first, [&]<typename T>(const ImageKernels<T>& kernels, T) {
-    kernels.apply(norm_shape(x, 1), activates, in<T>(x.first), in<T>(x.second), floats(affine.scale),
-                  floats(affine.shift), out<T>(y));
+    kernels.apply(norm_shape(x, 1), activates, in<T>(x.first), in<T>(x.second), scale, shift, out<T>(y));
   });
   return y;
 }
@@ -251,31 +272,36 @@ at::Tensor apply(const Parts& x, const Affine& affine, bool activates) {
 NormGradients apply_backward(at::Tensor gradient, const Parts& x, const Moments& moments, const Affine& affine,
                              const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& scale_shift,
                              bool activates, const at::Tensor& addend) {
-  const auto shape = norm_shape(x, moments.groups);
-  const int64_t batch = shape.batch, channels = x.channels(), groups = moments.groups, width = channels / groups;
-  auto sums = new_floats({batch, 2, channels});
+  const auto shape = norm_shape(x, moments.groups());
+  const int64_t batch = shape.batch, channels = x.channels(), groups = shape.groups, width = channels / groups;
+  const int64_t all = batch * channels;
+  float* sums = scratch(Use::Norm, 5 * all);  // [batch][2][channels]
+  float *dz_factor = sums + 2 * all, *x_factor = dz_factor + all, *term = x_factor + all;
   float* workspace = piece_space(shape, 2);
+  const float* scale = floats(affine.values);
   with_type(x.first, [&]<typename T>(const ImageKernels<T>& kernels, T) {
-    kernels.apply_gradient(shape, activates, in<T>(x.first), in<T>(x.second), floats(affine.scale),
-                           floats(affine.shift), floats(affine.mean), out<T>(gradient), out<float>(sums), workspace);
+    kernels.apply_gradient(shape, activates, in<T>(x.first), in<T>(x.second), scale, scale + all, scale + 2 * all,
+                           out<T>(gradient), sums, workspace);
   });
 
   // With xhat = (x - mean) rstd and z = xhat g + b, g = weight (1 + scale): dx = rstd (dz g - mean(dz g) -
   // xhat mean(dz g xhat)), means over the group.
   NormGradients result;
-  result.weight = at::zeros({channels}, at::kFloat);
-  result.bias = at::zeros({channels}, at::kFloat);
+  result.weight = new_floats({channels});
+  result.bias = new_floats({channels});
   if (scale_shift.defined()) result.scale_shift = new_floats({batch, 2 * channels});
-  auto dz_factor = new_floats({batch, channels}), x_factor = new_floats({batch, channels});
-  auto term = new_floats({batch, channels});
   const float *gamma = floats(weight), *beta = floats(bias), *extra = floats(scale_shift);
   const double count = static_cast<double>(width * shape.pixels);
   float *dgamma = out<float>(result.weight), *dbeta = out<float>(result.bias);
+  float* d_extra = out<float>(result.scale_shift);
+  std::fill_n(dgamma, channels, 0.0f);
+  std::fill_n(dbeta, channels, 0.0f);
   for (int64_t n = 0; n < batch; ++n) {
-    const float* sum = floats(sums) + n * 2 * channels;
+    const float* sum = sums + n * 2 * channels;
     const float* product = sum + channels;
     for (int64_t group = 0; group < groups; ++group) {
-      const double rstd = floats(moments.rstd)[n * groups + group], mean = floats(moments.mean)[n * groups + group];
+      const double mean = floats(moments.values)[n * groups + group];
+      const double rstd = floats(moments.values)[(batch + n) * groups + group];
       double mean_dz = 0, mean_dz_xhat = 0;
       for (int64_t c = group * width; c < (group + 1) * width; ++c) {
         const double more = extra == nullptr ? 1 : 1 + extra[n * 2 * channels + c];
@@ -285,18 +311,17 @@ NormGradients apply_backward(at::Tensor gradient, const Parts& x, const Moments&
         dgamma[c] += static_cast<float>(more * d_scale);
         dbeta[c] += static_cast<float>(more * d_shift);
         if (extra != nullptr) {
-          float* d_extra = out<float>(result.scale_shift) + n * 2 * channels;
-          d_extra[c] = static_cast<float>(gamma[c] * d_scale + beta[c] * d_shift);
-          d_extra[channels + c] = static_cast<float>(d_shift);
+          d_extra[n * 2 * channels + c] = static_cast<float>(gamma[c] * d_scale + beta[c] * d_shift);
+          d_extra[(2 * n + 1) * channels + c] = static_cast<float>(d_shift);
         }
       }
       mean_dz /= count;
       mean_dz_xhat /= count;
       for (int64_t c = group * width; c < (group + 1) * width; ++c) {
         const double g = gamma[c] * (extra == nullptr ? 1 : 1.0 + extra[n * 2 * channels + c]);
-        out<float>(dz_factor)[n * channels + c] = static_cast<float>(rstd * g);
-        out<float>(x_factor)[n * channels + c] = static_cast<float>(-rstd * rstd * mean_dz_xhat);
-        out<float>(term)[n * channels + c] = static_cast<float>(rstd * (rstd * mean_dz_xhat * mean - mean_dz));
+        dz_factor[n * channels + c] = static_cast<float>(rstd * g);
+        x_factor[n * channels + c] = static_cast<float>(-rstd * rstd * mean_dz_xhat);
+        term[n * channels + c] = static_cast<float>(rstd * (rstd * mean_dz_xhat * mean - mean_dz));
       }
     }
   }
@@ -308,8 +333,8 @@ NormGradients apply_backward(at::Tensor gradient, const Parts& x, const Moments&
   }
   result.x_sums = new_floats({batch, x.first.size(1)});
   with_type(x.first, [&]<typename T>(const ImageKernels<T>& kernels, T) {
-    kernels.norm_gradient(shape, in<T>(x.first), in<T>(x.second), in<T>(gradient), floats(dz_factor), floats(x_factor),
-                          floats(term), in<T>(addend), out<T>(result.x.first), out<T>(result.x.second),
+    kernels.norm_gradient(shape, in<T>(x.first), in<T>(x.second), in<T>(gradient), dz_factor, x_factor, term,
+                          in<T>(addend), out<T>(result.x.first), out<T>(result.x.second),
                           out<float>(result.x_sums), workspace);
   });
   return result;
@@ -317,63 +342,44 @@ NormGradients apply_backward(at::Tensor gradient, const Parts& x, const Moments&
 
 at::Tensor conv3x3(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& addend,
                    bool reuses_addend, PreparedWeight* prepared) {
-  const int64_t tiles = tile_count(x);
-  const float* kept = tiles >= kFewestTilesPrepared ? kept_weight(weight, prepared) : nullptr;
-  if (kept == nullptr && tiles < kFewestTiles) {
-    auto y = at::convolution(x, weight.to(x.scalar_type()), {}, {1, 1}, {1, 1}, {1, 1}, false, {0, 0}, 1);
-    if (bias.defined()) y.add_(bias.view({-1, weight.size(0), 1, 1}));
-    if (addend.defined()) y.add_(addend);
-    return nhwc(y);
-  }
-  return winograd(x, weight3x3(weight, /*turned=*/false), kept, bias, addend, reuses_addend);
+  const float* ready = kept_weight(weight, prepared);
+  return winograd(x, weight3x3(weight, /*turned=*/false), ready, bias, addend, reuses_addend);
 }
 
 at::Tensor conv3x3_input_gradient(const at::Tensor& gradient, const at::Tensor& weight) {
-  if (tile_count(gradient) < kFewestTiles) {
-    const auto like = new_image(gradient, weight.size(1));
-    return nhwc(std::get<0>(at::convolution_backward(gradient, like, weight.to(gradient.scalar_type()), c10::nullopt,
-                                                     {1, 1}, {1, 1}, {1, 1}, false, {0, 0}, 1, {true, false, false})));
-  }
   return winograd(gradient, weight3x3(weight, /*turned=*/true), nullptr, {}, {}, false);
 }
 
 at::Tensor conv3x3_weight_gradient(const at::Tensor& x, const at::Tensor& gradient, const at::Tensor& weight) {
-  if (tile_count(x) < kFewestTiles) {
-    return std::get<1>(at::convolution_backward(gradient, x, weight.to(x.scalar_type()), c10::nullopt, {1, 1}, {1, 1},
-                                                {1, 1}, false, {0, 0}, 1, {false, true, false}))
-        .to(at::kFloat)
-        .contiguous();
-  }
   const auto shape = conv_shape(x, gradient.size(1));
   auto result = new_floats({shape.out_channels, shape.in_channels, 3, 3});
-  const auto zeros = at::zeros({x.size(1)}, x.scalar_type());
   with_type(x, [&]<typename T>(const ImageKernels<T>& kernels, T) {
     float* workspace = scratch(Use::Workspace, kernels.conv_gradient_workspace(shape));
-    kernels.conv_weight_gradient(shape, in<T>(x), in<T>(gradient), out<float>(result), in<T>(zeros), workspace);
+    kernels.conv_weight_gradient(shape, in<T>(x), in<T>(gradient), out<float>(result), zero_pixel<T>(shape.in_channels),
+                                 workspace);
   });
   return result;
 }
 
-at::Tensor conv1x1(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& addend) {
-  TORCH_CHECK(weight.stride(0) == 1 || weight.stride(1) == 1, "rows or columns of a weight lie together");
-  auto y = addend.defined() ? addend : new_image(x, weight.size(0));
-  const ProductShape shape{x.size(0) * x.size(2) * x.size(3), weight.size(1), weight.size(0)};
+at::Tensor conv1x1(const at::Tensor& x, const Matrix& weight, const at::Tensor& bias, const at::Tensor& addend) {
+  auto y = addend.defined() ? addend : x.dim() == 2 ? new_floats({x.size(0), weight.rows}) : new_image(x, weight.rows);
+  const ProductShape shape{x.numel() / weight.columns, weight.columns, weight.rows};
   const auto thread_stride = kernel_table().product_workspace(shape);
   float* packed = scratch(Use::Weights, kernel_table().packed_size(shape));
   float* workspace = scratch(Use::Workspace, at::get_num_threads() * thread_stride);
   with_type(x, [&]<typename T>(const ImageKernels<T>& kernels, T) {
-    kernels.product(shape, in<T>(x), shape.depth, floats(weight), weight.stride(1), weight.stride(0), floats(bias),
+    kernels.product(shape, in<T>(x), shape.depth, weight.data, weight.column_stride, weight.row_stride, floats(bias),
                     in<T>(addend), out<T>(y), shape.columns, packed, workspace, thread_stride);
   });
   return y;
 }
 
-void conv1x1_weight_gradient(const at::Tensor& x, const at::Tensor& gradient, at::Tensor result) {
-  const ProductShape shape{gradient.size(1), x.size(0) * x.size(2) * x.size(3), x.size(1)};
+void conv1x1_weight_gradient(const at::Tensor& x, const at::Tensor& gradient, const Matrix& result) {
+  const ProductShape shape{result.rows, x.numel() / result.columns, result.columns};
   const auto thread_stride = kernel_table().outer_sum_workspace(shape);
   float* workspace = scratch(Use::Workspace, at::get_num_threads() * thread_stride);
   with_type(x, [&]<typename T>(const ImageKernels<T>& kernels, T) {
-    kernels.outer_sum(shape, in<T>(gradient), shape.rows, in<T>(x), shape.columns, out<float>(result), result.stride(0),
+    kernels.outer_sum(shape, in<T>(gradient), shape.rows, in<T>(x), shape.columns, result.data, result.row_stride,
                       workspace, thread_stride);
   });
 }
@@ -408,6 +414,18 @@ at::Tensor pixel_sums(const at::Tensor& x) {
     kernels.pixel_sums(in<T>(x), batch, pixels, channels, out<float>(sums), workspace);
   });
   return sums;
+}
+
+at::Tensor row_sum(const at::Tensor& rows) {
+  const int64_t count = rows.size(0), width = rows.size(1);
+  auto sum = new_floats({width});
+  const float* from = floats(rows);
+  float* to = out<float>(sum);
+  std::fill_n(to, width, 0.0f);
+  for (int64_t n = 0; n < count; ++n) {
+    for (int64_t i = 0; i < width; ++i) to[i] += from[n * width + i];
+  }
+  return sum;
 }
 
 }  // namespace fast

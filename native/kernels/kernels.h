@@ -42,16 +42,34 @@ struct Parts {
   int64_t channels() const { return first.size(1) + (second.defined() ? second.size(1) : 0); }
 };
 
-// Mean and 1 / standard deviation of each group, [N, groups].
+// A matrix of float32 that lies in a tensor, which outlives it; one of its strides is 1. Cheaper than a view.
+struct Matrix {
+  Matrix(const at::Tensor& weight);  // [rows, columns], or [rows, columns, ...ones]
+
+  Matrix turned() const { return {data, columns, rows, column_stride, row_stride}; }
+  Matrix columns_from(int64_t first, int64_t count) const {
+    return {data + first * column_stride, rows, count, row_stride, column_stride};
+  }
+
+  float* data;
+  int64_t rows, columns, row_stride, column_stride;
+
+ private:
+  Matrix(float* data, int64_t rows, int64_t columns, int64_t row_stride, int64_t column_stride)
+      : data(data), rows(rows), columns(columns), row_stride(row_stride), column_stride(column_stride) {}
+};
+
+// Mean and 1 / standard deviation of each group, [2, N, groups].
 struct Moments {
-  at::Tensor mean, rstd;
-  int64_t groups;
+  at::Tensor values;
+
+  int64_t groups() const { return values.size(2); }
 };
 Moments moments(const Parts& x, int64_t groups);
 
-// Normalisation as one multiplication and addition for each channel of each image, [N, C].
+// Normalisation as one multiplication and addition for each channel of each image: scale, shift and mean, [3, N, C].
 struct Affine {
-  at::Tensor scale, shift, mean;
+  at::Tensor values;
 };
 
 // weight, bias: [C] of the norm; scale_shift: [N, 2 C] of the embedding (y = norm(x) (1 + scale) + shift) or undefined.
@@ -91,13 +109,13 @@ at::Tensor conv3x3_input_gradient(const at::Tensor& gradient, const at::Tensor& 
 // Gradient of the weight, [C_out, C_in, 3, 3] float32.
 at::Tensor conv3x3_weight_gradient(const at::Tensor& x, const at::Tensor& gradient, const at::Tensor& weight);
 
-// A 1x1 convolution, which is a product of matrices over pixels: x weight^T + bias + addend. weight: [C_out, C_in]
-// float32, one of its strides 1; bias: [C_out] or undefined; addend, if defined, is overwritten by the result.
-at::Tensor conv1x1(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                   const at::Tensor& addend = {});
+// A 1x1 convolution, which is a product of matrices over pixels: x weight^T + bias + addend. x: [N, C_in, H, W], or
+// [N, C_in] float32 as of a linear layer; weight: [C_out, C_in]; bias: [C_out] or undefined; addend, if defined, is
+// overwritten by the result.
+at::Tensor conv1x1(const at::Tensor& x, const Matrix& weight, const at::Tensor& bias, const at::Tensor& addend = {});
 
-// Gradient of its weight, written to `result` [C_out, C_in] float32 whose rows may be apart.
-void conv1x1_weight_gradient(const at::Tensor& x, const at::Tensor& gradient, at::Tensor result);
+// Gradient of its weight, written to `result` [C_out, C_in].
+void conv1x1_weight_gradient(const at::Tensor& x, const at::Tensor& gradient, const Matrix& result);
 
 // Attention over the pixels of each image; qkv: [N, 3 C, H, W] -> [N, C, H, W].
 at::Tensor attend(const at::Tensor& qkv, int64_t heads, bool type_major);
@@ -105,6 +123,9 @@ at::Tensor attend_backward(const at::Tensor& qkv, const at::Tensor& gradient, in
 
 // Sums over the pixels of each image: [N, C].
 at::Tensor pixel_sums(const at::Tensor& x);
+
+// Sums over N: [N, C] float32 -> [C].
+at::Tensor row_sum(const at::Tensor& rows);
 
 }  // namespace fast
 }  // namespace trislot

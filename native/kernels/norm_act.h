@@ -125,7 +125,7 @@ void apply_part(const T* x, int64_t channels, int64_t batch, int64_t pixels, con
       for (int64_t c = 0; c < channels; c += kLanes) {
         const int64_t left = channels - c;
         const Vec z = load_some(from + c, left) * load_some(factors + c, left) + load_some(terms + c, left);
-        store_some(to + c, activates ? z * sigmoid(z) : z, left);
+        store_some(to + c, activates ? z * sigmoid<T>(z) : z, left);
       }
     }
   });
@@ -167,7 +167,7 @@ void gradient_part(const T* x, int64_t channels, int64_t batch, int64_t pixels, 
           Vec dz = load_some(dz_at + u * kLanes, left);
           if (activates) {
             const Vec z = value * factor[u] + term[u];
-            const Vec s = sigmoid(z);
+            const Vec s = sigmoid<T>(z);
             dz *= s * (1.0f + z * (1.0f - s));
             store_some(dz_at + u * kLanes, dz, left);
           }

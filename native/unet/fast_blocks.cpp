@@ -70,11 +70,12 @@ at::Tensor run(const variable_list& inputs, Arguments&&... arguments) {
   return block->forward(inputs, kept);
 }
 
-// Sums a [N, C] over N.
-at::Tensor over_batch(const at::Tensor& sums) { return sums.sum(/*dim=*/0); }
-
-// A 1x1 weight as a matrix; weight: [C_out, C_in, ...ones].
-at::Tensor matrix(const at::Tensor& weight) { return weight.flatten(1); }
+// Of a 1x1 convolution or linear layer, in the weight's shape.
+at::Tensor weight_gradient(const at::Tensor& x, const at::Tensor& gradient, const at::Tensor& weight) {
+  const auto result = at::empty_like(weight);
+  conv1x1_weight_gradient(x, gradient, result);
+  return result;
+}
 
 at::Tensor resized(const at::Tensor& x, Resize direction) { return nhwc(resize(x, direction)); }
 
@@ -94,21 +95,22 @@ struct ResBlockNode : Block {
   bool two_parts, recompute;
   ForwardContext context;
 
-  // first, [second], e, in_norm (2), in_conv (2), out_norm (2), out_conv (2), [skip (2)]; places of weights after that
-  // of e
-  static constexpr size_t kInConv = 3, kOutConv = 7, kSkip = 9;
+  // first, [second], emb, emb_proj (2), in_norm (2), in_conv (2), out_norm (2), out_conv (2), [skip (2)]; places of
+  // weights after that of emb
+  static constexpr size_t kProj = 1, kInConv = 5, kOutConv = 9, kSkip = 11;
   struct Inputs {
     Parts x;
-    at::Tensor e, in_weight, in_bias, in_conv, in_conv_bias, out_weight, out_bias, out_conv, out_conv_bias, skip,
-        skip_bias;
+    at::Tensor emb, proj, proj_bias, in_weight, in_bias, in_conv, in_conv_bias, out_weight, out_bias, out_conv,
+        out_conv_bias, skip, skip_bias;
   };
   Inputs named(const variable_list& in) const {
     size_t i = 0;
     Inputs named;
     named.x.first = in[i++];
     if (two_parts) named.x.second = in[i++];
-    for (auto* tensor : {&named.e, &named.in_weight, &named.in_bias, &named.in_conv, &named.in_conv_bias,
-                         &named.out_weight, &named.out_bias, &named.out_conv, &named.out_conv_bias}) {
+    for (auto* tensor : {&named.emb, &named.proj, &named.proj_bias, &named.in_weight, &named.in_bias, &named.in_conv,
+                         &named.in_conv_bias, &named.out_weight, &named.out_bias, &named.out_conv,
+                         &named.out_conv_bias}) {
       *tensor = in[i++];
     }
     if (block.skip) {
@@ -118,7 +120,8 @@ struct ResBlockNode : Block {
     return named;
   }
 
-  at::Tensor scale_shift(const Inputs& in) const { return block.scale_shift ? in.e : at::Tensor(); }
+  // e: the embedding of this block, [N, C_out] or, of scale and shift, [N, 2 C_out].
+  at::Tensor scale_shift(const at::Tensor& e) const { return block.scale_shift ? e : at::Tensor(); }
 
   at::Tensor dropped(const at::Tensor& activated) const {
     if (!context.training || block.dropout == 0) return activated;
@@ -127,66 +130,69 @@ struct ResBlockNode : Block {
   }
 
   // x -> h [N, C_out, H, W], between the convolutions.
-  at::Tensor first_half(const Inputs& in, const Moments& in_moments) const {
+  at::Tensor first_half(const Inputs& in, const at::Tensor& e, const Moments& in_moments) const {
     const auto activated = apply(in.x, affine(in_moments, in.in_weight, in.in_bias, {}), /*activates=*/true);
-    const auto bias = block.scale_shift ? in.in_conv_bias : in.in_conv_bias + in.e;
+    const auto bias = block.scale_shift ? in.in_conv_bias : in.in_conv_bias + e;
     return conv3x3(resized(activated, block.direction), in.in_conv, bias, {}, false, prepared(block.in_conv));
   }
 
   at::Tensor forward(const variable_list& tensors, variable_list& kept) const override {
     const auto in = named(tensors);
+    const auto e = conv1x1(in.emb, in.proj, in.proj_bias);
     const auto in_moments = moments(in.x, block.in_norm.groups);
-    const auto h = first_half(in, in_moments);
+    const auto h = first_half(in, e, in_moments);
     const auto out_moments = moments({h, {}}, block.out_norm.groups);
     const auto activated =
-        dropped(apply({h, {}}, affine(out_moments, in.out_weight, in.out_bias, scale_shift(in)), /*activates=*/true));
+        dropped(apply({h, {}}, affine(out_moments, in.out_weight, in.out_bias, scale_shift(e)), /*activates=*/true));
 
-    if (!recompute) kept = {in_moments.mean, in_moments.rstd, h, out_moments.mean, out_moments.rstd};
+    kept = {e};
+    if (!recompute) kept.insert(kept.end(), {in_moments.values, h, out_moments.values});
     auto* out_conv = prepared(block.out_conv);
     if (!block.skip) {
       const auto identity = resized(in.x.first, block.direction);
       return conv3x3(activated, in.out_conv, in.out_conv_bias, identity, /*reuses_addend=*/false, out_conv);
     }
-    const auto weight = matrix(in.skip);
+    const Matrix skip = in.skip;
     const auto split = in.x.first.size(1);
-    auto identity = conv1x1(in.x.first, weight.narrow(1, 0, split), in.skip_bias);
-    if (two_parts) identity = conv1x1(in.x.second, weight.narrow(1, split, in.x.second.size(1)), {}, identity);
+    auto identity = conv1x1(in.x.first, skip.columns_from(0, split), in.skip_bias);
+    if (two_parts) identity = conv1x1(in.x.second, skip.columns_from(split, in.x.second.size(1)), {}, identity);
     return conv3x3(activated, in.out_conv, in.out_conv_bias, identity, /*reuses_addend=*/true, out_conv);
   }
 
   variable_list backward(const variable_list& tensors, variable_list& kept, const at::Tensor& dy,
                          const std::vector<bool>& needed) const override {
     const auto in = named(tensors);
-    const size_t e = two_parts ? 2 : 1;  // its place
+    const size_t emb = two_parts ? 2 : 1;  // its place
+    const auto e = kept[0];
     Moments in_moments, out_moments;
     at::Tensor h;
     if (recompute) {
       in_moments = moments(in.x, block.in_norm.groups);
-      h = first_half(in, in_moments);
+      h = first_half(in, e, in_moments);
       out_moments = moments({h, {}}, block.out_norm.groups);
     } else {
-      in_moments = {kept[0], kept[1], block.in_norm.groups};
+      in_moments = {kept[1]};
       h = std::move(kept[2]);
-      out_moments = {kept[3], kept[4], block.out_norm.groups};
+      out_moments = {kept[3]};
       kept.clear();
     }
 
     // The second half: from y to h.
-    const auto out_affine = affine(out_moments, in.out_weight, in.out_bias, scale_shift(in));
-    const auto dy_sums = over_batch(pixel_sums(dy));
-    at::Tensor d_out_conv, d_in_conv;
-    if (needed[e + kOutConv]) {
+    const auto out_affine = affine(out_moments, in.out_weight, in.out_bias, scale_shift(e));
+    const auto dy_sums = row_sum(pixel_sums(dy));
+    at::Tensor d_out_conv, d_in_conv, d_emb, d_proj;
+    if (needed[emb + kOutConv]) {
       d_out_conv = conv3x3_weight_gradient(dropped(apply({h, {}}, out_affine, /*activates=*/true)), dy, in.out_conv);
     }
     const auto out_norm =
         apply_backward(dropped(conv3x3_input_gradient(dy, in.out_conv)), {h, {}}, out_moments, out_affine,
-                       in.out_weight, in.out_bias, scale_shift(in), /*activates=*/true, {});
+                       in.out_weight, in.out_bias, scale_shift(e), /*activates=*/true, {});
     h.reset();
     const auto& dh = out_norm.x.first;
 
     // The first half: from h to x.
     const auto in_affine = affine(in_moments, in.in_weight, in.in_bias, {});
-    if (needed[e + kInConv]) {
+    if (needed[emb + kInConv]) {
       d_in_conv =
           conv3x3_weight_gradient(resized(apply(in.x, in_affine, /*activates=*/true), block.direction), dh, in.in_conv);
     }
@@ -198,18 +204,20 @@ struct ResBlockNode : Block {
     variable_list result = {in_norm.x.first};
     if (two_parts) result.push_back(in_norm.x.second);
     const auto de = block.scale_shift ? out_norm.scale_shift : out_norm.x_sums;
-    result.insert(result.end(), {de, in_norm.weight, in_norm.bias, d_in_conv, over_batch(out_norm.x_sums),
-                                 out_norm.weight, out_norm.bias, d_out_conv, dy_sums});
+    if (needed[emb]) d_emb = conv1x1(de, Matrix(in.proj).turned(), {});
+    if (needed[emb + kProj]) d_proj = weight_gradient(in.emb, de, in.proj);
+    result.insert(result.end(), {d_emb, d_proj, row_sum(de), in_norm.weight, in_norm.bias, d_in_conv,
+                                 row_sum(out_norm.x_sums), out_norm.weight, out_norm.bias, d_out_conv, dy_sums});
     if (block.skip) {
-      const auto weight = matrix(in.skip);
-      const bool trains_skip = needed[e + kSkip];
-      auto d_skip = trains_skip ? at::empty(in.skip.sizes(), at::kFloat) : at::Tensor();
+      const bool trains_skip = needed[emb + kSkip];
+      const auto d_skip = trains_skip ? at::empty_like(in.skip) : at::Tensor();
       int64_t begin = 0;
       for (size_t i = 0; i < (two_parts ? 2 : 1); ++i) {
         const auto& part = i == 0 ? in.x.first : in.x.second;
-        conv1x1(dy, weight.narrow(1, begin, part.size(1)).t(), {}, result[i]);
-        if (trains_skip) conv1x1_weight_gradient(part, dy, matrix(d_skip).narrow(1, begin, part.size(1)));
-        begin += part.size(1);
+        const auto count = part.size(1);
+        conv1x1(dy, Matrix(in.skip).columns_from(begin, count).turned(), {}, result[i]);
+        if (trains_skip) conv1x1_weight_gradient(part, dy, Matrix(d_skip).columns_from(begin, count));
+        begin += count;
       }
       result.insert(result.end(), {d_skip, dy_sums});
     }
@@ -226,7 +234,7 @@ struct AttentionNode : Block {
 
   at::Tensor qkv_of(const variable_list& in, const Moments& norm) const {
     const Parts x = {in[0], {}};
-    return conv1x1(apply(x, affine(norm, in[1], in[2], {}), /*activates=*/false), matrix(in[3]), in[4]);
+    return conv1x1(apply(x, affine(norm, in[1], in[2], {}), /*activates=*/false), in[3], in[4]);
   }
 
   at::Tensor attended(const at::Tensor& qkv) const { return attend(qkv, block.head_count, block.type_major); }
@@ -235,31 +243,26 @@ struct AttentionNode : Block {
     const auto norm = moments({in[0], {}}, block.norm.groups);
     const auto qkv = qkv_of(in, norm);
     const auto mixed = attended(qkv);
-    if (!recompute) kept = {norm.mean, norm.rstd, qkv, mixed};
-    return conv1x1(mixed, matrix(in[5]), in[6]).add_(in[0]);
+    if (!recompute) kept = {norm.values, qkv, mixed};
+    return conv1x1(mixed, in[5], in[6]).add_(in[0]);
   }
 
   variable_list backward(const variable_list& in, variable_list& kept, const at::Tensor& dy,
                          const std::vector<bool>& needed) const override {
     const Parts x = {in[0], {}};
-    const auto norm = recompute ? moments(x, block.norm.groups) : Moments{kept[0], kept[1], block.norm.groups};
-    const auto qkv = recompute ? qkv_of(in, norm) : kept[2];
+    const auto norm = recompute ? moments(x, block.norm.groups) : Moments{kept[0]};
+    const auto qkv = recompute ? qkv_of(in, norm) : kept[1];
     at::Tensor d_proj, d_qkv;
-    if (needed[5]) {
-      d_proj = at::empty(in[5].sizes(), at::kFloat);
-      conv1x1_weight_gradient(recompute ? attended(qkv) : kept[3], dy, matrix(d_proj));
-    }
-    const auto d_all = attend_backward(qkv, conv1x1(dy, matrix(in[5]).t(), {}), block.head_count, block.type_major);
+    if (needed[5]) d_proj = weight_gradient(recompute ? attended(qkv) : kept[2], dy, in[5]);
+    const auto d_mixed = conv1x1(dy, Matrix(in[5]).turned(), {});
+    const auto d_all = attend_backward(qkv, d_mixed, block.head_count, block.type_major);
 
     const auto norm_affine = affine(norm, in[1], in[2], {});
-    if (needed[3]) {
-      d_qkv = at::empty(in[3].sizes(), at::kFloat);
-      conv1x1_weight_gradient(apply(x, norm_affine, /*activates=*/false), d_all, matrix(d_qkv));
-    }
-    const auto gradients = apply_backward(conv1x1(d_all, matrix(in[3]).t(), {}), x, norm, norm_affine, in[1], in[2], {},
-                                          /*activates=*/false, dy);
-    return {gradients.x.first,         gradients.weight, gradients.bias, d_qkv, over_batch(pixel_sums(d_all)), d_proj,
-            over_batch(pixel_sums(dy))};
+    if (needed[3]) d_qkv = weight_gradient(apply(x, norm_affine, /*activates=*/false), d_all, in[3]);
+    const auto gradients = apply_backward(conv1x1(d_all, Matrix(in[3]).turned(), {}), x, norm, norm_affine, in[1],
+                                          in[2], {}, /*activates=*/false, dy);
+    return {gradients.x.first,          gradients.weight, gradients.bias, d_qkv, row_sum(pixel_sums(d_all)), d_proj,
+            row_sum(pixel_sums(dy))};
   }
 };
 
@@ -275,7 +278,7 @@ struct ConvNode : Block {
   variable_list backward(const variable_list& in, variable_list&, const at::Tensor& dy,
                          const std::vector<bool>& needed) const override {
     return {needed[0] ? conv3x3_input_gradient(dy, in[1]) : at::Tensor(),
-            needed[1] ? conv3x3_weight_gradient(in[0], dy, in[1]) : at::Tensor(), over_batch(pixel_sums(dy))};
+            needed[1] ? conv3x3_weight_gradient(in[0], dy, in[1]) : at::Tensor(), row_sum(pixel_sums(dy))};
   }
 };
 
@@ -288,7 +291,7 @@ struct NormConvNode : Block {
   at::Tensor forward(const variable_list& in, variable_list& kept) const override {
     const Parts x = {in[0], {}};
     const auto norm = moments(x, groups);
-    kept = {norm.mean, norm.rstd};
+    kept = {norm.values};
     return conv3x3(apply(x, affine(norm, in[1], in[2], {}), /*activates=*/true), in[3], in[4], {}, false,
                    prepared(layer));
   }
@@ -296,13 +299,13 @@ struct NormConvNode : Block {
   variable_list backward(const variable_list& in, variable_list& kept, const at::Tensor& dy,
                          const std::vector<bool>& needed) const override {
     const Parts x = {in[0], {}};
-    const Moments norm = {kept[0], kept[1], groups};
+    const Moments norm = {kept[0]};
     const auto norm_affine = affine(norm, in[1], in[2], {});
     at::Tensor d_conv;
     if (needed[3]) d_conv = conv3x3_weight_gradient(apply(x, norm_affine, /*activates=*/true), dy, in[3]);
     const auto gradients = apply_backward(conv3x3_input_gradient(dy, in[3]), x, norm, norm_affine, in[1], in[2], {},
                                           /*activates=*/true, {});
-    return {gradients.x.first, gradients.weight, gradients.bias, d_conv, over_batch(pixel_sums(dy))};
+    return {gradients.x.first, gradients.weight, gradients.bias, d_conv, row_sum(pixel_sums(dy))};
   }
 };
 
@@ -310,13 +313,14 @@ struct NormConvNode : Block {
 
 at::Tensor res_block(const ResBlock& block, const Parts& x, const at::Tensor& emb_activated,
                      const ForwardContext& context, bool recompute) {
-  const auto e = block.emb_proj(emb_activated);
-  TORCH_CHECK(e.dim() == 2 && e.size(0) == x.first.size(0),
-              "one embedding an image");  // which the kernels read by rows
+  // Which the kernels read by rows.
+  TORCH_CHECK(emb_activated.dim() == 2 && emb_activated.size(0) == x.first.size(0) && emb_activated.is_contiguous(),
+              "one embedding an image");
   variable_list inputs = {nhwc(x.first)};
   if (x.second.defined()) inputs.push_back(nhwc(x.second));
-  inputs.insert(inputs.end(), {e, block.in_norm.weight, block.in_norm.bias, block.in_conv.weight, block.in_conv.bias,
-                               block.out_norm.weight, block.out_norm.bias, block.out_conv.weight, block.out_conv.bias});
+  inputs.insert(inputs.end(), {emb_activated, block.emb_proj.weight, block.emb_proj.bias, block.in_norm.weight,
+                               block.in_norm.bias, block.in_conv.weight, block.in_conv.bias, block.out_norm.weight,
+                               block.out_norm.bias, block.out_conv.weight, block.out_conv.bias});
   if (block.skip) inputs.insert(inputs.end(), {block.skip->weight, block.skip->bias});
   return run<ResBlockNode>(inputs, block, x.second.defined(), context, recompute);
 }
