@@ -334,8 +334,8 @@ NormGradients apply_backward(at::Tensor gradient, const Parts& x, const Moments&
   result.x_sums = new_floats({batch, x.first.size(1)});
   with_type(x.first, [&]<typename T>(const ImageKernels<T>& kernels, T) {
     kernels.norm_gradient(shape, in<T>(x.first), in<T>(x.second), in<T>(gradient), dz_factor, x_factor, term,
-                          in<T>(addend), out<T>(result.x.first), out<T>(result.x.second),
-                          out<float>(result.x_sums), workspace);
+                          in<T>(addend), out<T>(result.x.first), out<T>(result.x.second), out<float>(result.x_sums),
+                          workspace);
   });
   return result;
 }

@@ -187,7 +187,7 @@ TRISLOT_INLINE Vec exp_to(Vec x) {
 // with the smallest relative error (bench/reference/exp_error.py), times 2 to the integer below.
 template <>
 TRISLOT_INLINE Vec exp_to<BFloat16>(Vec x) {
-  constexpr int kAboveFloor = 9;  // of the instruction: what is above the integer below, without exceptions
+  constexpr int kAboveFloor = 9;      // of the instruction: what is above the integer below, without exceptions
   constexpr __mmask16 kAll = 0xffff;  // GCC warns of the forms without a mask
   const __m512 y = (__m512)(x * 1.44269504088896341f);
   const Vec f = (Vec)_mm512_maskz_reduce_ps(kAll, y, kAboveFloor);

@@ -108,9 +108,9 @@ struct ResBlockNode : Block {
     Inputs named;
     named.x.first = in[i++];
     if (two_parts) named.x.second = in[i++];
-    for (auto* tensor : {&named.emb, &named.proj, &named.proj_bias, &named.in_weight, &named.in_bias, &named.in_conv,
-                         &named.in_conv_bias, &named.out_weight, &named.out_bias, &named.out_conv,
-                         &named.out_conv_bias}) {
+    for (auto* tensor :
+         {&named.emb, &named.proj, &named.proj_bias, &named.in_weight, &named.in_bias, &named.in_conv,
+          &named.in_conv_bias, &named.out_weight, &named.out_bias, &named.out_conv, &named.out_conv_bias}) {
       *tensor = in[i++];
     }
     if (block.skip) {
@@ -261,8 +261,8 @@ struct AttentionNode : Block {
     if (needed[3]) d_qkv = weight_gradient(apply(x, norm_affine, /*activates=*/false), d_all, in[3]);
     const auto gradients = apply_backward(conv1x1(d_all, Matrix(in[3]).turned(), {}), x, norm, norm_affine, in[1],
                                           in[2], {}, /*activates=*/false, dy);
-    return {gradients.x.first,          gradients.weight, gradients.bias, d_qkv, row_sum(pixel_sums(d_all)), d_proj,
-            row_sum(pixel_sums(dy))};
+    return {gradients.x.first,          gradients.weight, gradients.bias,         d_qkv,
+            row_sum(pixel_sums(d_all)), d_proj,           row_sum(pixel_sums(dy))};
   }
 };
 

@@ -126,8 +126,8 @@ struct ConvCase {
 };
 
 std::vector<ConvCase> conv_cases() {
-  // A single pixel; borders of tiles; just below and at the 16 tiles from which Winograd's form is taken; panels of
-  // output channels shared among threads (few tiles) and not; several blocks and chunks of tiles.
+  // A single pixel; borders of tiles; panels of output channels shared among threads (few tiles) and not; several
+  // blocks and chunks of tiles.
   std::vector<ConvCase> cases = {{1, 1, 1, 1, 1},    {9, 1, 1, 3, 8},     {1, 28, 28, 1, 33},  {2, 16, 12, 16, 24},
                                  {3, 5, 7, 33, 64},  {1, 9, 9, 96, 64},   {9, 8, 8, 64, 96},   {4, 4, 4, 24, 3},
                                  {1, 12, 20, 3, 3},  {1, 13, 13, 1, 96},  {1, 16, 16, 8, 33},  {2, 33, 31, 3, 1},
