@@ -8,11 +8,19 @@ if (major < 20 || (major === 20 && minor < 17) || major === 21 || (major === 22 
   process.exit(1)
 }
 
-// A reader that has gone (`| head`, a terminal that was closed) takes neither the result nor the training with it: what is printed is lost.
+// A reader that has gone (`| head`, a terminal that was closed) or a full disk takes neither the result nor the training with it: what is
+// printed is lost. Only a result that cannot be written is said and ends with another exit code.
+let lost
 for (const stream of [process.stdout, process.stderr])
   stream.on('error', (error) => {
-    if (error.code !== 'EPIPE' && !(error.code === 'EIO' && stream.isTTY)) throw error
+    const isGone = error.code === 'EPIPE' || (error.code === 'EIO' && stream.isTTY)
+    if (stream === process.stdout && !isGone) lost ??= error
   })
+process.on('exit', (code) => {
+  if (!lost) return
+  console.error(`trislot: expected the output to be written, got ${lost.message}`)
+  if (code === 0) process.exitCode = 1
+})
 
 // A checkout runs its sources even when dist/ is there, so that no stale build is ever run.
 const isCheckout = existsSync(new URL('../lib/setup/commands.ts', import.meta.url))

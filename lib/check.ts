@@ -45,6 +45,22 @@ export function argumentError(
   return options.kind === 'type' ? new TypeError(message) : new RangeError(message)
 }
 
+/** Work with the value of one argument: what it finds wrong is told as that argument's. */
+export function ofArgument<T>(
+  call: string,
+  name: string,
+  expected: string,
+  value: unknown,
+  work: () => T,
+): T {
+  try {
+    return work()
+  } catch (error) {
+    if (!(error instanceof RangeError || error instanceof TypeError)) throw error
+    throw argumentError(call, name, expected, value, { hint: error.message.replace(/^[\w.]+: /, '') })
+  }
+}
+
 /** Checks a whole number in [min, max]. */
 export function checkInteger(
   call: string,
@@ -88,6 +104,28 @@ export function checkOneOf<T extends string>(
       kind: typeof value === 'string' ? 'range' : 'type',
     })
   }
+}
+
+/** Checks a text that is not empty, such as a path. */
+export function checkText(call: string, name: string, value: unknown): asserts value is string {
+  const kind = typeof value === 'string' ? 'range' : 'type'
+  if (kind === 'type' || value === '')
+    throw argumentError(call, name, 'a text that is not empty', value, { kind })
+}
+
+/** Checks that a value is one of the library's objects, which hold a native handle; a promise of one is not. */
+export function checkObject(call: string, name: string, value: unknown, kind: string): void {
+  if (typeof value === 'object' && value !== null && 'handle' in value) return
+  const hint = value instanceof Promise ? { hint: 'await it first' } : {}
+  throw argumentError(call, name, `a ${kind}`, value, { kind: 'type', ...hint })
+}
+
+/** Checks the sizes of a tensor. */
+export function checkShape(call: string, name: string, shape: unknown): asserts shape is readonly number[] {
+  if (!Array.isArray(shape)) throw argumentError(call, name, 'a list of sizes', shape, { kind: 'type' })
+  for (const [i, size] of shape.entries()) checkInteger(call, `${name}[${i}]`, size, 1)
+  const count = shape.reduce((product: number, size: number) => product * size, 1)
+  if (count > 2 ** 32) throw argumentError(call, name, 'a tensor of at most 2^32 values', shape)
 }
 
 /** Checks timesteps once, at the public boundary; native code trusts them afterwards. */

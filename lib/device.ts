@@ -1,13 +1,23 @@
-import { checkInteger, checkOneOf } from './check.ts'
-import { type Kernels, type MemoryCount, native } from './native.ts'
+import { argumentError, checkInteger, checkOneOf } from './check.ts'
+import { type Kernels, type MemoryCount, native, type Precision } from './native.ts'
 
 export type { Kernels, MemoryCount } from './native.ts'
 
 /** Kernels by name. */
 export const KERNELS = ['fast', 'plain'] as const satisfies readonly Kernels[]
 
+/** Number formats of the forward pass. */
+export const PRECISIONS = ['fp32', 'bf16', 'fp16'] as const satisfies readonly Precision[]
+
 /** `cpu`, `cuda`, or `cuda:1` and so on. */
 export type Device = 'cpu' | 'cuda' | `cuda:${number}`
+
+/** @internal Refuses what is no name of a device. */
+export function checkDeviceName(call: string, device: unknown): asserts device is Device {
+  if (typeof device === 'string' && /^(cpu|cuda(:\d+)?|meta)$/.test(device)) return
+  const kind = typeof device === 'string' ? 'range' : 'type'
+  throw argumentError(call, 'device', 'cpu, cuda or cuda:N', device, { kind })
+}
 
 /**
  * Sets how many threads LibTorch uses for one operation. Results differ in their last bits from one count to another,
@@ -47,5 +57,6 @@ export async function resetPeakMemory(): Promise<void> {
 
 /** Throws what is missing (driver, CUDA LibTorch or device) when `device` cannot be used. */
 export async function checkDevice(device: Device): Promise<void> {
+  checkDeviceName('checkDevice', device)
   await native().deviceCheck(device)
 }

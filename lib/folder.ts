@@ -1,4 +1,5 @@
-import { access, mkdir, stat } from 'node:fs/promises'
+import { randomUUID } from 'node:crypto'
+import { access, mkdir, open, rename, rm, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
 
 /**
@@ -23,6 +24,26 @@ async function makeOne(path: string): Promise<void> {
   await mkdir(path).catch(async (error: unknown) => {
     if (!(await isFolder(path))) throw error
   })
+}
+
+/** Writes a file whole or not at all, and waits until the disk has it. */
+export async function writeDurably(path: string, text: string | Uint8Array): Promise<void> {
+  const partial = `${path}.${randomUUID()}.partial`
+  try {
+    const handle = await open(partial, 'wx')
+    try {
+      await handle.writeFile(text)
+      await handle.sync()
+    } finally {
+      await handle.close()
+    }
+    await rename(partial, path)
+  } catch (error) {
+    await rm(partial, { force: true }).catch(() => {})
+    const { message } = error as Error
+    if (!message.includes(path)) (error as Error).message = `${message} (${path})` // a full disk names no file
+    throw error
+  }
 }
 
 /** Whether there is anything under a path that this process may see. */

@@ -30,6 +30,9 @@ export function elementCount(shape: readonly number[]): number {
 }
 
 /** Checks shape and data of a batch; NaN is looked for in float data. */
+/** Of values of float images; far above what normalised ones hold, and below 255. */
+const LARGEST = 64
+
 export function checkImages(call: string, name: string, images: ImageBatch): void {
   if (images === null || typeof images !== 'object') {
     throw argumentError(call, name, 'a batch of images', images, { kind: 'type' })
@@ -56,7 +59,12 @@ export function checkImages(call: string, name: string, images: ImageBatch): voi
   }
   if (data instanceof Float32Array) {
     for (let i = 0; i < data.length; i++) {
-      if (!Number.isFinite(data[i])) throw argumentError(call, `${name}.data[${i}]`, 'finite', data[i])
+      const value = data[i] as number
+      if (!Number.isFinite(value)) throw argumentError(call, `${name}.data[${i}]`, 'finite', value)
+      if (Math.abs(value) > LARGEST) {
+        const hint = 'scale the images, or give 0..255 as a Uint8Array, which is scaled to [-1, 1]'
+        throw argumentError(call, `${name}.data[${i}]`, 'about in [-1, 1]', value, { hint })
+      }
     }
   }
 }

@@ -49,7 +49,8 @@ export async function readLossCurve(file: string, timestepCount: number): Promis
     return Float64Array.from(json)
   }
   const { t, loss } = json ?? {}
-  if (json?.timestepCount !== timestepCount) throw fail(`a curve over ${json?.timestepCount} timesteps`)
+  if (json?.timestepCount === undefined) throw fail('something else')
+  if (json.timestepCount !== timestepCount) throw fail(`a curve over ${json.timestepCount} timesteps`)
   const fits = Array.isArray(t) && Array.isArray(loss) && t.length === loss.length && t.length > 0
   if (!fits || ![...t, ...loss].every(Number.isFinite)) throw fail('no lists t and loss of the same length')
   const none = new Float64Array(0)

@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { text } from '../options.ts'
 import { writeReport } from '../report/report.ts'
 import { helpText, parseOptions } from './options.ts'
+import { checkOutputFile } from './output.ts'
 import { asUsage } from './usage.ts'
 
 const SHAPE = {
@@ -29,6 +30,7 @@ export async function reportCommand(argv: readonly string[]): Promise<number> {
     return 0
   }
   const { runs, out } = options
+  if (out !== undefined) await checkOutputFile(call, '--out', out)
   console.log(await asUsage(() => writeReport(runs, { ...(out !== undefined && { out }) })))
   return 0
 }

@@ -1,8 +1,9 @@
+import { stat } from 'node:fs/promises'
 import { dirname, extname, join } from 'node:path'
 import type { z } from 'zod'
 import { argumentError } from '../check.ts'
 import { type LowResImages, lowResImages } from '../data/low-res-images.ts'
-import { runtimeInfo } from '../device.ts'
+import { PRECISIONS, runtimeInfo } from '../device.ts'
 import { makeFolder } from '../folder.ts'
 import type { UNetConfig } from '../model/unet.ts'
 import { decimal, device, flag, integer, numbers, oneOf, positive, text } from '../options.ts'
@@ -14,7 +15,6 @@ import type { ImageBatch } from '../tensor.ts'
 import { type OpenedClassifier, openClassifier } from '../training/classifier-checkpoint.ts'
 import { drawImages, sliceImages, writeGrid, writeSuperResolution } from '../training/preview.ts'
 import { lockRun } from '../training/run-lock.ts'
-import { PRECISIONS } from '../training/trainer.ts'
 import { interruptible } from './interrupt.ts'
 import { MODEL_SHAPE } from './model-options.ts'
 import { COMBINE_SHAPE, combineFor, hashOf, networkForSampling } from './network-for-sampling.ts'
@@ -86,7 +86,7 @@ const SHAPE = {
     'png, npz: images that are drawn and kept together; the batch size by default',
     integer(1).optional(),
   ),
-  height: about('height, for checkpoints that were not made by a run', integer(1).optional()),
+  height: about('height of the images; that of the images of the run by default', integer(1).optional()),
   width: about('width, as height', integer(1).optional()),
   precision: about('of convolutions and attention', oneOf(PRECISIONS).default('fp32')),
   device: about('cpu, cuda or cuda:N', device().default('cpu')),
@@ -119,6 +119,10 @@ export async function sampleCommand(argv: readonly string[]): Promise<number> {
     throw new UsageError(
       argumentError(call, `--${kebab(name)}`, `absent, it belongs to ${owner}`, given[name]).message,
     )
+  }
+  if (options.run !== undefined && (await stat(options.run).catch(() => undefined))?.isFile()) {
+    const hint = 'a file of weights is given as --weights'
+    throw new UsageError(argumentError(call, '--run', 'a folder of a run', options.run, { hint }).message)
   }
   const folder = options.out ?? (options.run !== undefined ? join(options.run, 'samples') : 'samples')
   const isPng = isGrid && extname(folder).toLowerCase() === '.png'

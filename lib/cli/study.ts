@@ -10,6 +10,7 @@ import { chosen, runStudy, type StudyProgress } from '../study/study.ts'
 import { parseStudy, type StudyOptions } from '../study/study-file.ts'
 import { interruptible } from './interrupt.ts'
 import { helpText, parseOptions } from './options.ts'
+import { checkOutputFolder } from './output.ts'
 import { streamProgress } from './progress.ts'
 import { asUsage } from './usage.ts'
 
@@ -65,6 +66,7 @@ export async function studyOf(
     const study = await parseStudy(given, call)
     chosen(call, '--arms', study.arms, arms, ({ name }) => name)
     chosen(call, '--seeds', study.seeds, seeds, (seed) => seed)
+    await checkOutputFolder(call, '--out', study.out)
   })
   const notice = 'stopping after the steps under way, then saving; Ctrl-C again leaves at once'
   return interruptible(streamProgress(), notice, async (progress, signal) => {

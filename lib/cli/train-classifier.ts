@@ -6,6 +6,7 @@ import {
 import { type ClassifierHooks, runClassifier } from '../training/classifier-run.ts'
 import { onInterrupt } from './interrupt.ts'
 import { helpText, inWordsOf, parseOptions } from './options.ts'
+import { checkOutputFolder } from './output.ts'
 import { lineAfter, streamProgress } from './progress.ts'
 import { asUsage } from './usage.ts'
 
@@ -28,6 +29,7 @@ export async function trainClassifierCommand(argv: readonly string[]): Promise<n
   const config = await asUsage(() =>
     inWordsOf(call, CLASSIFIER_SHAPE, () => classifierRunConfig(options as ClassifierRunOptions, call)),
   )
+  await checkOutputFolder(call, '--run', config.run)
   const progress = streamProgress()
   const interrupts = onInterrupt(
     progress.line,

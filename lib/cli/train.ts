@@ -6,6 +6,7 @@ import { RUN_SHAPE, type RunOptions, runConfig } from '../training/run-config.ts
 import { parseWithConfig } from './config-option.ts'
 import { onInterrupt } from './interrupt.ts'
 import { helpText, inOptionNames, inWordsOf } from './options.ts'
+import { checkOutputFolder } from './output.ts'
 import { lineAfter, streamProgress } from './progress.ts'
 import { asUsage, usageOf } from './usage.ts'
 
@@ -36,6 +37,7 @@ export async function trainCommand(argv: readonly string[]): Promise<number> {
   const config = await asUsage(() =>
     inWordsOf(call, SHAPE, () => runConfig(runOptions as unknown as RunOptions, call)),
   )
+  await checkOutputFolder(call, '--run', config.run)
   const progress = streamProgress()
   const interrupts = onInterrupt(
     progress.line,

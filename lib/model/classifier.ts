@@ -1,6 +1,6 @@
 import { argumentError, checkInteger, checkKnownOptions, checkNumber, checkOneOf } from '../check.ts'
 import { checkSafetensorsName } from '../checkpoint-file.ts'
-import type { Device } from '../device.ts'
+import { checkDeviceName, type Device } from '../device.ts'
 import { DeviceTensor } from '../device-tensor.ts'
 import {
   type ClassifierHandle,
@@ -264,6 +264,7 @@ export class Classifier extends NativeObject<'classifier'> {
   ): Promise<Classifier> {
     const network = nativeConfig(call, config)
     checkInteger(call, 'seed', seed, 0)
+    checkDeviceName(call, device)
     return new Classifier(await native().classifierCreate(network, seed, device), config, device)
   }
 

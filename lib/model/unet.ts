@@ -1,6 +1,14 @@
-import { argumentError, checkInteger, checkKnownOptions, checkNumber } from '../check.ts'
+import {
+  argumentError,
+  checkFinite,
+  checkInteger,
+  checkKnownOptions,
+  checkNumber,
+  checkOneOf,
+  checkText,
+} from '../check.ts'
 import { checkSafetensorsName } from '../checkpoint-file.ts'
-import type { Device } from '../device.ts'
+import { checkDeviceName, type Device, PRECISIONS } from '../device.ts'
 import {
   type HostData,
   type NativeLayout,
@@ -157,7 +165,7 @@ export function checkArchitecture(
   >,
 ): void {
   checkInteger(call, 'normGroups', config.normGroups, 1)
-  checkInteger(call, 'modelChannels', config.modelChannels, 1)
+  checkInteger(call, 'modelChannels', config.modelChannels, 1, 2 ** 16)
   checkInteger(call, 'resBlockCount', config.resBlockCount, 1, 64)
   checkInteger(call, 'dims', config.dims, 1, 3)
   checkInteger(call, 'classCount', config.classCount, 0)
@@ -422,6 +430,7 @@ export class UNet extends NativeObject<'unet'> {
   ): Promise<UNet> {
     const config = unetConfig(options)
     checkInteger('UNet.create', 'seed', seed, 0)
+    checkDeviceName('UNet.create', device)
     const nativeConfig = nativeFromConfig(config)
     return new UNet(await native().unetCreate(nativeConfig, seed, device), nativeConfig, config, device)
   }
@@ -436,6 +445,8 @@ export class UNet extends NativeObject<'unet'> {
     { seed = 0, device = 'cpu' }: { seed?: number; device?: Device } = {},
   ): Promise<UNet> {
     const nativeConfig = nativeFromRaw(options)
+    checkInteger('UNet.fromGuidedDiffusion', 'seed', seed, 0)
+    checkDeviceName('UNet.fromGuidedDiffusion', device)
     return new UNet(await native().unetCreate(nativeConfig, seed, device), nativeConfig, undefined, device)
   }
 
@@ -496,10 +507,15 @@ export class UNet extends NativeObject<'unet'> {
   /** @internal Checks everything that a forward pass needs. */
   checkInput(call: string, { x, t, y, lowRes }: UNetInput): void {
     this.checkImageShape(call, x.shape)
+    if (x.data instanceof Float32Array || x.data instanceof Float64Array) checkFinite(call, 'x.data', x.data)
     const count = x.shape[0] ?? 0
     checkInteger(call, 'x.shape[0]', count, 1)
     if (t.shape.length !== 1 || t.shape[0] !== count)
       throw argumentError(call, 't', `${count} timesteps`, t.shape)
+    const wild = Array.from(t.data as ArrayLike<number | bigint>, Number).findIndex(
+      (at) => !(at >= 0 && Number.isFinite(at)),
+    )
+    if (wild !== -1) throw argumentError(call, `t[${wild}]`, 'a timestep >= 0', t.data[wild])
     const classes = this.#native.classCount
     if (classes > 0 !== (y !== undefined)) {
       throw argumentError(
@@ -538,6 +554,7 @@ export class UNet extends NativeObject<'unet'> {
   /** The raw output for given inputs, [N, out channels, H, W], in evaluation mode and without gradient. */
   async forward(input: UNetInput, precision: Precision = 'fp32'): Promise<HostTensor> {
     this.checkInput('unet.forward', input)
+    checkOneOf('unet.forward', 'precision', precision, PRECISIONS)
     return native().unetForward(this.handle, input, precision)
   }
 
@@ -548,6 +565,7 @@ export class UNet extends NativeObject<'unet'> {
     precision: Precision = 'fp32',
   ): Promise<{ out: HostTensor; gradX: HostTensor; gradNorms: Float64Array }> {
     this.checkInput('unet.forwardGrad', input)
+    checkOneOf('unet.forwardGrad', 'precision', precision, PRECISIONS)
     const shape = [input.x.shape[0], this.#native.outChannels, ...input.x.shape.slice(2)]
     if (probe.shape.join() !== shape.join())
       throw argumentError('unet.forwardGrad', 'probe', `[${shape.join(', ')}]`, probe.shape)
@@ -565,6 +583,7 @@ export class UNet extends NativeObject<'unet'> {
    * console.log(report.fresh, report.ignored, report.outputs)
    */
   async loadWeights(path: string, options: LoadWeightsOptions = {}): Promise<LoadWeightsReport> {
+    checkText('unet.loadWeights', 'path', path)
     const call = 'unet.loadWeights'
     checkKnownOptions(call, options, ['part', 'partial', 'from'])
     const { part = '', partial = false, from } = options

@@ -1,7 +1,7 @@
-import { realpath, stat, writeFile } from 'node:fs/promises'
+import { realpath, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { argumentError } from '../check.ts'
-import { makeFolder } from '../folder.ts'
+import { makeFolder, writeDurably } from '../folder.ts'
 import { type PageContents, reportPage } from './page/page.ts'
 import { readRunFolder } from './page/run-folder.ts'
 import { readStudyFolder, STUDY_FILES } from './page/study-folder.ts'
@@ -36,7 +36,7 @@ export async function writeReport(folders: readonly string[], options: ReportOpt
   const page = await reportPage(await readFolders(distinct))
   const { out = distinct.length === 1 ? join(distinct[0]!, 'report.html') : 'report.html' } = options
   await makeFolder(dirname(out))
-  await writeFile(out, page)
+  await writeDurably(out, page)
   return out
 }
 

@@ -1,4 +1,13 @@
-import { argumentError, checkInteger, checkNumber } from '../check.ts'
+import {
+  argumentError,
+  checkInteger,
+  checkKnownOptions,
+  checkNumber,
+  checkObject,
+  checkOneOf,
+  checkShape,
+} from '../check.ts'
+import { PRECISIONS } from '../device.ts'
 import { DeviceTensor } from '../device-tensor.ts'
 import type { Classifier } from '../model/classifier.ts'
 import type { UNet } from '../model/unet.ts'
@@ -54,16 +63,24 @@ export interface DenoiserOptions {
   readonly classifierGuidance?: ClassifierGuidance
 }
 
+const OPTIONS = [
+  'combine', 'clip', 'rescalesTimesteps', 'precision', 'y', 'lowRes', 'guidanceScale', 'guidanceInterval', 'classifierGuidance',
+] as const satisfies readonly (keyof DenoiserOptions)[] // biome-ignore format: one list
+
 /** A network and the process that it walks back: two calls a timestep, pixels stay on the device. */
 export class Denoiser {
   readonly unet: UNet
   readonly process: NoiseSchedule
   readonly #options: DenoiserOptions
 
-  /** @throws RangeError for guidance that the network does not allow */
+  /** @throws RangeError, TypeError for options that are wrong or unknown, and guidance that the network does not allow */
   constructor(unet: UNet, process: NoiseSchedule, options: DenoiserOptions = {}) {
     const call = 'Denoiser'
-    const { guidanceScale = 1, guidanceInterval, classifierGuidance } = options
+    checkObject(call, 'unet', unet, 'UNet')
+    checkObject(call, 'process', process, 'NoiseSchedule')
+    checkKnownOptions(call, options, OPTIONS)
+    const { guidanceScale = 1, guidanceInterval, classifierGuidance, precision = 'fp32' } = options
+    checkOneOf(call, 'precision', precision, PRECISIONS)
     checkNumber(call, 'guidanceScale', guidanceScale)
     if (guidanceScale !== 1 && !unet.config?.nullClass) {
       throw argumentError(call, 'guidanceScale', '1 for a network without a null class', guidanceScale, {
@@ -91,6 +108,7 @@ export class Denoiser {
 
   /** Where samples start: standard normal numbers, one stream an image, keyed by (seed, image index). */
   async noise(shape: readonly number[], seed: number, firstImage = 0): Promise<DeviceTensor> {
+    checkShape('denoiser.noise', 'shape', shape)
     this.unet.checkImageShape('denoiser.noise', shape)
     checkInteger('denoiser.noise', 'seed', seed, 0)
     const key = { seed, purpose: 'startNoise', step: 0, firstSample: firstImage } as const

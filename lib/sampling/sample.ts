@@ -1,4 +1,4 @@
-import { argumentError, checkInteger } from '../check.ts'
+import { argumentError, checkInteger, checkKnownOptions, checkShape } from '../check.ts'
 import type { DeviceTensor } from '../device-tensor.ts'
 import type { VarianceType } from '../native.ts'
 import type { ImageShape } from '../tensor.ts'
@@ -26,6 +26,10 @@ export interface SampleOptions {
   readonly signal?: AbortSignal
 }
 
+const OPTIONS = [
+  'denoiser', 'shape', 'seed', 'firstImage', 'solver', 'eta', 'variance', 'onStep', 'signal',
+] as const satisfies readonly (keyof SampleOptions)[] // biome-ignore format: one list
+
 /**
  * Draws images by walking the denoiser's process from the noisiest step to the cleanest.
  *
@@ -38,7 +42,9 @@ export interface SampleOptions {
  */
 export async function sample(options: SampleOptions): Promise<Float32Array> {
   const { denoiser, shape, seed, firstImage = 0, variance, onStep, signal } = options
-  checkInteger('sample', 'firstImage', firstImage, 0, 2 ** 32 - (shape[0] ?? 1)) // which the noise counts in 32 bits
+  checkKnownOptions('sample', options, OPTIONS)
+  checkShape('sample', 'shape', shape)
+  checkInteger('sample', 'firstImage', firstImage, 0, 2 ** 32 - shape[0]) // which the noise counts in 32 bits
   const solver = chosenSolver(options)
   let xt = await denoiser.noise(shape, seed, firstImage)
   try {

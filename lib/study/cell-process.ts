@@ -71,6 +71,8 @@ export function studyLink(): {
   const abort = (): void => controller.abort(new Error('stopped by the study'))
   process.on('message', abort)
   process.on('disconnect', abort)
+  const hadStudy = process.send !== undefined
+  if (hadStudy && !process.connected) abort() // it was killed while this process began
   return {
     signal: controller.signal,
     tell: (message) => {

@@ -4,6 +4,7 @@ import { imagesInOrder } from '../data/batches.ts'
 import { type ImageDataset, inMemory } from '../data/dataset.ts'
 import { imagesBetween } from '../data/image-range.ts'
 import { CheckpointError } from '../errors.ts'
+import { writeDurably } from '../folder.ts'
 import { byPair } from '../mixing/head-row.ts'
 import { isSameMix } from '../mixing/strategies.ts'
 import type { Head } from '../prediction/heads.ts'
@@ -17,10 +18,11 @@ import {
   listCheckpoints,
   loadForSampling,
   readCheckpoint,
-  writeDurably,
 } from '../training/checkpoint.ts'
 import { openImages, type RunHooks, run, splitImages } from '../training/run.ts'
 import { type RunConfig, type RunOptions, runConfig, runDefault } from '../training/run-config.ts'
+import { whenFree } from '../training/run-lock.ts'
+import { parseLine } from '../training/run-stats.ts'
 import { readStoredConfig } from '../training/stored-config.ts'
 import { type BitsResult, bitsHash, heldOutBits } from './bits.ts'
 import { otherCombinations } from './combinations.ts'
@@ -230,6 +232,7 @@ export async function runCell(
 ): Promise<CellResult | undefined> {
   const { signal, log, onProgress, threads } = hooks
   const folder = cellFolder(study.out, arm.name, seed)
+  await whenFree(folder, 30_000, signal) // of a study that was killed, whose cell saves what it has
   const before = await readJson<CellResult>(join(folder, RESULT))
   const finished = before && finishedCell(arm, seed, before)
   if (finished) return finished
@@ -605,7 +608,7 @@ async function stepAlternation(folder: string): Promise<Alternation> {
 
 async function jsonLines<T>(file: string): Promise<T[]> {
   const lines = (await readFile(file, 'utf8')).split('\n')
-  return lines.filter((line) => line !== '').map((line) => JSON.parse(line) as T)
+  return lines.map((line) => parseLine<T>(line)).filter((row) => row !== undefined)
 }
 
 /** The newest checkpoint of a run, where it is that of a step. */

@@ -57,6 +57,7 @@ function checkSamples(
     const what = `absent, which belongs to dpmpp2m (evaluate.samples.solver is ${solver})`
     throw argumentError(call, 'evaluate.samples.lowerOrderFinal', what, lowerOrderFinal)
   }
+  checkInteger(call, 'evaluate.samples.steps.length', steps.length, 1)
   for (const [i, stepCount] of steps.entries()) {
     // A single step of guided-diffusion's spacing is at the cleanest timestep, where noise says nothing.
     checkInteger(call, `evaluate.samples.steps[${i}]`, stepCount, 2, timestepCount)

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { z } from 'zod'
-import { argumentError, isObject } from '../check.ts'
+import { argumentError, checkInteger, isObject } from '../check.ts'
 import { checkOptions, decimal, flag, integer, numbers, oneOf, text } from '../options.ts'
 import { HEADS } from '../prediction/heads.ts'
 import { SOLVERS } from '../sampling/solver.ts'
@@ -149,6 +149,10 @@ export async function parseStudy(given: StudyOptions, call = 'runStudy'): Promis
   if (wrongName !== undefined || names.length === 0) {
     throw argumentError(call, 'arms', 'named with letters, digits, ., +, _ and -', wrongName ?? 'no arm')
   }
+  if (!/^[\w.+-]+$/.test(file.name) || /^\.+$/.test(file.name)) {
+    throw argumentError(call, 'name', 'of letters, digits, ., +, _ and -', file.name)
+  }
+  checkInteger(call, 'seeds.length', file.seeds.length, 1)
   for (const [i, seed] of file.seeds.entries()) {
     if (!Number.isSafeInteger(seed) || seed < 0 || file.seeds.indexOf(seed) !== i) {
       throw argumentError(call, `seeds[${i}]`, 'a whole number that is not there twice', seed)

@@ -1,7 +1,6 @@
 import { dirname, join, resolve } from 'node:path'
 import { argumentError, checkInteger } from '../check.ts'
-import { makeFolder } from '../folder.ts'
-import { writeDurably } from '../training/checkpoint.ts'
+import { makeFolder, writeDurably } from '../folder.ts'
 import { openImages } from '../training/run.ts'
 import { type RunConfig, type RunOptions, runConfig } from '../training/run-config.ts'
 import { type CellResult, readFinishedCell } from './cell.ts'

@@ -7,7 +7,7 @@ import { basename, dirname, join } from 'node:path'
 import { argumentError, checkInteger, isObject, show } from '../check.ts'
 import { type Device, runtimeInfo } from '../device.ts'
 import { CheckpointError } from '../errors.ts'
-import { makeFolder } from '../folder.ts'
+import { makeFolder, writeDurably } from '../folder.ts'
 import { HeadStatistics } from '../mixing/head-statistics.ts'
 import type { HeadPolicy } from '../mixing/policy.ts'
 import { UNet, type UNetConfig } from '../model/unet.ts'
@@ -214,7 +214,7 @@ export async function readCheckpoint(folder: string): Promise<CheckpointState> {
   const file = join(folder, STATE_FILE)
   const text = await readFile(file, 'utf8').catch((cause: NodeJS.ErrnoException) => {
     throw new CheckpointError(
-      `${call}: expected ${file} to be readable, got ${cause.code}`,
+      `${call}: expected ${file} to be readable, got ${cause.code}; a checkpoint is a folder in checkpoints/ of a run`,
       file,
       {},
       { cause },
@@ -405,9 +405,10 @@ export async function weightsFile(path: string): Promise<string> {
     () => false, // reading the file says why it cannot be
   )
   if (!isFolder) return path
-  const state = await readCheckpoint(path)
+  const checkpoint = (await latestCheckpoint(path)) ?? path
+  const state = await readCheckpoint(checkpoint)
   const [rate] = state.kind === 'classifier' ? [] : state.trainer.emaRates // classifiers keep no average
-  return join(path, rate === undefined ? 'model.safetensors' : emaFile(state, rate))
+  return join(checkpoint, rate === undefined ? 'model.safetensors' : emaFile(state, rate))
 }
 
 /** The file of an average; its name carries the rate. */
@@ -523,24 +524,6 @@ async function removeOldest(run: string, newest: string, keep: number): Promise<
   const surplus = others.length - (keep - 1)
   for (const folder of others.slice(0, Math.max(0, surplus)))
     await rm(folder, { recursive: true, force: true }).catch(() => {}) // someone reads it: the next save tries again
-}
-
-/** Writes a file whole or not at all, and waits until the disk has it. */
-export async function writeDurably(path: string, text: string | Uint8Array): Promise<void> {
-  const partial = `${path}.${randomUUID()}.partial`
-  try {
-    const handle = await open(partial, 'wx')
-    try {
-      await handle.writeFile(text)
-      await handle.sync()
-    } finally {
-      await handle.close()
-    }
-    await rename(partial, path)
-  } catch (error) {
-    await rm(partial, { force: true }).catch(() => {})
-    throw error
-  }
 }
 
 /** Makes renames in a folder durable, where the filesystem can; Windows cannot open folders and does not need it. */

@@ -5,10 +5,11 @@ import type { ImageDataset } from '../data/dataset.ts'
 import { skippedFiles } from '../data/image-folder.ts'
 import { checkDevice } from '../device.ts'
 import { DataError } from '../errors.ts'
+import { writeDurably } from '../folder.ts'
 import { Classifier } from '../model/classifier.ts'
 import { NoiseSchedule } from '../schedule/noise-schedule.ts'
 import type { JsonValue } from '../timesteps/sampler.ts'
-import { removePartials, writeDurably } from './checkpoint.ts'
+import { removePartials } from './checkpoint.ts'
 import { readClassifierCheckpoint, saveClassifierCheckpoint } from './classifier-checkpoint.ts'
 import {
   CLASSIFIER_FREE_OPTIONS,
@@ -176,7 +177,7 @@ async function trainInto(
 
   if (resumed) await trainer.loadTensors(resumed, skips)
   await writeDurably(join(folder, 'config.json'), `${JSON.stringify(config, undefined, 2)}\n`)
-  const { lines: stats } = await JsonLines.open(join(folder, 'stats.jsonl'), trainer.step)
+  const { lines: stats } = await JsonLines.open(join(folder, 'stats.jsonl'), trainer.step, log)
   closing.push(() => stats.close())
   const from = resumed ? `, from step ${trainer.step}` : ''
   const skipped = skippedFiles(dataset)

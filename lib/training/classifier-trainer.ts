@@ -6,13 +6,14 @@ import {
   checkOneOf,
   checkTimesteps,
 } from '../check.ts'
+import { PRECISIONS } from '../device.ts'
 import { NativeError } from '../errors.ts'
 import type { Classifier } from '../model/classifier.ts'
 import { type ClassifierTrainerHandle, native, type Precision } from '../native.ts'
 import { NativeObject } from '../native-object.ts'
 import type { NoiseSchedule } from '../schedule/noise-schedule.ts'
 import { checkImages, type ImageBatch } from '../tensor.ts'
-import { checkAdam, PRECISIONS } from './trainer.ts'
+import { checkAdam } from './trainer.ts'
 
 /** Options of `ClassifierTrainer.create`; names and defaults are those of `TrainerOptions`. */
 export interface ClassifierTrainerOptions {

@@ -1,3 +1,4 @@
+import { argumentError, checkInteger, checkKnownOptions, checkNumber, checkObject } from '../check.ts'
 import type { HeadPolicy } from '../mixing/policy.ts'
 import type { ImageBatch } from '../tensor.ts'
 import type { TimestepSampler } from '../timesteps/sampler.ts'
@@ -21,6 +22,10 @@ export interface TrainOptions {
   readonly signal?: AbortSignal
 }
 
+const OPTIONS = [
+  'trainer', 'sampler', 'batches', 'lr', 'mixing', 'reference', 'stepCount', 'signal',
+] as const satisfies readonly (keyof TrainOptions)[] // biome-ignore format: one list
+
 /** One step as the loop saw it. */
 export interface StepReport extends StepResult {
   /** Number of the step, from 0. */
@@ -38,6 +43,8 @@ export interface StepReport extends StepResult {
 /**
  * Trains one batch per iteration and reports each step; stop by leaving the loop.
  *
+ * @throws RangeError, TypeError for an option that is wrong or unknown, at the first iteration; what a step throws
+ *
  * @example
  * for await (const report of train({ trainer, sampler, batches, lr: 1e-4, stepCount: 1000 })) {
  *   console.log(report.step, report.loss)
@@ -45,6 +52,7 @@ export interface StepReport extends StepResult {
  */
 export async function* train(options: TrainOptions): AsyncGenerator<StepReport, void, void> {
   const { trainer, sampler, mixing, batches, lr, stepCount = Number.POSITIVE_INFINITY, signal } = options
+  checkOptions(options)
   const { heads } = trainer.unet.layout
   if (trainer.step >= stepCount) return
 
@@ -77,4 +85,19 @@ export async function* train(options: TrainOptions): AsyncGenerator<StepReport, 
     if (trainer.step >= stepCount || signal?.aborted) return
     before = performance.now()
   }
+}
+
+function checkOptions(options: TrainOptions): void {
+  const call = 'train'
+  checkKnownOptions(call, options, OPTIONS)
+  const { trainer, sampler, batches, lr, stepCount = Number.POSITIVE_INFINITY } = options
+  checkObject(call, 'trainer', trainer, 'Trainer')
+  if (typeof sampler?.draw !== 'function') {
+    throw argumentError(call, 'sampler', 'a sampler of timesteps', sampler, { kind: 'type' })
+  }
+  if (!(Symbol.asyncIterator in Object(batches)) && !(Symbol.iterator in Object(batches))) {
+    throw argumentError(call, 'batches', 'an iterable of batches', batches, { kind: 'type' })
+  }
+  if (typeof lr !== 'function') checkNumber(call, 'lr', lr, 0)
+  if (stepCount !== Number.POSITIVE_INFINITY) checkInteger(call, 'stepCount', stepCount, 0)
 }

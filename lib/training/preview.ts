@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { argumentError } from '../check.ts'
+import { argumentError, checkInteger, checkKnownOptions, checkShape } from '../check.ts'
 import { makeFolder } from '../folder.ts'
 import type { UNet } from '../model/unet.ts'
 import type { Precision, VarianceType } from '../native.ts'
@@ -53,6 +53,11 @@ export interface DrawOptions {
   readonly onProgress?: (done: number, total: number) => void
 }
 
+const OPTIONS = [
+  'schedule', 'count', 'image', 'first', 'batchSize', 'seed', 'respacing', 'solver', 'eta', 'combine', 'variance',
+  'rescalesTimesteps', 'precision', 'classOf', 'lowRes', 'guidanceScale', 'guidanceInterval', 'classifier', 'signal', 'onProgress',
+] as const satisfies readonly (keyof DrawOptions)[] // biome-ignore format: one list
+
 /**
  * Draws images in batches; float32 in about [-1, 1], [count, C, H, W].
  *
@@ -79,13 +84,17 @@ export async function drawImages(unet: UNet, options: DrawOptions): Promise<Imag
     classifier,
     signal,
   } = options
+  const call = 'drawImages'
+  checkKnownOptions(call, options, OPTIONS)
+  checkShape(call, '[count, ...image]', [count, ...image])
+  checkInteger(call, 'batchSize', options.batchSize ?? count, 1)
   const batchSize = Math.min(options.batchSize ?? count, count)
   const size = image[0] * image[1] * image[2]
   const data = new Float32Array(count * size)
   const labels = classOf && Int32Array.from({ length: count }, (_, k) => classOf(first + k))
   const isConditional = (unet.config?.classCount ?? 0) > 0
   if (lowRes && lowRes.shape[0] !== count) {
-    throw argumentError('drawImages', 'lowRes', `${count} images, as many as count`, lowRes.shape)
+    throw argumentError(call, 'lowRes', `${count} images, as many as count`, lowRes.shape)
   }
   const process = schedule.respace(respacing)
   try {
@@ -168,8 +177,9 @@ export async function writePreview(
 ): Promise<string> {
   await makeFolder(join(run, 'previews'))
   const file = previewFile(run, step, name)
-  const images = await drawImages(unet, options)
-  const { lowRes, original } = options
+  const { original, ...drawn } = options
+  const images = await drawImages(unet, drawn)
+  const { lowRes } = options
   if (lowRes) await writeSuperResolution(file, lowRes, images, original)
   else await writeGrid(file, images)
   return file

@@ -3,11 +3,11 @@ import { basename, join } from 'node:path'
 import { z } from 'zod'
 import { gaussianEpsLoss } from '../analysis/gaussian-model.ts'
 import { readLossCurve } from '../analysis/loss-curve-file.ts'
-import { argumentError } from '../check.ts'
+import { argumentError, ofArgument } from '../check.ts'
 import { partitionByLoss, partitionEvenly } from '../curriculum/partition.ts'
 import type { Slot } from '../curriculum/slot.ts'
 import { type OpenOptions, openDataset } from '../data/open.ts'
-import { KERNELS } from '../device.ts'
+import { KERNELS, PRECISIONS } from '../device.ts'
 import { type UNetOptions, unetConfig } from '../model/unet.ts'
 import { checkOptions, decimal, device, flag, integer, numbers, oneOf, positive, text } from '../options.ts'
 import { ALL_HEADS, HEADS } from '../prediction/heads.ts'
@@ -31,7 +31,7 @@ import {
   timestepSampler,
   trainedTimestepCount,
 } from './timestep-options.ts'
-import { CHOICES, LOSS_KINDS, PRECISIONS, SPACES, VARIANCE_TYPES, withoutDirection } from './trainer.ts'
+import { CHOICES, LOSS_KINDS, SPACES, VARIANCE_TYPES, withoutDirection } from './trainer.ts'
 
 const about = <T extends z.ZodType>(group: string, description: string, schema: T): T =>
   schema.meta({ description, group }) as T
@@ -463,7 +463,9 @@ async function slotsOf(given: Given, call: string): Promise<Slot[] | undefined> 
     return partitionByLoss(gaussianEpsLoss({ size, alphaBar: withinReach }), slotCount)
   }
   if (lossCurve) return partitionByLoss(await readLossCurve(lossCurve, timestepCount), slotCount)
-  return partitionEvenly(timestepCount, slotCount)
+  return ofArgument('run', 'slots', `a number of slots of ${timestepCount} timesteps`, slotCount, () =>
+    partitionEvenly(timestepCount, slotCount),
+  )
 }
 
 /** @internal `digits-1a2b3c4d`: the same options give the same folder, so that the same command continues its run. */

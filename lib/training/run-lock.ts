@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs'
 import { constants, copyFile, link, readFile, rename, rm, rmdir, writeFile } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { exists, makeFolder } from '../folder.ts'
 
 const WITHOUT_LINKS = ['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS']
@@ -74,6 +75,15 @@ export async function lockRun(
     throw new Error(`run: expected ${file} to be free after ten attempts, got a lock each time`)
   } finally {
     await rm(mine, { force: true })
+  }
+}
+
+/** Waits until no process holds a run's folder, as one that was told to stop and saves, but no longer than `ms`. */
+export async function whenFree(folder: string, ms: number, signal?: AbortSignal): Promise<void> {
+  for (const end = performance.now() + ms; performance.now() < end && !signal?.aborted; await sleep(100)) {
+    const text = await readFile(join(folder, 'lock.json'), 'utf8').catch(() => undefined)
+    const holder = text === undefined ? undefined : parse(text)
+    if (!holder || (holder.host === hostname() && !isAlive(holder))) return
   }
 }
 

@@ -1,5 +1,7 @@
 import type { FileHandle } from 'node:fs/promises'
 import { open, readFile, truncate } from 'node:fs/promises'
+import { isObject } from '../check.ts'
+import { DataError } from '../errors.ts'
 import type { Head } from '../prediction/heads.ts'
 import type { RunRow } from '../report/run-plots.ts'
 import type { StepReport } from './loop.ts'
@@ -65,25 +67,37 @@ export class JsonLines {
     this.#handle = handle
   }
 
-  /** Opens a file for appending, after removing every line beyond `lastStep` and a line that a killed process left unfinished. */
+  /**
+   * Opens a file for appending, after removing every line beyond `lastStep` and a line that a killed process left
+   * unfinished. A damaged line with good ones behind it stays where it is, and `log` is told.
+   */
   static async open<T extends { step: number }>(
     file: string,
     lastStep: number,
+    log: (line: string) => void = () => {},
   ): Promise<{ lines: JsonLines; rows: T[] }> {
     const bytes = await readFile(file).catch((error: NodeJS.ErrnoException) => {
       if (error.code === 'ENOENT') return Buffer.alloc(0)
-      throw error
+      throw new DataError(`expected ${file} to be a file of lines, got ${error.code}`, file, { cause: error })
     })
     const rows: T[] = []
     let kept = 0
+    let lines = 0
+    let keptLines = 0
     for (let begin = 0; ; ) {
       const end = bytes.indexOf(10, begin)
       if (end === -1) break
-      const row = parse<T>(bytes.toString('utf8', begin, end))
-      if (!row || row.step > lastStep) break
+      lines++
+      const row = parseLine<T>(bytes.toString('utf8', begin, end))
+      if (row && row.step > lastStep) break
+      begin = end + 1
+      if (!row) continue
       rows.push(row)
-      begin = kept = end + 1
+      kept = begin
+      keptLines = lines
     }
+    const damaged = keptLines - rows.length
+    if (damaged > 0) log(`warning: ${damaged} lines of ${file} cannot be read, and are passed over`)
     if (kept < bytes.length) await truncate(file, kept)
     return { lines: new JsonLines(await open(file, 'a')), rows }
   }
@@ -102,9 +116,11 @@ export class JsonLines {
   }
 }
 
-function parse<T>(line: string): T | undefined {
+/** An object that a line holds; undefined where it is damaged. */
+export function parseLine<T>(line: string): T | undefined {
   try {
-    return JSON.parse(line) as T
+    const value: unknown = JSON.parse(line)
+    return isObject(value) ? (value as T) : undefined
   } catch {
     return undefined
   }

@@ -10,7 +10,7 @@ import { skippedFiles } from '../data/image-folder.ts'
 import { isPictureFolder, openDataset } from '../data/open.ts'
 import { withLowRes } from '../data/super-resolution.ts'
 import { checkDevice, type Kernels, runtimeInfo, setKernels, setThreads } from '../device.ts'
-import { exists } from '../folder.ts'
+import { exists, writeDurably } from '../folder.ts'
 import { freeMemory } from '../free-memory.ts'
 import { type HeadRow, headRow } from '../mixing/head-row.ts'
 import type { HeadStatistics } from '../mixing/head-statistics.ts'
@@ -20,13 +20,7 @@ import { writeRunPlots } from '../report/run-plots.ts'
 import { checkOpened, fewImagesWarning, openCombine } from '../sampling/combine.ts'
 import type { ImageBatch } from '../tensor.ts'
 import type { JsonValue } from '../timesteps/sampler.ts'
-import {
-  latestCheckpoint,
-  removePartials,
-  restoreCheckpoint,
-  saveCheckpoint,
-  writeDurably,
-} from './checkpoint.ts'
+import { latestCheckpoint, removePartials, restoreCheckpoint, saveCheckpoint } from './checkpoint.ts'
 import { gradientCurve } from './gradient-curve.ts'
 import { type GradientRow, gradientRow, measuresGradients } from './gradient-shares.ts'
 import { loadInitialWeights } from './initial-weights.ts'
@@ -246,7 +240,7 @@ async function trainInto(
   }
   await writeDurably(join(folder, 'config.json'), `${JSON.stringify(config, undefined, 2)}\n`)
   const openLines = async <Row extends { step: number }>(name: string) => {
-    const opened = await JsonLines.open<Row>(join(folder, `${name}.jsonl`), trainer.step)
+    const opened = await JsonLines.open<Row>(join(folder, `${name}.jsonl`), trainer.step, log)
     closing.push(() => opened.lines.close())
     return opened
   }
@@ -364,8 +358,15 @@ async function trainInto(
     ...(mixing && { mixing: mixing.policy }),
     ...(signal && { signal }),
   }
+  let skips = 0
   for await (const report of train(loop)) {
     const done = report.step + 1
+    // Steps of float16 are also skipped to find the scale of the loss, which is as it should be.
+    if (report.skipped && config.precision !== 'fp16' && ++skips === 1) {
+      log(
+        `warning: step ${done} was skipped, because its loss or gradient was not finite; lower the learning rate`,
+      )
+    }
     bins.add(report)
     if (refreshed?.isDue)
       refreshed.recut(
@@ -400,6 +401,7 @@ async function trainInto(
   }
   if (trainer.step > savedStep) await save()
   if (trainer.step === steps && config.previewEvery > 0) await unlessStopped(preview, signal)
+  if (skips > 1) log(`warning: ${skips} steps were skipped in all`)
   return { folder, step: trainer.step, checkpoint, wasStopped: trainer.step < steps }
 }
 

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { gaussianEpsLoss, gaussianSpectrum } from '../analysis/gaussian-model.ts'
-import { argumentError } from '../check.ts'
+import { argumentError, ofArgument } from '../check.ts'
 import { parsePlan, type SlotPlan } from '../curriculum/plan.ts'
 import type { Slot } from '../curriculum/slot.ts'
 import { decimal, integer, numbers, oneOf, positive } from '../options.ts'
@@ -443,7 +443,11 @@ export function trainedTimestepCount({
   timestepCount,
   respacing,
 }: Pick<TimestepConfig, 'timestepCount' | 'respacing'>): number {
-  return respacing === undefined ? timestepCount : spaceTimesteps(timestepCount, respacing).length
+  return respacing === undefined
+    ? timestepCount
+    : ofArgument('run', 'respacing', `some of ${timestepCount} timesteps`, respacing, () =>
+        spaceTimesteps(timestepCount, respacing),
+      ).length
 }
 
 /** The slots that a configuration holds as edges. */
@@ -579,7 +583,9 @@ function samplerAlone(
     }
     case 'slots': {
       const slots = slotsFromEdges(slotEdges ?? [])
-      const plan = parsePlan(slotPlan, slots, { seed })
+      const plan = ofArgument('run', 'slotPlan', `a plan for ${slots.length} slots`, slotPlan, () =>
+        parsePlan(slotPlan, slots, { seed }),
+      )
       const options = { slots, plan, seed, importanceWeights, stream }
       const { slotRefresh: every, slotRefreshRule: rule = 'loss' } = config
       if (every === undefined) return { sampler: slotSampler(options), plan }

@@ -4,9 +4,11 @@ import {
   checkInteger,
   checkKnownOptions,
   checkNumber,
+  checkObject,
   checkOneOf,
   checkTimesteps,
 } from '../check.ts'
+import { PRECISIONS } from '../device.ts'
 import { NativeError } from '../errors.ts'
 import type { HeadDecision } from '../mixing/policy.ts'
 import type { UNet } from '../model/unet.ts'
@@ -130,8 +132,6 @@ const KNOWN = [
 
 /** The four spaces and each head's own unit. */
 export const SPACES = ['own', 'xStart', 'v', 'eps', 'F'] as const
-/** Number formats of the forward pass. */
-export const PRECISIONS = ['fp32', 'bf16', 'fp16'] as const
 
 /** The ways to choose among heads, beside naming one. */
 export const CHOICES = ['min', 'minBatch', 'minPixel', 'mean', 'relaxed', 'softmin', 'given'] as const
@@ -365,6 +365,8 @@ export class Trainer extends NativeObject<'trainer'> {
   /** A trainer at step 0. Throws a RangeError or TypeError that names the option. */
   static async create(unet: UNet, schedule: NoiseSchedule, options: TrainerOptions = {}): Promise<Trainer> {
     const call = 'Trainer.create'
+    checkObject(call, 'unet', unet, 'UNet')
+    checkObject(call, 'schedule', schedule, 'NoiseSchedule')
     if (unet.isAverage) {
       throw argumentError(call, 'unet.isAverage', 'false', true, {
         hint: 'it belongs to another trainer; write it with saveWeights and load it into a network of its own',

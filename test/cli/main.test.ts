@@ -1,8 +1,9 @@
-import { readFileSync } from 'node:fs'
+import { spawn } from 'node:child_process'
+import { closeSync, openSync, readFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect } from 'chai'
-import { command } from '../support/command.ts'
+import { BIN, command, watch } from '../support/command.ts'
 
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'))
 
@@ -42,6 +43,22 @@ describe('trislot', () => {
     expect(out).to.match(/--\[no-\]ema-warms-up +averages begin with small rates \(on by default\)/)
     expect(out).to.match(/--batch-size N +images a step \(default 32\)/)
     expect(out).to.match(/--slot-edges N,N +edges of the slots: 0,12,…,T; or leave them to --loss-curve/)
+  })
+
+  it('says that a result could not be written, and goes on where only progress is lost', async function () {
+    if (process.platform !== 'linux') this.skip()
+    const full = openSync('/dev/full', 'w')
+    try {
+      const cut = watch(spawn(process.execPath, [BIN, 'help'], { stdio: ['ignore', full, 'pipe'] }))
+      expect(await cut.ended).to.include({
+        code: 1,
+        err: 'trislot: expected the output to be written, got ENOSPC: no space left on device, write\n',
+      })
+      const mute = watch(spawn(process.execPath, [BIN, '--version'], { stdio: ['ignore', 'pipe', full] }))
+      expect(await mute.ended).to.include({ code: 0, out: `${version}\n` })
+    } finally {
+      closeSync(full)
+    }
   })
 
   it('refuses a command that does not exist and names the nearest', async () => {

@@ -131,6 +131,32 @@ describe('UNet', () => {
     })
   }
 
+  it('refuses inputs, formats and devices that mean nothing', async () => {
+    const device = 'xpu' as 'cpu'
+    expect((await rejection(UNet.create(TINY, { device }))).message).to.equal(
+      'UNet.create: expected device to be cpu, cuda or cuda:N, got "xpu"',
+    )
+    const unet = await UNet.create(TINY)
+    const x = { data: new Float32Array(64), shape: [1, 1, 8, 8] }
+    const t = { data: Float32Array.of(5), shape: [1] }
+    const message = async (work: Promise<unknown>) => (await rejection(work)).message
+    expect(await message(unet.forward({ x, t }, 'fp64' as 'fp32'))).to.equal(
+      'unet.forward: expected precision to be one of fp32, bf16, fp16, got "fp64"',
+    )
+    for (const wild of [Number.NaN, -5, Number.POSITIVE_INFINITY]) {
+      expect(await message(unet.forward({ x, t: { ...t, data: Float32Array.of(wild) } }))).to.equal(
+        `unet.forward: expected t[0] to be a timestep >= 0, got ${wild}`,
+      )
+    }
+    const spoiled = { ...x, data: x.data.with(3, Number.NaN) }
+    expect(await message(unet.forward({ x: spoiled, t }))).to.equal(
+      'unet.forward: expected x.data[3] to be finite, got NaN',
+    )
+    expect(await message(unet.loadWeights(undefined as unknown as string))).to.equal(
+      'unet.loadWeights: expected path to be a text that is not empty, got undefined',
+    )
+  })
+
   it('refuses options that do not exist, with the nearest name', async () => {
     const error = await rejection(UNet.create({ ...TINY, modelChanels: 8 } as UNetOptions))
     expect(error).to.be.instanceOf(TypeError)

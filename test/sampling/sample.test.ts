@@ -3,6 +3,7 @@ import { DeviceTensor } from '../../lib/device-tensor.ts'
 import { signalWeights } from '../../lib/prediction/signal-weights.ts'
 import { Denoiser } from '../../lib/sampling/denoiser.ts'
 import { sample } from '../../lib/sampling/sample.ts'
+import { type DrawOptions, drawImages } from '../../lib/training/preview.ts'
 import { expectClose } from '../support/close.ts'
 import { rejection } from '../support/rejection.ts'
 import { tinyBatch, tinyTimesteps, tinyTrainer } from '../support/tiny.ts'
@@ -38,6 +39,32 @@ describe('sample', () => {
         })
       }
     }
+  })
+
+  it('refuses counts and options that mean nothing', async () => {
+    const { unet, schedule } = await trained()
+    const fine = { schedule, count: 1, image: [1, 8, 8], seed: 0, respacing: '2', combine: 'v' } as const
+    const message = async (change: object) =>
+      (await rejection(drawImages(unet, { ...fine, ...change } as DrawOptions))).message
+    for (const [count, what] of [
+      [1.5, 'an integer >= 1'],
+      [0, 'an integer >= 1'],
+      [-1, 'an integer >= 1'],
+    ] as const) {
+      expect(await message({ count })).to.equal(
+        `drawImages: expected [count, ...image][0] to be ${what}, got ${count}`,
+      )
+    }
+    expect(await message({ count: 1e9 })).to.equal(
+      'drawImages: expected [count, ...image] to be a tensor of at most 2^32 values, got [1000000000, 1, 8, 8]',
+    )
+    expect(await message({ foo: 1 })).to.contain('got unknown foo')
+    const denoiser = new Denoiser(unet, schedule.respace('2'))
+    const shape = [1, 1, 8.5, 8] as const
+    expect((await rejection(sample({ denoiser, shape, seed: 0 }))).message).to.contain(
+      'sample: expected shape[2]',
+    )
+    expect(() => new Denoiser(unet, schedule, { combined: 'v' } as object)).to.throw('did you mean combine?')
   })
 
   it('draws the same images for the same seed, bit for bit, and others for another', async () => {

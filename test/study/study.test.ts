@@ -1,3 +1,4 @@
+import { spawn } from 'node:child_process'
 import { existsSync, readFileSync, statSync } from 'node:fs'
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -15,7 +16,7 @@ import { cellOptions, parseStudy, type StudyArm, type StudyOptions } from '../..
 import { latestCheckpoint } from '../../lib/training/checkpoint.ts'
 import { run } from '../../lib/training/run.ts'
 import type { RunConfig } from '../../lib/training/run-config.ts'
-import { command, start, until } from '../support/command.ts'
+import { BIN, command, start, until } from '../support/command.ts'
 import { rejection } from '../support/rejection.ts'
 import { SMALL, smallData } from '../support/small-run.ts'
 
@@ -165,6 +166,19 @@ describe('runStudy', function () {
       [0, 0, 6],
       [0, 1, 6],
     ])
+  })
+
+  it('leaves no cell behind when it is killed while the cell begins', async () => {
+    const out = join(small.folder, 'orphan')
+    const options = { ...given, out, images: 400_000, stopAt: [] }
+    const own = join(small.folder, 'orphan.json')
+    await writeFile(own, JSON.stringify(options))
+    const child = spawn(process.execPath, [BIN, 'study', own, '--cell', 'min/seed-0'], {
+      stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
+    })
+    const ended = new Promise((resolve) => child.on('exit', resolve))
+    child.disconnect() // as the kernel does for a study that is gone
+    expect(await ended).to.equal(130)
   })
 
   it('writes statistics, tables and plots', () => {

@@ -1,7 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { main } from '../../lib/cli/main.ts'
 
-const BIN = new URL('../../bin/trislot.js', import.meta.url).pathname
+/** What a shell starts. */
+export const BIN = new URL('../../bin/trislot.js', import.meta.url).pathname
 
 /** What a command printed, and how it ended. */
 export interface Ended {

@@ -166,6 +166,16 @@ describe('Trainer', () => {
       'trainer.trainStep: expected images.data[7] to be finite, got NaN',
     ],
     [
+      'float images that were not scaled',
+      (trainer) =>
+        trainer.trainStep({
+          images: { data: new Float32Array(256).fill(255, 9), shape: [4, 1, 8, 8] },
+          t: tinyTimesteps(),
+          lr: 1,
+        }),
+      'trainer.trainStep: expected images.data[9] to be about in [-1, 1], got 255; scale the images, or give 0..255 as a Uint8Array, which is scaled to [-1, 1]',
+    ],
+    [
       'images of another shape than their data',
       (trainer) =>
         trainer.trainStep({
