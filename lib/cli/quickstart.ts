@@ -153,7 +153,7 @@ async function quickstart(
   await writeFile(join(out, 'timestep-loss.svg'), await measuredPlot(measured, schedule.timestepCount, slots))
   progress.line(`3. ${SLOT_COUNT} slots of equal cumulative loss\n${slotTable(slots, curve)}`)
 
-  progress.line(`4. ${size.slotSteps} steps, one slot after another`)
+  progress.line(`4. ${size.slotSteps} steps, the slots in turn`)
   const plan = roundRobin(SLOT_COUNT)
   await trainUntil(totalSteps, slotSampler({ slots, plan, seed }), plan.openAt)
   await stats.close()

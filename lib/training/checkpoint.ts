@@ -214,7 +214,7 @@ export async function readCheckpoint(folder: string): Promise<CheckpointState> {
   const file = join(folder, STATE_FILE)
   const text = await readFile(file, 'utf8').catch((cause: NodeJS.ErrnoException) => {
     throw new CheckpointError(
-      `${call}: expected ${file} to be readable, got ${cause.code}; a checkpoint is a folder in checkpoints/ of a run`,
+      `${call}: expected ${file} to be readable, got ${cause.code}${cause.code === 'ENOENT' ? '; a checkpoint is a folder in checkpoints/ of a run' : ''}`,
       file,
       {},
       { cause },

@@ -333,6 +333,8 @@ describe('evaluate', () => {
       data: new Uint8Array(2 * 3 * 4),
       shape: [2, 3, 2, 2],
     })
-    expect((await readReference(samples)).images?.length).to.equal(2)
+    const reference = await readReference(samples)
+    expect(reference.images?.length).to.equal(2)
+    await reference.close()
   })
 })
