@@ -97,7 +97,7 @@ export class JsonLines {
       keptLines = lines
     }
     const damaged = keptLines - rows.length
-    if (damaged > 0) log(`warning: ${damaged} lines of ${file} cannot be read, and are passed over`)
+    if (damaged > 0) log(`warning: lines of ${file} that cannot be read are passed over: ${damaged}`)
     if (kept < bytes.length) await truncate(file, kept)
     return { lines: new JsonLines(await open(file, 'a')), rows }
   }

@@ -21,7 +21,7 @@ describe('JsonLines', () => {
     const said: string[] = []
     const { lines, rows } = await JsonLines.open<{ step: number }>(file, 5, (text) => said.push(text))
     expect(rows.map(({ step }) => step)).to.deep.equal([1, 3, 4])
-    expect(said).to.deep.equal([`warning: 3 lines of ${file} cannot be read, and are passed over`])
+    expect(said).to.deep.equal([`warning: lines of ${file} that cannot be read are passed over: 3`])
     await lines.write({ step: 6 })
     await lines.close()
     expect(await readFile(file, 'utf8')).to.equal(`${good}${line(6)}`)
