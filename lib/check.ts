@@ -120,14 +120,6 @@ export function checkObject(call: string, name: string, value: unknown, kind: st
   throw argumentError(call, name, `a ${kind}`, value, { kind: 'type', ...hint })
 }
 
-/** Checks the sizes of a tensor. */
-export function checkShape(call: string, name: string, shape: unknown): asserts shape is readonly number[] {
-  if (!Array.isArray(shape)) throw argumentError(call, name, 'a list of sizes', shape, { kind: 'type' })
-  for (const [i, size] of shape.entries()) checkInteger(call, `${name}[${i}]`, size, 1)
-  const count = shape.reduce((product: number, size: number) => product * size, 1)
-  if (count > 2 ** 32) throw argumentError(call, name, 'a tensor of at most 2^32 values', shape)
-}
-
 /** Checks timesteps once, at the public boundary; native code trusts them afterwards. */
 export function checkTimesteps(
   call: string,

@@ -1,8 +1,8 @@
-import { argumentError, checkInteger, checkOneOf, checkShape } from './check.ts'
+import { argumentError, checkInteger, checkOneOf } from './check.ts'
 import { checkDeviceName, type Device } from './device.ts'
 import { type HostData, type NoiseKey, native, type TensorHandle } from './native.ts'
 import { NativeObject } from './native-object.ts'
-import { elementCount, type HostTensor } from './tensor.ts'
+import { checkShape, elementCount, type HostTensor } from './tensor.ts'
 
 /** A tensor that lives with the network, on its device. */
 export class DeviceTensor extends NativeObject<'tensor'> {

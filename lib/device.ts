@@ -12,9 +12,12 @@ export const PRECISIONS = ['fp32', 'bf16', 'fp16'] as const satisfies readonly P
 /** `cpu`, `cuda`, or `cuda:1` and so on. */
 export type Device = 'cpu' | 'cuda' | `cuda:${number}`
 
-/** @internal Refuses what is no name of a device. */
+/** @internal A `Device`. */
+export const DEVICE = /^(cpu|cuda(:\d+)?)$/
+
+/** @internal Refuses what is no name of a device; `meta`, of tensors without values, is the library's own. */
 export function checkDeviceName(call: string, device: unknown): asserts device is Device {
-  if (typeof device === 'string' && /^(cpu|cuda(:\d+)?|meta)$/.test(device)) return
+  if (typeof device === 'string' && (DEVICE.test(device) || device === 'meta')) return
   const kind = typeof device === 'string' ? 'range' : 'type'
   throw argumentError(call, 'device', 'cpu, cuda or cuda:N', device, { kind })
 }

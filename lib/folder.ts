@@ -26,13 +26,20 @@ async function makeOne(path: string): Promise<void> {
   })
 }
 
-/** Writes a file whole or not at all, and waits until the disk has it. */
-export async function writeDurably(path: string, text: string | Uint8Array): Promise<void> {
-  const partial = `${path}.${randomUUID()}.partial`
+/**
+ * Writes a file whole or not at all, and waits until the disk has it.
+ *
+ * @param partial - its name until then; one that is always the same leaves no second file behind when processes are killed
+ */
+export async function writeDurably(
+  path: string,
+  content: string | Uint8Array,
+  partial = `${path}.${randomUUID()}.partial`,
+): Promise<void> {
   try {
-    const handle = await open(partial, 'wx')
+    const handle = await open(partial, 'w')
     try {
-      await handle.writeFile(text)
+      await handle.writeFile(content)
       await handle.sync()
     } finally {
       await handle.close()
@@ -54,6 +61,7 @@ export async function exists(path: string): Promise<boolean> {
   )
 }
 
-async function isFolder(path: string): Promise<boolean> {
+/** Whether a path is a folder that this process may see. */
+export async function isFolder(path: string): Promise<boolean> {
   return (await stat(path).catch(() => undefined))?.isDirectory() === true
 }

@@ -1,7 +1,7 @@
 // Options of runs and commands: one zod schema gives command-line options, help, checks of config.json, and types.
 import { z } from 'zod'
 import { isObject, nearest, show } from './check.ts'
-import type { Device } from './device.ts'
+import { DEVICE, type Device } from './device.ts'
 
 /** A schema of flat options. */
 export type OptionShape = z.ZodRawShape
@@ -41,7 +41,7 @@ export function flag() {
 
 /** cpu, cuda or cuda:N. */
 export function device() {
-  return z.string().regex(/^(cpu|cuda(:\d+)?)$/, 'cpu, cuda or cuda:N') as unknown as z.ZodType<Device>
+  return z.string().regex(DEVICE, 'cpu, cuda or cuda:N') as unknown as z.ZodType<Device>
 }
 
 /** Non-empty list of numbers. */

@@ -29,10 +29,17 @@ export function elementCount(shape: readonly number[]): number {
   return shape.reduce((product, size) => product * size, 1)
 }
 
-/** Checks shape and data of a batch; NaN is looked for in float data. */
+/** Checks the sizes of a tensor. */
+export function checkShape(call: string, name: string, shape: unknown): asserts shape is readonly number[] {
+  if (!Array.isArray(shape)) throw argumentError(call, name, 'a list of sizes', shape, { kind: 'type' })
+  for (const [i, size] of shape.entries()) checkInteger(call, `${name}[${i}]`, size, 1)
+  if (elementCount(shape) > 2 ** 32) throw argumentError(call, name, 'a tensor of at most 2^32 values', shape)
+}
+
 /** Of values of float images; far above what normalised ones hold, and below 255. */
 const LARGEST = 64
 
+/** Checks shape and data of a batch; NaN, and values that were not scaled, are looked for in float data. */
 export function checkImages(call: string, name: string, images: ImageBatch): void {
   if (images === null || typeof images !== 'object') {
     throw argumentError(call, name, 'a batch of images', images, { kind: 'type' })

@@ -1,6 +1,6 @@
-import { stat } from 'node:fs/promises'
 import type { z } from 'zod'
 import { isObject } from '../check.ts'
+import { isFolder } from '../folder.ts'
 import { CLASSIFIER_RECIPES } from '../model/recipes.ts'
 import { flag, text } from '../options.ts'
 import { type CheckpointState, latestCheckpoint, readCheckpoint } from '../training/checkpoint.ts'
@@ -143,11 +143,4 @@ function flattened(options: object): object {
 
 function shortened(value: string): string {
   return value.length > 80 ? `${value.slice(0, 77)}...` : value
-}
-
-async function isFolder(path: string): Promise<boolean> {
-  return stat(path).then(
-    (entry) => entry.isDirectory(),
-    () => false,
-  )
 }

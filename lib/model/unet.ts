@@ -507,15 +507,10 @@ export class UNet extends NativeObject<'unet'> {
   /** @internal Checks everything that a forward pass needs. */
   checkInput(call: string, { x, t, y, lowRes }: UNetInput): void {
     this.checkImageShape(call, x.shape)
-    if (x.data instanceof Float32Array || x.data instanceof Float64Array) checkFinite(call, 'x.data', x.data)
     const count = x.shape[0] ?? 0
     checkInteger(call, 'x.shape[0]', count, 1)
     if (t.shape.length !== 1 || t.shape[0] !== count)
       throw argumentError(call, 't', `${count} timesteps`, t.shape)
-    const wild = Array.from(t.data as ArrayLike<number | bigint>, Number).findIndex(
-      (at) => !(at >= 0 && Number.isFinite(at)),
-    )
-    if (wild !== -1) throw argumentError(call, `t[${wild}]`, 'a timestep >= 0', t.data[wild])
     const classes = this.#native.classCount
     if (classes > 0 !== (y !== undefined)) {
       throw argumentError(
@@ -551,10 +546,21 @@ export class UNet extends NativeObject<'unet'> {
     }
   }
 
+  /** What trainers and instruments have looked at before they come here. */
+  #checkRaw(call: string, input: UNetInput, precision: Precision): void {
+    this.checkInput(call, input)
+    const { x, t } = input
+    if (x.data instanceof Float32Array || x.data instanceof Float64Array) checkFinite(call, 'x.data', x.data)
+    const wild = Array.from(t.data as ArrayLike<number | bigint>, Number).findIndex(
+      (at) => !(at >= 0 && Number.isFinite(at)),
+    )
+    if (wild !== -1) throw argumentError(call, `t[${wild}]`, 'a timestep >= 0', t.data[wild])
+    checkOneOf(call, 'precision', precision, PRECISIONS)
+  }
+
   /** The raw output for given inputs, [N, out channels, H, W], in evaluation mode and without gradient. */
   async forward(input: UNetInput, precision: Precision = 'fp32'): Promise<HostTensor> {
-    this.checkInput('unet.forward', input)
-    checkOneOf('unet.forward', 'precision', precision, PRECISIONS)
+    this.#checkRaw('unet.forward', input, precision)
     return native().unetForward(this.handle, input, precision)
   }
 
@@ -564,8 +570,7 @@ export class UNet extends NativeObject<'unet'> {
     probe: HostData,
     precision: Precision = 'fp32',
   ): Promise<{ out: HostTensor; gradX: HostTensor; gradNorms: Float64Array }> {
-    this.checkInput('unet.forwardGrad', input)
-    checkOneOf('unet.forwardGrad', 'precision', precision, PRECISIONS)
+    this.#checkRaw('unet.forwardGrad', input, precision)
     const shape = [input.x.shape[0], this.#native.outChannels, ...input.x.shape.slice(2)]
     if (probe.shape.join() !== shape.join())
       throw argumentError('unet.forwardGrad', 'probe', `[${shape.join(', ')}]`, probe.shape)

@@ -5,7 +5,6 @@ import {
   checkNumber,
   checkObject,
   checkOneOf,
-  checkShape,
 } from '../check.ts'
 import { PRECISIONS } from '../device.ts'
 import { DeviceTensor } from '../device-tensor.ts'
@@ -108,7 +107,6 @@ export class Denoiser {
 
   /** Where samples start: standard normal numbers, one stream an image, keyed by (seed, image index). */
   async noise(shape: readonly number[], seed: number, firstImage = 0): Promise<DeviceTensor> {
-    checkShape('denoiser.noise', 'shape', shape)
     this.unet.checkImageShape('denoiser.noise', shape)
     checkInteger('denoiser.noise', 'seed', seed, 0)
     const key = { seed, purpose: 'startNoise', step: 0, firstSample: firstImage } as const

@@ -1,6 +1,6 @@
 // Many images in files: drawn in shards, so that a killed process loses at most one of them and memory holds one at a time.
 import { createReadStream } from 'node:fs'
-import { open, readFile, rename, rm, stat } from 'node:fs/promises'
+import { readFile, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import { argumentError, checkInteger, show } from '../check.ts'
@@ -9,7 +9,7 @@ import { nchwToNhwc } from '../data/npz.ts'
 import { type NpyStream, writeNpzStream } from '../data/npz-stream.ts'
 import { toUint8 } from '../data/to-uint8.ts'
 import { DataError } from '../errors.ts'
-import { makeFolder } from '../folder.ts'
+import { makeFolder, writeDurably } from '../folder.ts'
 import { onePicture } from '../report/grid.ts'
 import { encodePng } from '../report/png.ts'
 import type { ImageBatch } from '../tensor.ts'
@@ -70,7 +70,7 @@ export async function drawSamplesNpz(options: SampleFilesOptions): Promise<strin
     const n = Math.min(shardSize, count - first)
     const part = join(parts, `${String(first).padStart(8, '0')}.bin`)
     if (!(await isFile(part, n * size))) {
-      await writeDurably(part, toNhwc(call, await draw(first, n), [n, ...image]))
+      await writeWhole(part, toNhwc(call, await draw(first, n), [n, ...image]))
       drawn += n
     }
     files.push(part)
@@ -111,7 +111,7 @@ export async function drawSamplesPng(options: SampleFilesOptions): Promise<strin
     const files = pictures.slice(first, first + n)
     if (!(await Promise.all(files.map((file) => isFile(file)))).every(Boolean)) {
       const images = await draw(first, n)
-      for (const [i, file] of files.entries()) await writeDurably(file, encodePng(onePicture(images, i)))
+      for (const [i, file] of files.entries()) await writeWhole(file, encodePng(onePicture(images, i)))
       drawn += n
     }
     onShard?.(first + n, drawn)
@@ -134,7 +134,7 @@ async function claim(
   })
   if (text === undefined) {
     await beforeNew()
-    await writeDurably(file, Buffer.from(`${JSON.stringify(settings, undefined, 2)}\n`))
+    await writeWhole(file, Buffer.from(`${JSON.stringify(settings, undefined, 2)}\n`))
     return
   }
   let there: Record<string, JsonValue>
@@ -180,19 +180,10 @@ async function* contents(files: readonly string[]): AsyncIterable<Uint8Array> {
 }
 
 /** Under another name first, so that a file with its own name is whole. */
-async function writeDurably(file: string, content: Uint8Array): Promise<void> {
-  const temporary = `${file}.tmp`
+async function writeWhole(file: string, content: Uint8Array): Promise<void> {
   try {
-    const handle = await open(temporary, 'w')
-    try {
-      await handle.writeFile(content)
-      await handle.sync()
-    } finally {
-      await handle.close()
-    }
-    await rename(temporary, file)
+    await writeDurably(file, content, `${file}.tmp`)
   } catch (cause) {
-    await rm(temporary, { force: true }).catch(() => {})
     const { code, message } = cause as NodeJS.ErrnoException
     throw new DataError(`drawSamplesNpz: expected ${file} to be writable, got ${code ?? message}`, file, {
       cause,

@@ -1,7 +1,7 @@
-import { argumentError, checkInteger, checkKnownOptions, checkShape } from '../check.ts'
+import { argumentError, checkInteger, checkKnownOptions } from '../check.ts'
 import type { DeviceTensor } from '../device-tensor.ts'
 import type { VarianceType } from '../native.ts'
-import type { ImageShape } from '../tensor.ts'
+import { checkShape, type ImageShape } from '../tensor.ts'
 import type { Denoiser } from './denoiser.ts'
 import { type Solver, type SolverSettings, type StepProgress, solve, solverSettings } from './solver.ts'
 

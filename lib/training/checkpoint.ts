@@ -7,7 +7,7 @@ import { basename, dirname, join } from 'node:path'
 import { argumentError, checkInteger, isObject, show } from '../check.ts'
 import { type Device, runtimeInfo } from '../device.ts'
 import { CheckpointError } from '../errors.ts'
-import { makeFolder, writeDurably } from '../folder.ts'
+import { isFolder, makeFolder, writeDurably } from '../folder.ts'
 import { HeadStatistics } from '../mixing/head-statistics.ts'
 import type { HeadPolicy } from '../mixing/policy.ts'
 import { UNet, type UNetConfig } from '../model/unet.ts'
@@ -400,11 +400,7 @@ export async function loadForSampling(
  * @throws CheckpointError for a folder that is no whole checkpoint
  */
 export async function weightsFile(path: string): Promise<string> {
-  const isFolder = await stat(path).then(
-    (entry) => entry.isDirectory(),
-    () => false, // reading the file says why it cannot be
-  )
-  if (!isFolder) return path
+  if (!(await isFolder(path))) return path // if it is nothing, reading it says why
   const checkpoint = (await latestCheckpoint(path)) ?? path
   const state = await readCheckpoint(checkpoint)
   const [rate] = state.kind === 'classifier' ? [] : state.trainer.emaRates // classifiers keep no average

@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { argumentError, checkInteger, checkKnownOptions, checkShape } from '../check.ts'
+import { argumentError, checkInteger, checkKnownOptions } from '../check.ts'
 import { makeFolder } from '../folder.ts'
 import type { UNet } from '../model/unet.ts'
 import type { Precision, VarianceType } from '../native.ts'
@@ -11,7 +11,7 @@ import { Denoiser } from '../sampling/denoiser.ts'
 import { sample } from '../sampling/sample.ts'
 import type { Solver } from '../sampling/solver.ts'
 import type { NoiseSchedule, Visits } from '../schedule/noise-schedule.ts'
-import type { ImageBatch } from '../tensor.ts'
+import { checkShape, type ImageBatch } from '../tensor.ts'
 
 /** What `drawImages` draws. */
 export interface DrawOptions {

@@ -58,8 +58,8 @@ export async function lockRun(
       }
       const text = await readFile(file, 'utf8').catch(() => undefined)
       if (text === undefined) continue
-      const holder = parse(text)
-      if (holder && (holder.host !== hostname() || isAlive(holder))) {
+      const holder = holderBy(text)
+      if (holder) {
         throw new Error(
           `run: expected ${folder} to be used by no other process, got process ${holder.pid} on ${holder.host}; ` +
             `wait for it, or remove ${file} if it is gone`,
@@ -82,9 +82,14 @@ export async function lockRun(
 export async function whenFree(folder: string, ms: number, signal?: AbortSignal): Promise<void> {
   for (const end = performance.now() + ms; performance.now() < end && !signal?.aborted; await sleep(100)) {
     const text = await readFile(join(folder, 'lock.json'), 'utf8').catch(() => undefined)
-    const holder = text === undefined ? undefined : parse(text)
-    if (!holder || (holder.host === hostname() && !isAlive(holder))) return
+    if (text === undefined || !holderBy(text)) return
   }
+}
+
+/** Who holds a folder by the text of its lock: a process of this machine that is gone does not. */
+function holderBy(text: string): Owner | undefined {
+  const owner = parse(text)
+  return owner && (owner.host !== hostname() || isAlive(owner)) ? owner : undefined
 }
 
 function parse(text: string): Owner | undefined {
