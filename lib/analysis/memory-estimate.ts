@@ -44,6 +44,10 @@ function keptValues(layer: NetworkLayer): number {
   }
 }
 
+function halvesByConvolution(layer: NetworkLayer): boolean {
+  return layer.kind === 'resample' && layer.kernel > 0 && layer.to < layer.from
+}
+
 /** Values of activations and their gradients that the backward pass of a layer needs for itself, for one image. */
 function workingValues(layer: NetworkLayer, recompute: boolean): number {
   switch (layer.kind) {
@@ -57,7 +61,10 @@ function workingValues(layer: NetworkLayer, recompute: boolean): number {
     case 'attention': // gradients of y, of the mixed values, twice of q, k, v; the normalised image
       return (recompute ? 12 : 8) * layer.channels * layer.positions
     case 'resample':
-      return 2 * layer.channels * Math.max(layer.from, layer.to)
+      // Where a convolution halves the image: gradients of x and y, and the 3x3 windows of all its outputs.
+      return halvesByConvolution(layer)
+        ? layer.channels * (layer.from + 10 * layer.to)
+        : 2 * layer.channels * Math.max(layer.from, layer.to)
     case 'stem':
       return 2 * layer.out * layer.positions
     case 'output':
@@ -73,7 +80,9 @@ function workspaceBytes(layer: NetworkLayer, batch: number): number {
   const [input, output, positions] =
     layer.kind === 'residual'
       ? [Math.max(layer.in, layer.out), layer.out, layer.to]
-      : layer.kind === 'attention' || (layer.kind === 'resample' && layer.kernel === 0)
+      : layer.kind === 'attention' ||
+          halvesByConvolution(layer) ||
+          (layer.kind === 'resample' && layer.kernel === 0)
         ? [0, 0, 0]
         : layer.kind === 'resample'
           ? [layer.channels, layer.channels, layer.to]

@@ -178,7 +178,7 @@ export async function sampleCommand(argv: readonly string[]): Promise<number> {
       ...{ schedule, batchSize, image, seed, respacing, solver, combine, precision, classOf, guidanceScale },
       rescalesTimesteps: network.rescalesTimesteps,
       variance: network.variance,
-      guidanceInterval: interval(call, options.guidanceInterval),
+      guidanceInterval: interval(call, options.guidanceInterval, schedule.timestepCount),
       classifier: classifier && { classifier, scale: classifierScale, clip: clipGuided },
       signal,
     }
@@ -311,13 +311,13 @@ function chosenClass(
 function interval(
   call: string,
   given: readonly number[] | undefined,
+  timestepCount: number,
 ): readonly [begin: number, end: number] | undefined {
   if (given === undefined) return undefined
   const [begin = -1, end = -1] = given
-  if (given.length === 2 && begin >= 0 && end >= begin) return [begin, end]
-  throw new UsageError(
-    argumentError(call, '--guidance-interval', 'two timesteps BEGIN,END, 0 <= BEGIN <= END', given).message,
-  )
+  if (given.length === 2 && begin >= 0 && end >= begin && end <= timestepCount) return [begin, end]
+  const what = `two timesteps BEGIN,END, 0 <= BEGIN <= END <= ${timestepCount}`
+  throw new UsageError(argumentError(call, '--guidance-interval', what, given).message)
 }
 
 /** A classifier can only guide a network of its own noise schedule and classes. */

@@ -1,4 +1,11 @@
-import { argumentError, checkInteger, checkKnownOptions, checkNumber, checkOneOf } from '../check.ts'
+import {
+  argumentError,
+  checkInteger,
+  checkKnownOptions,
+  checkNumber,
+  checkOneOf,
+  checkText,
+} from '../check.ts'
 import { checkSafetensorsName } from '../checkpoint-file.ts'
 import { checkDeviceName, type Device } from '../device.ts'
 import { DeviceTensor } from '../device-tensor.ts'
@@ -377,6 +384,7 @@ export class Classifier extends NativeObject<'classifier'> {
    * holds several dicts `part` names the one that is read.
    */
   async loadWeights(path: string, { part = '' }: { readonly part?: string } = {}): Promise<void> {
+    checkText('classifier.loadWeights', 'path', path)
     await native().classifierLoad(this.handle, path, { part, partial: false, rows: {} })
   }
 

@@ -33,6 +33,7 @@ import {
 import type { RunConfig } from './run-config.ts'
 import { inRunFolder } from './run-lock.ts'
 import { JsonLines } from './run-stats.ts'
+import { SkipWarnings } from './skip-warnings.ts'
 import { begunWith } from './stored-config.ts'
 import { timestepSampler } from './timestep-options.ts'
 
@@ -219,6 +220,7 @@ async function trainInto(
   const source = batches(dataset, {
     ...{ batchSize, seed, firstStep: trainer.step, flip: config.flip, withLabels: true },
   })
+  const warnings = new SkipWarnings(config.precision, log)
   let before = performance.now()
   if (trainer.step < steps) {
     for await (const batch of source) {
@@ -228,6 +230,7 @@ async function trainInto(
       const rate = lr(step)
       const result = await trainer.trainStep({ images: batch, t, lr: rate })
       const validated = await validate(step)
+      if (result.skipped) warnings.add(step + 1)
       const row: ClassifierRow = {
         step: step + 1,
         imagesSeen: (step + 1) * batchSize,
@@ -248,6 +251,7 @@ async function trainInto(
     }
   }
   if (trainer.step > savedStep) await save()
+  warnings.end()
   return { folder, step: trainer.step, checkpoint, wasStopped: trainer.step < steps }
 }
 

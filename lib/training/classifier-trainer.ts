@@ -4,6 +4,7 @@ import {
   checkKnownOptions,
   checkNumber,
   checkOneOf,
+  checkText,
   checkTimesteps,
 } from '../check.ts'
 import { PRECISIONS } from '../device.ts'
@@ -201,6 +202,7 @@ export class ClassifierTrainer extends NativeObject<'classifierTrainer'> {
 
   /** Writes weights and optimizer into an existing folder; see `saveClassifierCheckpoint` for a whole, safe checkpoint. */
   async saveTensors(folder: string): Promise<void> {
+    checkText('classifierTrainer.saveTensors', 'folder', folder)
     await native().classifierTrainerSave(this.handle, folder)
   }
 
@@ -210,6 +212,7 @@ export class ClassifierTrainer extends NativeObject<'classifierTrainer'> {
    * @param skips - steps that had been skipped in a row when it was written
    */
   async loadTensors(folder: string, skips = 0): Promise<void> {
+    checkText('classifierTrainer.loadTensors', 'folder', folder)
     await native().classifierTrainerLoad(this.handle, folder)
     this.#step = await native().classifierTrainerStepCount(this.handle)
     this.#skips = skips

@@ -41,6 +41,7 @@ import {
 } from './run-config.ts'
 import { inRunFolder } from './run-lock.ts'
 import { JsonLines, type StatsRow, statsRow } from './run-stats.ts'
+import { SkipWarnings } from './skip-warnings.ts'
 import { begunWith } from './stored-config.ts'
 import { runSchedule, timestepSampler } from './timestep-options.ts'
 import { Trainer, type TrainerOptions } from './trainer.ts'
@@ -358,15 +359,10 @@ async function trainInto(
     ...(mixing && { mixing: mixing.policy }),
     ...(signal && { signal }),
   }
-  let skips = 0
+  const warnings = new SkipWarnings(config.precision, log)
   for await (const report of train(loop)) {
     const done = report.step + 1
-    // Steps of float16 are also skipped to find the scale of the loss, which is as it should be.
-    if (report.skipped && config.precision !== 'fp16' && ++skips === 1) {
-      log(
-        `warning: step ${done} was skipped, because its loss or gradient was not finite; lower the learning rate`,
-      )
-    }
+    if (report.skipped) warnings.add(done)
     bins.add(report)
     if (refreshed?.isDue)
       refreshed.recut(
@@ -401,7 +397,7 @@ async function trainInto(
   }
   if (trainer.step > savedStep) await save()
   if (trainer.step === steps && config.previewEvery > 0) await unlessStopped(preview, signal)
-  if (skips > 1) log(`warning: ${skips} steps were skipped in all`)
+  warnings.end()
   return { folder, step: trainer.step, checkpoint, wasStopped: trainer.step < steps }
 }
 

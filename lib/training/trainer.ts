@@ -6,6 +6,7 @@ import {
   checkNumber,
   checkObject,
   checkOneOf,
+  checkText,
   checkTimesteps,
 } from '../check.ts'
 import { PRECISIONS } from '../device.ts'
@@ -494,6 +495,7 @@ export class Trainer extends NativeObject<'trainer'> {
 
   /** Writes weights, averages and optimizer into an existing folder; see `saveCheckpoint` for a whole, safe checkpoint. */
   async saveTensors(folder: string): Promise<void> {
+    checkText('trainer.saveTensors', 'folder', folder)
     await native().trainerSave(this.handle, folder)
   }
 
@@ -503,6 +505,7 @@ export class Trainer extends NativeObject<'trainer'> {
    * @param skips - steps that had been skipped in a row when it was written
    */
   async loadTensors(folder: string, skips = 0): Promise<void> {
+    checkText('trainer.loadTensors', 'folder', folder)
     await native().trainerLoad(this.handle, folder)
     this.#step = await native().trainerStepCount(this.handle)
     this.#skips = skips

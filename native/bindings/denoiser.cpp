@@ -62,11 +62,11 @@ Napi::Value denoiser_interpret(const Napi::CallbackInfo& info) {
         c10::NoGradGuard no_grad;
         const auto k = for_each_example(steps, *x_t);
         const auto predictions = split_output(layout, *output);
-        auto x_start = x_start_from(*process, layout.heads[0], predictions.heads[0], *x_t, k);
+        auto x_start = x_start_from(*process, layout.heads[0], predictions.head(0), *x_t, k);
         if (clip) x_start = x_start.clamp(-1, 1);
         const auto variance = reverse_variance(*process, type, predictions.variance, *x_t, k);
         return Interpreted{
-            x_start, model_mean(*process, layout.heads[0], predictions.heads[0], x_start, *x_t, k).contiguous(),
+            x_start, model_mean(*process, layout.heads[0], predictions.head(0), x_start, *x_t, k).contiguous(),
             variance.variance.expand_as(*x_t).contiguous(), variance.log_variance.expand_as(*x_t).contiguous()};
       },
       [](Napi::Env env, const Interpreted& result) -> Napi::Value {

@@ -38,7 +38,7 @@ Denoised read_output(const Schedule& process, const OutputLayout& layout, const 
   for (size_t i = 0; i < layout.heads.size(); ++i) {
     const double weight = gated ? 1 : options.head_weights.at(i);
     if (weight == 0) continue;
-    auto part = x_start_from(process, layout.heads[i], predictions.heads[i], x_t, k);
+    auto part = x_start_from(process, layout.heads[i], predictions.head(static_cast<int64_t>(i)), x_t, k);
     if (gated) {
       const auto share = gate.narrow(1, static_cast<int64_t>(i), 1);
       part = part.masked_fill(share == 0, 0) * share;  // without signal eps says x_start is infinite, with weight 0
@@ -49,7 +49,7 @@ Denoised read_output(const Schedule& process, const OutputLayout& layout, const 
   // A head alone would be a view that keeps the whole output alive.
   x_start = options.clip ? x_start.clamp(-1, 1) : x_start.contiguous();
   const bool says_mean = layout.heads.front() == Head::XPrev;
-  return {x_start, says_mean ? predictions.heads.front() : at::Tensor(), predictions.variance};
+  return {x_start, says_mean ? predictions.head(0) : at::Tensor(), predictions.variance};
 }
 
 Denoised predict_x_start(const UNet& unet, const Schedule& process, const OutputLayout& layout, const at::Tensor& x_t,

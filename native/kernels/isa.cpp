@@ -5,6 +5,7 @@
 #include "kernels/norm_act.h"
 #include "kernels/table.h"
 #include "kernels/update.h"
+#include "kernels/windows.h"
 
 #define TRISLOT_TEXT_OF(name) #name
 #define TRISLOT_TEXT(name) TRISLOT_TEXT_OF(name)
@@ -93,6 +94,8 @@ constexpr ImageKernels<T> image_kernels() {
           outer_sum<Values, T>,
           attention_any<T>,
           attention_gradient_any<T>,
+          gather_windows<T>,
+          add_windows<T>,
           pixel_sums<T>};
 }
 

@@ -384,6 +384,49 @@ void conv1x1_weight_gradient(const at::Tensor& x, const at::Tensor& gradient, co
   });
 }
 
+namespace {
+
+// [N, 9 C, ceil(H / 2), ceil(W / 2)], tap by tap.
+at::Tensor windows_of(const at::Tensor& x) {
+  const WindowShape shape{x.size(0), x.size(2), x.size(3), x.size(1)};
+  auto result = new_tensor({shape.batch, 9 * shape.channels, (shape.height + 1) / 2, (shape.width + 1) / 2},
+                           x.scalar_type(), kNhwc);
+  with_type(x, [&]<typename T>(const ImageKernels<T>& kernels, T) {
+    kernels.gather_windows(shape, in<T>(x), out<T>(result));
+  });
+  return result;
+}
+
+// [C_out, C_in, 3, 3] as a matrix [C_out, 9 C_in] over windows.
+at::Tensor tap_by_tap(const at::Tensor& weight) {
+  return weight.detach().permute({0, 2, 3, 1}).contiguous().view({weight.size(0), -1});
+}
+
+}  // namespace
+
+at::Tensor conv3x3_down(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  const auto matrix = tap_by_tap(weight);
+  return conv1x1(windows_of(x), matrix, bias);
+}
+
+at::Tensor conv3x3_down_input_gradient(const at::Tensor& gradient, const at::Tensor& weight, int64_t height,
+                                       int64_t width) {
+  const auto matrix = tap_by_tap(weight);
+  const auto windows = conv1x1(gradient, Matrix(matrix).turned(), {});
+  const WindowShape shape{gradient.size(0), height, width, weight.size(1)};
+  auto result = new_tensor({shape.batch, shape.channels, height, width}, gradient.scalar_type(), kNhwc);
+  with_type(windows, [&]<typename T>(const ImageKernels<T>& kernels, T) {
+    kernels.add_windows(shape, in<T>(windows), out<T>(result));
+  });
+  return result;
+}
+
+at::Tensor conv3x3_down_weight_gradient(const at::Tensor& x, const at::Tensor& gradient) {
+  const auto result = new_floats({gradient.size(1), 9 * x.size(1)});
+  conv1x1_weight_gradient(windows_of(x), gradient, result);
+  return result.view({gradient.size(1), 3, 3, x.size(1)}).permute({0, 3, 1, 2}).contiguous();
+}
+
 at::Tensor attend(const at::Tensor& qkv, int64_t heads, bool type_major) {
   const auto shape = attention_shape(qkv, heads, type_major);
   auto result = new_image(qkv, qkv.size(1) / 3);

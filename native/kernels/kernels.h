@@ -117,6 +117,16 @@ at::Tensor conv1x1(const at::Tensor& x, const Matrix& weight, const at::Tensor& 
 // Gradient of its weight, written to `result` [C_out, C_in].
 void conv1x1_weight_gradient(const at::Tensor& x, const at::Tensor& gradient, const Matrix& result);
 
+// A 3x3 convolution with stride 2 and a border of zeros; weight: [C_out, C_in, 3, 3], bias: [C_out].
+at::Tensor conv3x3_down(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+
+// Gradient of x, an image of `height` x `width`, from that of y = conv3x3_down(x, weight).
+at::Tensor conv3x3_down_input_gradient(const at::Tensor& gradient, const at::Tensor& weight, int64_t height,
+                                       int64_t width);
+
+// Gradient of the weight, [C_out, C_in, 3, 3] float32.
+at::Tensor conv3x3_down_weight_gradient(const at::Tensor& x, const at::Tensor& gradient);
+
 // Attention over the pixels of each image; qkv: [N, 3 C, H, W] -> [N, C, H, W].
 at::Tensor attend(const at::Tensor& qkv, int64_t heads, bool type_major);
 at::Tensor attend_backward(const at::Tensor& qkv, const at::Tensor& gradient, int64_t heads, bool type_major);

@@ -36,6 +36,12 @@ struct ProductShape {
   int64_t rows, depth, columns;
 };
 
+// Images whose 3x3 windows begin at every second pixel, in a border of zeros: ceil(height / 2) x ceil(width / 2)
+// windows.
+struct WindowShape {
+  int64_t batch, height, width, channels;
+};
+
 // q, k, v of all heads in each row [positions][3 * heads * width]: all q, then all k, then all v if `type_major`,
 // otherwise head by head.
 struct AttentionShape {
@@ -90,6 +96,12 @@ struct ImageKernels {
   void (*attention)(const AttentionShape& shape, const T* qkv, T* out, float* workspace, int64_t thread_stride);
   void (*attention_gradient)(const AttentionShape& shape, const T* qkv, const T* gradient, T* d_qkv, float* workspace,
                              int64_t thread_stride);
+
+  // All windows, [batch][rows of windows][columns of windows][9][channels].
+  void (*gather_windows)(const WindowShape& shape, const T* x, T* windows);
+
+  // The adjoint: to each pixel the sum of what it is in all windows.
+  void (*add_windows)(const WindowShape& shape, const T* windows, T* x);
 
   // Sums over the pixels, [batch][channels]; workspace: piece_floats of that shape.
   void (*pixel_sums)(const T* x, int64_t batch, int64_t pixels, int64_t channels, float* sums, float* workspace);

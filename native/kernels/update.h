@@ -30,9 +30,12 @@ void for_each_segment(const WeightPart* parts, int64_t part_count, const Body& b
   });
 }
 
+// One instruction, because the kernels are compiled with -fno-math-errno.
 inline Vec sqrt_of(Vec v) {
-  for (int64_t i = 0; i < kLanes; ++i) v[i] = __builtin_sqrtf(v[i]);
-  return v;
+  float lanes[kLanes];
+  store(lanes, v);
+  for (int64_t i = 0; i < kLanes; ++i) lanes[i] = __builtin_sqrtf(lanes[i]);
+  return load(lanes);
 }
 
 void adamw(const WeightPart* parts, int64_t part_count, const AdamStep& step, float* const* const* averages,

@@ -21,19 +21,15 @@ at::Tensor rows(const std::vector<double>& table, size_t columns, const std::vec
   return values.to(device);
 }
 
-// Error of v [N] of the heads as the gate mixes them, whose gradient reaches the gate alone (UNet::output).
-// weights: [N, heads, ...]
-at::Tensor gate_error(const std::vector<at::Tensor>& residuals, const at::Tensor& to_v, const at::Tensor& weights) {
-  std::vector<int64_t> shape(weights.dim(), 1);
-  shape[0] = weights.size(0);
-  at::Tensor mixed;
-  for (size_t i = 0; i < residuals.size(); ++i) {
-    const auto head = static_cast<int64_t>(i);
-    const auto part = residuals[i].detach() * to_v.select(1, head).view(shape) * weights.narrow(1, head, 1);
-    mixed = mixed.defined() ? mixed + part : part;
-  }
-  return at::square(mixed).flatten(1).mean(/*dim=*/1);
+// values: [N, ...] -> [N, 1, ...] with `dim` dimensions.
+at::Tensor over(const at::Tensor& values, int64_t dim) {
+  auto shape = values.sizes().vec();
+  shape.resize(dim, 1);
+  return values.view(shape);
 }
+
+// Mean square [N] over all values of an example.
+at::Tensor mean_square(const at::Tensor& values) { return at::square(values).flatten(1).mean(/*dim=*/1); }
 
 // 1 - cosine of the angle between a prediction and its target, all values of an example being one vector [N]. The floor
 // under their mean squares keeps the gradient bounded where a network begins, with predictions of 0.
@@ -64,16 +60,15 @@ ThreeHeadLoss ThreeHeadLossFunction::operator()(const Predictions& predictions, 
   const auto device = x_start.device();
   const auto heads = layout_.heads.size();
   const bool by_pixel = config_.choose == choose_min_pixel;
-  std::vector<at::Tensor> residuals, errors;
-  for (size_t i = 0; i < heads; ++i) {
-    const auto head = layout_.heads[i];
-    const auto target =
-        head == Head::XPrev ? posterior_mean(schedule_, x_start, x_t, k) : target_of(head, x_start, eps, mixing);
-    residuals.push_back(predictions.heads[i] - target);
-    const auto squared = at::square(residuals.back());
-    errors.push_back(by_pixel ? squared.mean(/*dim=*/1).flatten(1) : squared.flatten(1).mean(/*dim=*/1));
+  std::vector<at::Tensor> targets;
+  for (const auto head : layout_.heads) {
+    targets.push_back(head == Head::XPrev ? posterior_mean(schedule_, x_start, x_t, k)
+                                          : target_of(head, x_start, eps, mixing));
   }
-  const auto error = at::stack(errors, /*dim=*/1);  // [N, heads] or, by pixel, [N, heads, pixels]
+  const auto residual = predictions.stacked - at::stack(targets, /*dim=*/1);  // [N, heads, C, ...]
+  const auto squared = at::square(residual);
+  // [N, heads] or, by pixel, [N, heads, pixels]
+  const auto error = by_pixel ? squared.mean(/*dim=*/2).flatten(2) : squared.flatten(2).mean(/*dim=*/2);
   const auto shaped = [&](const at::Tensor& factor) { return by_pixel ? factor.unsqueeze(2) : factor; };
 
   // The choice is a constant to autograd: gradients reach the heads only through their errors.
@@ -91,21 +86,22 @@ ThreeHeadLoss ThreeHeadLossFunction::operator()(const Predictions& predictions, 
   result.per_head = (by_pixel ? error.mean(/*dim=*/2) : error).detach();
   const auto to_v = rows(to_v_, heads, k, device);
   if (inputs.mixture.defined()) {
-    const auto mixture = mixture_error(residuals, to_v, inputs.mixture.to(device), k);
+    const auto mixture = mixture_error(residual, to_v, inputs.mixture.to(device), k);
     result.loss = result.loss + inputs.mixture_factor * mixture;
   }
   if (config_.direction_weight > 0) {
     const auto v = std::find(layout_.heads.begin(), layout_.heads.end(), Head::V) - layout_.heads.begin();
-    const auto target = target_of(Head::V, x_start, eps, mixing);
-    result.loss = result.loss + config_.direction_weight * direction_error(predictions.heads.at(v), target);
+    result.loss = result.loss + config_.direction_weight * direction_error(predictions.head(v), targets.at(v));
   }
   if (predictions.gate.defined()) {
-    const auto weights = gate_weights(schedule_, layout_, predictions.gate, k);
-    result.loss = result.loss + gate_error(residuals, to_v, weights);
+    // Error of v of the heads as the gate mixes them, whose gradient reaches the gate alone (UNet::output).
+    const auto weights = gate_weights(schedule_, layout_, predictions.gate, k).unsqueeze(2);
+    const auto mixed = (residual.detach() * over(to_v, residual.dim()) * weights).sum(/*dim=*/1);
+    result.loss = result.loss + mean_square(mixed);
   }
   if (heads > 1) {
     const c10::NoGradGuard no_grad;
-    const auto flat = at::stack(residuals, /*dim=*/1).flatten(2);  // [N, heads, values]
+    const auto flat = residual.flatten(2);  // [N, heads, values]
     const auto products = at::bmm(flat, flat.transpose(1, 2)) / static_cast<double>(flat.size(2));
     result.error_products = products * to_v.unsqueeze(1) * to_v.unsqueeze(2);
     result.mean_error = flat.mean(/*dim=*/2) * to_v * -mixing.noise.flatten(1);  // x_start = signal x_t - noise v
@@ -115,17 +111,11 @@ ThreeHeadLoss ThreeHeadLossFunction::operator()(const Predictions& predictions, 
 
 // With weights that add up to 1 the mixture's error is the mixture of the errors. They are mixed as errors of v, whose
 // factors are bounded wherever the head itself is of use, and never as predictions, whose differences cancel.
-at::Tensor ThreeHeadLossFunction::mixture_error(const std::vector<at::Tensor>& residuals, const at::Tensor& to_v,
+at::Tensor ThreeHeadLossFunction::mixture_error(const at::Tensor& residual, const at::Tensor& to_v,
                                                 const at::Tensor& weight, const std::vector<int64_t>& k) const {
   TORCH_CHECK(!mixture_factors_.empty(), "a mixture of heads has no own space");
-  const auto factor = to_v * weight;  // [N, heads]
-  std::vector<int64_t> shape(residuals.front().dim(), 1);
-  shape[0] = factor.size(0);
-  auto mixed = residuals[0] * factor.select(1, 0).view(shape);
-  for (size_t i = 1; i < residuals.size(); ++i) {
-    mixed = mixed + residuals[i] * factor.select(1, static_cast<int64_t>(i)).view(shape);
-  }
-  return at::square(mixed).flatten(1).mean(/*dim=*/1) * rows(mixture_factors_, 1, k, factor.device()).squeeze(1);
+  const auto mixed = (residual * over(to_v * weight, residual.dim())).sum(/*dim=*/1);
+  return mean_square(mixed) * rows(mixture_factors_, 1, k, to_v.device()).squeeze(1);
 }
 
 }  // namespace trislot

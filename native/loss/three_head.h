@@ -47,7 +47,7 @@ class ThreeHeadLossFunction {
                            const at::Tensor& x_t, const std::vector<int64_t>& k, const HeadInputs& inputs) const;
 
  private:
-  at::Tensor mixture_error(const std::vector<at::Tensor>& residuals, const at::Tensor& to_v, const at::Tensor& weight,
+  at::Tensor mixture_error(const at::Tensor& residual, const at::Tensor& to_v, const at::Tensor& weight,
                            const std::vector<int64_t>& k) const;
 
   const Schedule& schedule_;

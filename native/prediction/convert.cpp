@@ -18,11 +18,9 @@ Predictions split_output(const OutputLayout& layout, const at::Tensor& output) {
   TORCH_CHECK(output.size(1) == layout.channel_count(), "a network with ", output.size(1),
               " output channels cannot hold ", layout.channel_count(), " channels of predictions");
   Predictions predictions;
-  int64_t begin = 0;
-  for (size_t i = 0; i < layout.heads.size(); ++i, begin += layout.image_channels) {
-    predictions.heads.push_back(output.narrow(1, begin, layout.image_channels));
-  }
-  if (layout.learns_variance) predictions.variance = output.narrow(1, begin, layout.image_channels);
+  const auto channels = layout.head_count() * layout.image_channels;
+  predictions.stacked = output.narrow(1, 0, channels).unflatten(1, {layout.head_count(), layout.image_channels});
+  if (layout.learns_variance) predictions.variance = output.narrow(1, channels, layout.image_channels);
   if (layout.gate) predictions.gate = output.narrow(1, output.size(1) - layout.head_count(), layout.head_count());
   return predictions;
 }

@@ -32,11 +32,13 @@ struct OutputLayout {
   }
 };
 
-// The parts of a network's output; each is [N, C, ...].
+// The parts of a network's output.
 struct Predictions {
-  std::vector<at::Tensor> heads;  // as OutputLayout::heads
-  at::Tensor variance;            // raw values of the learned variance, undefined without it
-  at::Tensor gate;                // [N, heads, ...] raw values, undefined without it
+  at::Tensor stacked;   // [N, heads, C, ...], as OutputLayout::heads
+  at::Tensor variance;  // [N, C, ...] raw values of the learned variance, undefined without it
+  at::Tensor gate;      // [N, heads, ...] raw values, undefined without it
+
+  at::Tensor head(int64_t index) const { return stacked.select(1, index); }
 };
 
 // output: [N, layout.channel_count(), ...]

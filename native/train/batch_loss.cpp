@@ -29,10 +29,10 @@ double bound_factor(const BoundConfig& bound, int64_t length) {
 // from the gradient (improved DDPM, section 3.1).
 at::Tensor bound_of(const Schedule& schedule, const OutputLayout& layout, const BoundConfig& bound,
                     const Predictions& predictions, const at::Tensor& x_start, const at::Tensor& x_t, const Steps& k) {
-  size_t last = layout.heads.size() - 1;
+  int64_t last = layout.head_count() - 1;
   if (layout.heads[last] == Head::Eps && schedule.alpha_bar.back() == 0 && last > 0) --last;
   const auto head = layout.heads[last];
-  const auto prediction = is_kl(bound.kind) ? predictions.heads[last] : predictions.heads[last].detach();
+  const auto prediction = is_kl(bound.kind) ? predictions.head(last) : predictions.head(last).detach();
   const auto predicted = x_start_from(schedule, head, prediction, x_t, k);
   const auto mean = model_mean(schedule, head, prediction, predicted, x_t, k);
   const auto variance = reverse_variance(schedule, bound.variance, predictions.variance, x_t, k);

@@ -282,6 +282,19 @@ struct ConvNode : Block {
   }
 };
 
+struct ConvDownNode : Block {
+  at::Tensor forward(const variable_list& in, variable_list&) const override {
+    return conv3x3_down(in[0], in[1], in[2]);
+  }
+
+  variable_list backward(const variable_list& in, variable_list&, const at::Tensor& dy,
+                         const std::vector<bool>& needed) const override {
+    const auto& x = in[0];
+    return {needed[0] ? conv3x3_down_input_gradient(dy, in[1], x.size(2), x.size(3)) : at::Tensor(),
+            needed[1] ? conv3x3_down_weight_gradient(x, dy) : at::Tensor(), row_sum(pixel_sums(dy))};
+  }
+};
+
 struct NormConvNode : Block {
   NormConvNode(int64_t groups, const Conv& layer) : groups(groups), layer(layer) {}
 
@@ -333,6 +346,10 @@ at::Tensor attention(const Attention& block, const at::Tensor& x, bool recompute
 
 at::Tensor conv(const Conv& layer, const at::Tensor& x) {
   return run<ConvNode>({nhwc(x), layer.weight, layer.bias}, layer);
+}
+
+at::Tensor conv_down(const Conv& layer, const at::Tensor& x) {
+  return run<ConvDownNode>({nhwc(x), layer.weight, layer.bias});
 }
 
 at::Tensor norm_conv(const GroupNorm& norm, const Conv& layer, const at::Tensor& x) {

@@ -19,6 +19,9 @@ at::Tensor attention(const Attention& block, const at::Tensor& x, bool recompute
 // A 3x3 convolution of stride 1.
 at::Tensor conv(const Conv& layer, const at::Tensor& x);
 
+// A 3x3 convolution of stride 2.
+at::Tensor conv_down(const Conv& layer, const at::Tensor& x);
+
 // conv(SiLU(norm(x))): what the network ends with.
 at::Tensor norm_conv(const GroupNorm& norm, const Conv& layer, const at::Tensor& x);
 

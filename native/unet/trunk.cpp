@@ -55,8 +55,12 @@ at::Tensor run(const Block& block, at::Tensor h, at::Tensor skip, const at::Tens
       h = fast ? fast::conv(*conv, h) : (*conv)(h);
     } else {
       const auto& resample = std::get<Resample>(layer);
-      const bool convolves = fast && resample.conv && resample.direction == Resize::Up;
-      h = convolves ? fast::conv(*resample.conv, resize(h, Resize::Up)) : resample(h);
+      if (!fast || !resample.conv) {
+        h = resample(h);
+      } else {
+        const bool up = resample.direction == Resize::Up;
+        h = up ? fast::conv(*resample.conv, resize(h, Resize::Up)) : fast::conv_down(*resample.conv, h);
+      }
     }
   }
   return h;

@@ -79,7 +79,7 @@ describe('trislot sample with guidance', () => {
       'trislot sample: expected --shard-size to be absent, it belongs to --format png and npz, got 4',
     )
     expect((await sample('--guidance-scale', '2', '--guidance-interval', '5')).err).to.equal(
-      'trislot sample: expected --guidance-interval to be two timesteps BEGIN,END, 0 <= BEGIN <= END, got [5]',
+      'trislot sample: expected --guidance-interval to be two timesteps BEGIN,END, 0 <= BEGIN <= END <= 30, got [5]',
     )
   })
 })

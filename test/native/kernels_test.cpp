@@ -192,6 +192,37 @@ void test_conv3x3() {
   }
 }
 
+void test_conv3x3_down() {
+  int turn = 0;
+  for (const auto& [batch, height, width, in, out] : conv_cases()) {
+    if (++turn % 3 != 0) continue;
+    const auto type = turn % 2 == 0 ? at::kBFloat16 : at::kFloat;
+    const bool rounds = type == at::kBFloat16;
+    const auto fact = text(batch, "x", height, "x", width, "of", in, "to", out, rounds ? "in bfloat16" : "");
+    const auto x = random({batch, in, height, width}, type);
+    // Weights that bfloat16 holds, as some products have them.
+    const auto weight = random({out, in, 3, 3}, at::kBFloat16) / 8, bias = random({out});
+    const auto y = at::convolution(x, weight, {}, {2, 2}, {1, 1}, {1, 1}, false, {0, 0}, 1);
+    const auto dy = random(y.sizes(), type);
+    const auto [dx, dw, none] = at::convolution_backward(dy, x, weight, c10::nullopt, {2, 2}, {1, 1}, {1, 1}, false,
+                                                         {0, 0}, 1, {true, true, false});
+    const auto shift = floats(bias).to(at::kDouble).view({1, out, 1, 1});
+    const double tolerance = rounds ? kRounded : kFloatError;
+    for_each_table([&, height = height, width = width, &dx = dx, &dw = dw] {
+      const auto own_x = image(x, type), own_dy = image(dy, type), own_weight = floats(weight);
+      const auto result = conv3x3_down(own_x, own_weight, floats(bias));
+      check_close(result, y + shift, tolerance, "conv3x3_down", fact);
+      check(result.scalar_type() == type && result.is_contiguous(at::MemoryFormat::ChannelsLast), fact + "is NHWC");
+      // Up to four gradients, each rounded once.
+      check_close(conv3x3_down_input_gradient(own_dy, own_weight, height, width), dx,
+                  rounds ? 2 * tolerance : tolerance, "conv3x3_down_input_gradient", fact);
+      const auto d_weight = conv3x3_down_weight_gradient(own_x, own_dy);
+      check_close(d_weight, dw, kFloatError, "conv3x3_down_weight_gradient", fact);
+      check(d_weight.scalar_type() == at::kFloat && d_weight.is_contiguous(), "the gradient of a weight is float32");
+    });
+  }
+}
+
 void test_prepared_weights() {
   for (const auto& [batch, size] : {std::pair<int64_t, int64_t>{1, 8}, {1, 16}, {5, 9}, {1, 4}}) {
     const auto x = floats(random({batch, 24, size, size}));
@@ -572,6 +603,9 @@ void test_not_finite() {
         }
         check(spoiled(conv3x3_weight_gradient(own, before, weight).select(1, 3)),
               name + "its weights' gradients are not");
+        const auto down = conv3x3_down(own, weight, {});
+        check(spoiled(down[0].slice(1, 3, 4).slice(2, 3, 4)) && clean(down[0].slice(1, 4)) && clean(down[1]),
+              name + "conv3x3_down");
         check(spoiled(conv1x1(own, weight.select(3, 1).select(2, 1).contiguous(), {})[0].select(1, 6).select(1, 6)),
               name + "conv1x1");
         check(!pixel_sums(own)[0][3].isfinite().item<bool>() && clean(pixel_sums(own)[1]), name + "pixel_sums");
@@ -698,6 +732,11 @@ void test_threads() {
         check_threads("conv3x3 " + name, [&]() -> std::vector<at::Tensor> {
           return {conv3x3(x, weight, bias, dy), conv3x3_input_gradient(dy, weight),
                   conv3x3_weight_gradient(x, dy, weight)};
+        });
+        const auto y = conv3x3_down(x, weight, {});
+        check_threads("conv3x3_down " + name, [&, height = height, width = width]() -> std::vector<at::Tensor> {
+          return {conv3x3_down(x, weight, {}), conv3x3_down_input_gradient(y, weight, height, width),
+                  conv3x3_down_weight_gradient(x, y)};
         });
         check_threads("conv1x1 " + name, [&, in = in, out = out]() -> std::vector<at::Tensor> {
           auto gradient = at::empty({out, in});
@@ -869,6 +908,7 @@ int main(int argc, char** argv) {
   choose_kernels(Kernels::Fast);
   try {
     test_conv3x3();
+    test_conv3x3_down();
     test_prepared_weights();
     test_conv1x1();
     test_norms();

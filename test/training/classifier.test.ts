@@ -251,6 +251,17 @@ describe('runClassifier', () => {
     expect(rows[3].quarters).to.have.length(4)
   })
 
+  it('says when steps are skipped', async () => {
+    const lines: string[] = []
+    // After one step of this rate no weight is of use.
+    const useless = { ...options('useless', 4), lr: 1e30, nonFinite: 'skip' } as const
+    await runClassifier(useless, { log: (line) => lines.push(line) })
+    expect(lines.filter((line) => line.includes('skipped'))).to.deep.equal([
+      'warning: step 2 was skipped, because its loss or gradient was not finite; lower the learning rate',
+      'warning: 3 steps were skipped in all',
+    ])
+  })
+
   it('is opened for guidance by its folder, with the names of its classes', async () => {
     const { folder } = await runClassifier(options('opened', 1))
     const { classifier, classNames } = await openClassifier(folder)
