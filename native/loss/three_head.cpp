@@ -21,7 +21,7 @@ at::Tensor rows(const std::vector<double>& table, size_t columns, const std::vec
   return values.to(device);
 }
 
-// values: [N, ...] -> [N, 1, ...] with `dim` dimensions.
+// [N, heads] -> [N, heads, 1, ...] with `dim` dimensions.
 at::Tensor over(const at::Tensor& values, int64_t dim) {
   auto shape = values.sizes().vec();
   shape.resize(dim, 1);

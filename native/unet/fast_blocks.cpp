@@ -266,6 +266,7 @@ struct AttentionNode : Block {
   }
 };
 
+// Of stride 1.
 struct ConvNode : Block {
   explicit ConvNode(const Conv& layer) : layer(layer) {}
 
@@ -282,6 +283,7 @@ struct ConvNode : Block {
   }
 };
 
+// Of stride 2.
 struct ConvDownNode : Block {
   at::Tensor forward(const variable_list& in, variable_list&) const override {
     return conv3x3_down(in[0], in[1], in[2]);
@@ -345,11 +347,8 @@ at::Tensor attention(const Attention& block, const at::Tensor& x, bool recompute
 }
 
 at::Tensor conv(const Conv& layer, const at::Tensor& x) {
-  return run<ConvNode>({nhwc(x), layer.weight, layer.bias}, layer);
-}
-
-at::Tensor conv_down(const Conv& layer, const at::Tensor& x) {
-  return run<ConvDownNode>({nhwc(x), layer.weight, layer.bias});
+  const variable_list inputs = {nhwc(x), layer.weight, layer.bias};
+  return layer.stride == 2 ? run<ConvDownNode>(inputs) : run<ConvNode>(inputs, layer);
 }
 
 at::Tensor norm_conv(const GroupNorm& norm, const Conv& layer, const at::Tensor& x) {

@@ -16,11 +16,8 @@ at::Tensor res_block(const ResBlock& block, const Parts& x, const at::Tensor& em
 
 at::Tensor attention(const Attention& block, const at::Tensor& x, bool recompute);
 
-// A 3x3 convolution of stride 1.
+// A 3x3 convolution of stride 1 or 2.
 at::Tensor conv(const Conv& layer, const at::Tensor& x);
-
-// A 3x3 convolution of stride 2.
-at::Tensor conv_down(const Conv& layer, const at::Tensor& x);
 
 // conv(SiLU(norm(x))): what the network ends with.
 at::Tensor norm_conv(const GroupNorm& norm, const Conv& layer, const at::Tensor& x);

@@ -55,12 +55,8 @@ at::Tensor run(const Block& block, at::Tensor h, at::Tensor skip, const at::Tens
       h = fast ? fast::conv(*conv, h) : (*conv)(h);
     } else {
       const auto& resample = std::get<Resample>(layer);
-      if (!fast || !resample.conv) {
-        h = resample(h);
-      } else {
-        const bool up = resample.direction == Resize::Up;
-        h = up ? fast::conv(*resample.conv, resize(h, Resize::Up)) : fast::conv_down(*resample.conv, h);
-      }
+      const bool enlarges = resample.direction == Resize::Up;
+      h = fast && resample.conv ? fast::conv(*resample.conv, enlarges ? resize(h, Resize::Up) : h) : resample(h);
     }
   }
   return h;
