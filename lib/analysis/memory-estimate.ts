@@ -37,16 +37,16 @@ function keptValues(layer: NetworkLayer): number {
     case 'attention': // q, k and v; the mixed values
       return 4 * layer.channels * layer.positions
     case 'resample': // the enlarged image, where a convolution follows
-      return layer.kernel > 0 && layer.to > layer.from ? layer.channels * layer.to : 0
+      return convolves(layer) && enlarges(layer) ? layer.channels * layer.to : 0
     case 'stem':
     case 'output':
       return 0
   }
 }
 
-function halvesByConvolution(layer: NetworkLayer): boolean {
-  return layer.kind === 'resample' && layer.kernel > 0 && layer.to < layer.from
-}
+type Resampler = Extract<NetworkLayer, { kind: 'resample' }>
+const convolves = (layer: Resampler): boolean => layer.kernel > 0
+const enlarges = (layer: Resampler): boolean => layer.to > layer.from
 
 /** Values of activations and their gradients that the backward pass of a layer needs for itself, for one image. */
 function workingValues(layer: NetworkLayer, recompute: boolean): number {
@@ -62,7 +62,7 @@ function workingValues(layer: NetworkLayer, recompute: boolean): number {
       return (recompute ? 12 : 8) * layer.channels * layer.positions
     case 'resample':
       // Where a convolution halves the image: gradients of x and y, and the 3x3 windows of all its outputs.
-      return halvesByConvolution(layer)
+      return convolves(layer) && !enlarges(layer)
         ? layer.channels * (layer.from + 10 * layer.to)
         : 2 * layer.channels * Math.max(layer.from, layer.to)
     case 'stem':
@@ -77,20 +77,26 @@ function workingValues(layer: NetworkLayer, recompute: boolean): number {
  * as in native/kernels/conv3x3.h. The memory is kept, so that the largest layer counts.
  */
 function workspaceBytes(layer: NetworkLayer, batch: number): number {
-  const [input, output, positions] =
-    layer.kind === 'residual'
-      ? [Math.max(layer.in, layer.out), layer.out, layer.to]
-      : layer.kind === 'attention' ||
-          halvesByConvolution(layer) ||
-          (layer.kind === 'resample' && layer.kernel === 0)
-        ? [0, 0, 0]
-        : layer.kind === 'resample'
-          ? [layer.channels, layer.channels, layer.to]
-          : [layer.in, layer.out, layer.positions]
+  const [input, output, positions] = winogradShape(layer)
   const panels = PANEL * Math.ceil(output / PANEL)
   const sums = POINTS * input * panels * 4
   const tiles = batch * Math.ceil(Math.sqrt(positions) / TILE) ** 2
   return sums + Math.min(Math.max(CHUNK_BYTES, 2 * sums), tiles * POINTS * (input + panels) * 4)
+}
+
+/** Channels and pixels of the layer's largest convolution in Winograd's form; zeros where it has none. */
+function winogradShape(layer: NetworkLayer): readonly [input: number, output: number, positions: number] {
+  switch (layer.kind) {
+    case 'residual':
+      return [Math.max(layer.in, layer.out), layer.out, layer.to]
+    case 'resample':
+      return convolves(layer) && enlarges(layer) ? [layer.channels, layer.channels, layer.to] : [0, 0, 0]
+    case 'attention':
+      return [0, 0, 0]
+    case 'stem':
+    case 'output':
+      return [layer.in, layer.out, layer.positions]
+  }
 }
 
 /** Winograd's F(4x4, 3x3): 36 points a tile of 4x4 outputs; columns come in panels, tiles in chunks. */

@@ -27,8 +27,11 @@ Resample::Resample(ParameterList& list, const std::string& name, const UNetConfi
 }
 
 at::Tensor Resample::operator()(const at::Tensor& x) const {
-  if (!conv) return resize(x, direction);
-  return direction == Resize::Up ? (*conv)(resize(x, direction)) : (*conv)(x);
+  return conv ? (*conv)(conv_input(x)) : resize(x, direction);
+}
+
+at::Tensor Resample::conv_input(const at::Tensor& x) const {
+  return direction == Resize::Up ? resize(x, direction) : x;
 }
 
 ResBlock::ResBlock(ParameterList& list, const std::string& name, const UNetConfig& config, int64_t in, int64_t out,

@@ -19,6 +19,9 @@ struct Resample {
   Resample(ParameterList& list, const std::string& name, const UNetConfig& config, int64_t channels, Resize direction);
   at::Tensor operator()(const at::Tensor& x) const;
 
+  // What the convolution reads: the enlarged image, or x itself, which it halves by its stride.
+  at::Tensor conv_input(const at::Tensor& x) const;
+
   Resize direction;
   std::optional<Conv> conv;
 };

@@ -55,8 +55,7 @@ at::Tensor run(const Block& block, at::Tensor h, at::Tensor skip, const at::Tens
       h = fast ? fast::conv(*conv, h) : (*conv)(h);
     } else {
       const auto& resample = std::get<Resample>(layer);
-      const bool enlarges = resample.direction == Resize::Up;
-      h = fast && resample.conv ? fast::conv(*resample.conv, enlarges ? resize(h, Resize::Up) : h) : resample(h);
+      h = fast && resample.conv ? fast::conv(*resample.conv, resample.conv_input(h)) : resample(h);
     }
   }
   return h;
